@@ -1,0 +1,79 @@
+"""The table of builds: one kernel source, compiled for each instruction set and dtype."""
+
+import os
+import platform
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("FASTLSTM_DEBUG") == "1"
+SANITIZE = os.environ.get("FASTLSTM_SANITIZE", "")
+REQUIRED = os.environ.get("FASTLSTM_REQUIRE_EXT") == "1"
+
+MSVC = sys.platform == "win32"
+INLINE = "__forceinline" if MSVC else "__inline__ __attribute__((__always_inline__))"
+
+# By name: the bytes of a register, the rows (of 4 registers each) that a tile keeps in registers,
+# and the flags beyond the baseline's.
+if platform.machine().lower() in ("x86_64", "amd64") and not MSVC:
+    AVX2 = ["-mavx2", "-mfma"]
+    AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
+    BUILDS = {
+        "baseline": (16, 3, []),
+        "avx2": (32, 3, AVX2),
+        "avx512": (64, 6, [*AVX512, "-mprefer-vector-width=512"]),
+    }
+else:
+    BUILDS = {"baseline": (16, 6, [])}
+
+if MSVC:
+    FLAGS, LINK_FLAGS = ["/O2"], []
+else:
+    FLAGS = ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0"]
+    FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+    LINK_FLAGS = [] if DEBUG or sys.platform == "darwin" else ["-s"]
+if SANITIZE:
+    FLAGS.append(f"-fsanitize={SANITIZE}")
+    LINK_FLAGS = [f"-fsanitize={SANITIZE}"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "binding": True,
+    "boundscheck": DEBUG,
+    "initializedcheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+}
+
+
+def extension(name, source, macros=(), flags=()):
+    """The extension `name`, its C code in a folder of its own."""
+    made = Extension(
+        f"fastlstm.kernels.{name}",
+        [f"src/fastlstm/kernels/{source}"],
+        extra_link_args=LINK_FLAGS,
+        depends=["setup.py"],
+        optional=not REQUIRED,
+    )
+    (made,) = cythonize(
+        made, build_dir=f"build/cython/{name}", compiler_directives=DIRECTIVES, quiet=True
+    )
+    # Only now: cythonize gives every extension of one source the macros and flags of the first.
+    made.define_macros = [("CYTHON_INLINE", INLINE), *macros]
+    made.extra_compile_args = [*FLAGS, *flags]
+    return made
+
+
+def extensions():
+    yield extension("_cpu", "_cpu.pyx")
+    for name, (vector_bytes, tile, flags) in BUILDS.items():
+        for dtype in ("float32", "float64"):
+            macros = [("VEC_BYTES", vector_bytes), ("TILE", tile), (f"FASTLSTM_{dtype.upper()}", 1)]
+            yield extension(f"_{name}_{dtype}", "_kernels.pyx", macros, flags)
+
+
+setup(
+    ext_modules=list(extensions()),
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)

@@ -1,0 +1,31 @@
+"""fastlstm: the LSTM for NumPy users. Train it and run it on the CPU."""
+
+from fastlstm._config import show_config
+from fastlstm._version import __version__
+from fastlstm.kernels import backend, backends, use_backend
+from fastlstm.layers.dense import Dropout, Embedding, Linear
+from fastlstm.layers.lstm import LSTM, LSTMCell
+from fastlstm.layers.module import Gradients, Module
+from fastlstm.layers.sequential import Sequential
+from fastlstm.threads import get_num_threads, set_num_threads
+from fastlstm.training import losses, optim
+
+__all__ = [
+    "LSTM",
+    "Dropout",
+    "Embedding",
+    "Gradients",
+    "LSTMCell",
+    "Linear",
+    "Module",
+    "Sequential",
+    "__version__",
+    "backend",
+    "backends",
+    "get_num_threads",
+    "losses",
+    "optim",
+    "set_num_threads",
+    "show_config",
+    "use_backend",
+]

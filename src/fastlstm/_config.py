@@ -1,0 +1,27 @@
+"""All that a bug report needs."""
+
+import os
+import platform
+import sys
+
+import numpy as np
+
+from fastlstm import kernels
+from fastlstm._version import __version__
+from fastlstm.threads import get_num_threads
+
+
+
+def show_config() -> None:
+    """Print versions, processor, the backend in use and why no faster one is."""
+    print(f"fastlstm   {__version__}")
+    print(f"backend    {kernels.backend()}, of {', '.join(kernels.backends())}")
+    for name in kernels.COMPILED:
+        print(f"  {name:<9}{kernels.why_not(name) or 'runs here'}")
+    for variable in ("FASTLSTM_BACKEND",):
+        if variable in os.environ:
+            print(f"{variable}={os.environ[variable]}")
+    print(f"threads    {get_num_threads()} of {os.cpu_count()} processors")
+    print(f"numpy      {np.__version__}")
+    print(f"python     {sys.version.split()[0]} ({platform.python_implementation()})")
+    print(f"platform   {platform.platform()}, {platform.machine()}")

@@ -1,0 +1,105 @@
+"""Arguments, checked: each error names the argument, what was wanted and what came."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
+    """`value` as an array of `dtype`; real and integer kinds only."""
+    array = _plain(name, value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real or integer numbers, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, as in NumPy
+        return array.astype(dtype, copy=False)
+
+
+def as_floats(name: str, value: Any) -> np.ndarray:
+    """`value` as an array of floats: float32 stays, all other real kinds become float64."""
+    array = _plain(name, value)
+    return as_array(name, array, np.dtype(np.float32 if array.dtype == np.float32 else np.float64))
+
+
+def as_integers(name: str, value: Any) -> np.ndarray:
+    """`value` as an array of indices or counts; integer dtypes only."""
+    array = _plain(name, value)
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.intp)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got dtype {array.dtype}")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.intp).max:
+        raise ValueError(f"{name}: expected integers of at most 63 bits, got {array.max()}")
+    return array.astype(np.intp, copy=False)
+
+
+def as_bools(name: str, value: Any) -> np.ndarray:
+    array = _plain(name, value)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{name}: expected bools, got dtype {array.dtype}")
+    return array
+
+
+def check_shape(name: str, array: np.ndarray, *shape: int) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+def whole_number(name: str, value: Any, minimum: int = 1) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    if number < minimum:
+        raise ValueError(f"{name}: expected at least {minimum}, got {number}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def real_number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> float:
+    """A finite float in [low, high], or in [low, high) with `below`."""
+    array = _plain(name, value)
+    if array.ndim or array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    number = float(array)
+    inside = low <= number < high if below else low <= number <= high
+    if not inside or not np.isfinite(number):
+        bounds = f"[{low}, {high}{')' if below else ']'}"
+        raise ValueError(f"{name}: expected a number in {bounds}, got {value!r}")
+    return number
+
+
+def float_dtype(name: str, value: Any) -> np.dtype:
+    try:
+        dtype: np.dtype = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)) or value is None:
+        raise ValueError(f"{name}: expected float32 or float64, got {value!r}")
+    return dtype
+
+
+def generator(name: str, value: Any) -> np.random.Generator:
+    """`value`: None for a fresh seed, a seed, or a Generator."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name}: expected None, a seed or a numpy Generator, got {value!r}"
+        ) from None
+
+
+def _plain(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; use lengths or a mask")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array, got a ragged sequence ({error})") from None

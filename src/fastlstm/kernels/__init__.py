@@ -1,0 +1,96 @@
+"""Choose the build of the kernels; nowhere else.
+
+A *backend* is the NumPy `reference` or one compiled build: "avx512", "avx2", "baseline". A build
+is a pair of modules, one for each dtype, with the functions of `reference`.
+"""
+
+import importlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastlstm.kernels import reference
+
+COMPILED = ("avx512", "avx2", "baseline")  # the fastest first
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def supported() -> tuple[str, ...]:
+    """The builds whose instructions this processor and its system run; () if none was compiled."""
+    try:
+        cpu = importlib.import_module("fastlstm.kernels._cpu")
+    except ModuleNotFoundError as error:
+        if error.name != "fastlstm.kernels._cpu":
+            raise
+        return ()
+    return tuple(cpu.supported())
+
+
+def backends() -> tuple[str, ...]:
+    """The backends that can run here, the fastest first."""
+    return (*_builds, "reference")
+
+
+def backend() -> str:
+    """The backend in use."""
+    return _backend
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the block, let the whole process compute with backend `name`.
+
+    Raises ValueError when `name` is unknown, was not built, or cannot run on this processor.
+    """
+    global _backend, _active
+    before = _backend, _active
+    _backend, _active = name, load(name, "name")
+    try:
+        yield
+    finally:
+        _backend, _active = before
+
+
+def kernels(dtype: np.dtype) -> Any:
+    """The functions of the backend in use, for arrays of `dtype`."""
+    return _active[dtype]
+
+
+def load(name: str, asked_by: str) -> dict[np.dtype, Any]:
+    """The modules of backend `name`, by dtype."""
+    if name not in backends():
+        usable, why = ", ".join(backends()), why_not(name) or "no such backend"
+        raise ValueError(f"{asked_by}: expected one of {usable}, got {name!r} ({why})")
+    if name == "reference":
+        return dict.fromkeys(DTYPES, reference)
+    return {dtype: importlib.import_module(_module(name, dtype)) for dtype in DTYPES}
+
+
+def why_not(name: str) -> str | None:
+    """Why the compiled build `name` cannot run here; None if it can, or is none."""
+    if name not in COMPILED or name in _builds:
+        return None
+    return "not compiled" if name in supported() else "not for this processor, or not compiled"
+
+
+def _module(name: str, dtype: np.dtype) -> str:
+    return f"fastlstm.kernels._{name}_{dtype}"
+
+
+_builds = tuple(
+    name for name in supported() if importlib.util.find_spec(_module(name, DTYPES[0])) is not None
+)
+_backend = os.environ.get("FASTLSTM_BACKEND") or backends()[0]
+_active = load(_backend, "FASTLSTM_BACKEND")
+if not _builds and "FASTLSTM_BACKEND" not in os.environ:
+    warnings.warn(
+        "fastlstm was installed without its compiled kernels and runs on the NumPy reference, many "
+        "times slower. Install a C compiler and reinstall; FASTLSTM_BACKEND=reference silences this.",
+        RuntimeWarning,
+        stacklevel=2,
+    )

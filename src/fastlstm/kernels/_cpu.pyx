@@ -1,0 +1,29 @@
+"""Which builds' instruction sets this processor and its operating system support.
+
+Compiled for the baseline alone: it must run before anything newer is imported, since an illegal
+instruction kills the process.
+"""
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__) && defined(__x86_64__)
+    static int has_avx2(void) {
+        __builtin_cpu_init();
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    }
+    static int has_avx512(void) {
+        return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    }
+    #else
+    static int has_avx2(void) { return 0; }
+    static int has_avx512(void) { return 0; }
+    #endif
+    """
+    int has_avx2()
+    int has_avx512()
+
+
+def supported():
+    """Names of the builds that can run here, the fastest first."""
+    return ("avx512",) * has_avx512() + ("avx2",) * has_avx2() + ("baseline",)

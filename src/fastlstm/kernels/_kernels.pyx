@@ -1,0 +1,31 @@
+"""The compiled twin of reference.py: this source, built once for each instruction set and dtype.
+
+Design:
+    simd.pxi         the register type, partial loads and stores, scratch memory
+    activations.pxi  tanh and sigmoid
+    tile.pxi         the one inner loop: a tile of rows x gates kept in registers
+    walk.pxi         which rows live at which step, and what came before them
+    product.pxi      packing, dense products, weight gradients
+    lstm.pxi         the cell, forward and backward
+
+A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
+tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
+all four leave the tile together and the cell update follows while they are in the first cache; for
+other matrices, "4" are neighbouring groups of V outputs.
+
+Every sum runs over k in one order, whatever the tile's shape, so a row's bits do not depend on its
+neighbours. What flags and macros decide: `real`, V, and how many rows a tile holds.
+"""
+
+import numpy as np
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport uintptr_t
+from libc.string cimport memcpy, memset
+
+include "simd.pxi"
+include "activations.pxi"
+include "tile.pxi"
+include "walk.pxi"
+include "product.pxi"
+include "lstm.pxi"

@@ -1,0 +1,99 @@
+# The register type, partial loads and stores, scratch memory.
+
+cdef extern from *:
+    """
+    #ifdef FASTLSTM_FLOAT64
+    typedef double real;
+    #else
+    typedef float real;
+    #endif
+
+    #if defined(__GNUC__)
+    typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
+    #define PREFETCH(address) __builtin_prefetch(address)
+    #else  /* no vector extensions: one lane, and all of it still compiles */
+    typedef real vec;
+    #define PREFETCH(address)
+    #endif
+
+    enum {
+        V = sizeof(vec) / sizeof(real),  /* lanes */
+        PANEL = 4 * V,                   /* what one k of one block holds */
+        MAX_TILE = TILE * PANEL
+    };
+
+    /* Subnormals cost a hundred cycles each on some processors; kernels take them as zero. */
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    static inline unsigned flush_subnormals(void) {
+        unsigned before = _mm_getcsr();
+        _mm_setcsr(before | 0x8040);
+        return before;
+    }
+    #define restore_mode(mode) _mm_setcsr(mode)
+    #else
+    #define flush_subnormals() 0
+    #define restore_mode(mode) ((void)(mode))
+    #endif
+    """
+    ctypedef float real
+    ctypedef float vec  # Cython sees a number; C sees a register
+    enum:
+        V
+        PANEL
+        TILE
+        MAX_TILE
+    void PREFETCH(const real* address) nogil
+    unsigned int flush_subnormals() nogil  # gives the mode for restore_mode
+    void restore_mode(unsigned int mode) nogil
+
+
+cdef inline void _load(real* lanes, const real* source, Py_ssize_t n) noexcept nogil:
+    """The first n of V lanes; zeros behind."""
+    if n >= V:
+        memcpy(lanes, source, V * sizeof(real))
+    else:
+        memset(lanes, 0, V * sizeof(real))
+        memcpy(lanes, source, n * sizeof(real))
+
+
+cdef inline void _store(real* target, const real* lanes, Py_ssize_t n) noexcept nogil:
+    if n >= V:
+        memcpy(target, lanes, V * sizeof(real))
+    else:
+        memcpy(target, lanes, n * sizeof(real))
+
+
+cdef inline Py_ssize_t _blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    return (n + size - 1) // size
+
+
+cdef inline Py_ssize_t _padded(Py_ssize_t bytes) noexcept nogil:
+    """Rounded up to whole cache lines."""
+    return _blocks(bytes, 64) * 64
+
+
+cdef inline char* _aligned(void* memory) noexcept nogil:
+    return <char*> ((<uintptr_t> memory + 63) // 64 * 64)
+
+
+cdef void* _scratch(Py_ssize_t bytes) except NULL:
+    """Memory for `_aligned`; the caller gives it back to PyMem_RawFree."""
+    cdef void* memory = PyMem_RawMalloc(bytes + 64)
+    if memory == NULL:
+        raise MemoryError()
+    return memory
+
+
+cdef _aligned_empty(tuple shape):
+    """An array whose data begins on a cache line; panels off it cost a third of the speed."""
+    count = int(np.prod(shape))
+    store = np.empty(count + 64 // sizeof(real), np.float32 if sizeof(real) == 4 else np.float64)
+    start = -store.__array_interface__["data"][0] % 64 // sizeof(real)
+    return store[start : start + count].reshape(shape)
+
+
+cdef int _expect(bint fits, str name) except -1:
+    if not fits:
+        raise ValueError(f"{name}: its shape does not fit the other arguments")
+    return 0

@@ -1,0 +1,472 @@
+"""The engine that every recurrent layer shares: stack, directions, dropout, threads, tape."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlstm import threads as pool
+from fastlstm.checks import (
+    as_array,
+    check_shape,
+    flag,
+    float_dtype,
+    generator,
+    real_number,
+    whole_number,
+)
+from fastlstm.kernels import kernels
+from fastlstm.layers.inputs import Plan, make_plan, rows_contiguous
+from fastlstm.layers.module import Gradients, Module, Parameters
+
+# Multiply-adds of one layer below which a second thread costs more than it saves.
+PARALLEL_WORK = 4_000_000
+
+
+class Share(NamedTuple):
+    """What one kernel call does of a layer."""
+
+    suffix: str  # of the parameters' names
+    at: int  # the layer and direction's place in the state
+    columns: slice  # of the layer's output
+    walk: tuple[Any, Any, Any, bool]  # rows, live, resets, reverse: see kernels.reference
+
+
+@dataclass
+class LayerTape:
+    """What one layer of the stack keeps."""
+
+    x: np.ndarray  # [T, B, I], after dropout
+    mask: np.ndarray | None  # [T, B, I]: dropout's factors
+    y: np.ndarray  # [T, B, directions * P]
+    kept: list[dict[str, np.ndarray]] = field(default_factory=list)  # the cell's, by direction
+
+
+@dataclass
+class Tape:
+    """What `forward` keeps for one `backward`; opaque to callers."""
+
+    layer: "Recurrent"
+    parameters: Parameters
+    kernels: Any
+    plan: Plan
+    layers: list[LayerTape] = field(default_factory=list)
+    used: bool = False
+
+
+class Recurrent(Module):
+    """A stack of recurrent layers in one or two directions; a subclass brings the cell."""
+
+    is_recurrent = True
+    GATES: int
+    STATE: tuple[str, ...]  # the names of the state's parts
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: Any,
+        rng: Any,
+    ):
+        self.input_size = whole_number("input_size", input_size)
+        self.hidden_size = whole_number("hidden_size", hidden_size)
+        self.num_layers = whole_number("num_layers", num_layers)
+        self.bias = flag("bias", bias)
+        self.batch_first = flag("batch_first", batch_first)
+        self.dropout = real_number("dropout", dropout, 0, 1)
+        self.bidirectional = flag("bidirectional", bidirectional)
+        self.dtype = float_dtype("dtype", dtype)
+        self._rng = generator("rng", rng)
+        self._directions = 2 if self.bidirectional else 1
+        if self.dropout and self.num_layers == 1:
+            raise ValueError("dropout: acts between layers, so it needs num_layers >= 2, got 1")
+
+    # The cell, which a subclass provides.
+
+    @property
+    def _output_size(self) -> int:
+        """Features that one direction gives, P."""
+        return self.hidden_size
+
+    @property
+    def _state_sizes(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+        """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them."""
+        raise NotImplementedError
+
+    def _forward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
+        """f(x, state, y, final_state, walk, kept)."""
+        raise NotImplementedError
+
+    def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
+        """f(kept, state, dy, dstate, walk): in `kept`, gates become their gradients."""
+        raise NotImplementedError
+
+    def _more_gradients(
+        self, kept: dict[str, np.ndarray]
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, dz [T, B, M], source [T, B, N]) for weights beyond weight_ih and weight_hh."""
+        return iter(())
+
+    # Names.
+
+    def _suffix(self, layer: int, direction: int) -> str:
+        return f"_l{layer}{'_reverse' if direction else ''}"
+
+    def _inputs(self) -> Iterator[tuple[int, str]]:
+        """(features of its input, suffix of its parameters' names) for each layer and direction."""
+        for layer in range(self.num_layers):
+            for direction in range(self._directions):
+                size = self._directions * self._output_size if layer else self.input_size
+                yield size, self._suffix(layer, direction)
+
+    def _describe(self) -> str:
+        """The arguments, those at their default left out."""
+        text = f"{self.input_size}, {self.hidden_size}"
+        for name, default in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+            ("dtype", np.dtype(np.float32)),
+        ):
+            value = getattr(self, name)
+            if value != default:
+                text += f", {name}={value}"
+        return text
+
+    # Calls.
+
+    def __call__(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        out: np.ndarray | None = None,
+        threads: int | None = None,
+    ) -> tuple[Any, Any]:
+        plan = self._plan(x, state, lengths, resets)
+        threads = self._threads(threads)
+        features = self._directions * self._output_size
+        y = plan.empty(features) if out is None else _room_in(out, plan, features)
+        final = self._run(plan, self._parameters, kernels(self.dtype), y, threads)
+        if out is not None and y is not out:
+            out[...] = y
+            y = out
+        return plan.give_back(y), plan.give_state_back(final)
+
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        threads: int | None = None,
+    ) -> tuple[tuple[Any, Any], Tape]:
+        """Compute as in inference (with dropout), keeping what `backward` needs.
+
+        Returns ``(y, state), tape``. Until `backward` has run, x must not be changed; y is
+        read-only, since the tape holds it.
+        """
+        plan = self._plan(x, state, lengths, resets)
+        threads = self._threads(threads)
+        tape = Tape(self, self._parameters, kernels(self.dtype), plan)
+        y = plan.empty(self._directions * self._output_size)
+        final = self._run(plan, tape.parameters, tape.kernels, y, threads, tape.layers)
+        y.flags.writeable = False
+        return (plan.give_back(y), plan.give_state_back(final)), tape
+
+    def backward(
+        self, tape: Tape, dy: Any = None, dstate: Any = None, *, threads: int | None = None
+    ) -> Gradients:
+        """Gradients of x, the initial state and every parameter.
+
+        Parameters
+        ----------
+        tape : from `forward`; it serves one backward, since gates become gradients in place
+        dy : gradient of the output, in its shape (a list for a list); None for zeros
+        dstate : gradient of the final state, in its shape; None for zeros
+        """
+        if not isinstance(tape, Tape) or tape.layer is not self:
+            raise ValueError(
+                f"tape: expected what this layer's forward returned, got {type(tape).__name__}"
+            )
+        if tape.used:
+            raise ValueError("tape: expected an unused one; each forward serves one backward")
+        plan, threads = tape.plan, self._threads(threads)
+        dy = plan.read_gradient("dy", dy, self._directions * self._output_size)
+        dstate = plan.read_state_gradient("dstate", dstate)
+        tape.used = True
+        params: dict[str, np.ndarray] = {}
+        dx = plan.empty(self.input_size)
+        for layer in reversed(range(self.num_layers)):
+            below = plan.to_steps(dx) if layer == 0 else np.empty_like(tape.layers[layer].x)
+            self._backward_layer(tape, layer, dy, dstate, below, params, threads)
+            dy = below
+        tape.layers.clear()
+        params = {name: params[name] for name in tape.parameters}
+        return Gradients(plan.give_back(dx), plan.give_state_back(dstate), params)
+
+    # The work.
+
+    def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
+        return make_plan(
+            x,
+            state,
+            lengths,
+            resets,
+            features=self.input_size,
+            batch_first=self.batch_first,
+            state_names=self.STATE,
+            state_sizes=self._state_sizes,
+            depth=self.num_layers * self._directions,
+            dtype=self.dtype,
+        )
+
+    def _run(
+        self,
+        plan: Plan,
+        parameters: Parameters,
+        k: Any,
+        y: np.ndarray,
+        threads: int,
+        tapes: list[LayerTape] | None = None,
+    ) -> tuple[np.ndarray, ...]:
+        """Fill `y` (in the caller's layout) and return the final state."""
+        T, B, _ = plan.x.shape
+        final = tuple(np.empty_like(part) for part in plan.state)
+        x = plan.x
+        for layer in range(self.num_layers):
+            if layer == self.num_layers - 1:
+                result = plan.to_steps(y)
+            else:
+                result = np.empty((T, B, self._directions * self._output_size), self.dtype)
+            kept: list[dict[str, np.ndarray]] = [{} for _ in range(self._directions)]
+            if tapes is not None:
+                x, mask = self._drop(x) if layer else (x, None)
+                kept = [self._keep(T, B, plan.rows.live is not None) for _ in kept]
+                tapes.append(LayerTape(x, mask, result, kept))
+            helpers = self._worthwhile(threads, x)
+            tasks = []
+            for share in self._shares(plan, layer, helpers):
+                kernel = self._forward_kernel(k, parameters, share.suffix)
+                state = tuple(part[share.at] for part in plan.state)
+                final_state = tuple(part[share.at] for part in final)
+                out = result[:, :, share.columns]
+                tasks.append(
+                    partial(kernel, x, state, out, final_state, share.walk, kept[share.walk[3]])
+                )
+            pool.run(tasks, helpers)
+            x = result
+        return final
+
+    def _backward_layer(
+        self,
+        tape: Tape,
+        layer: int,
+        dy: np.ndarray,
+        dstate: tuple[np.ndarray, ...],
+        dx: np.ndarray,
+        params: dict[str, np.ndarray],
+        threads: int,
+    ) -> None:
+        """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
+        plan, this = tape.plan, tape.layers[layer]
+        threads = self._worthwhile(threads, this.x)
+        tasks = []
+        for share in self._shares(plan, layer, threads):
+            kernel = self._backward_kernel(tape.kernels, tape.parameters, share.suffix)
+            state = tuple(part[share.at] for part in plan.state)
+            gradient = tuple(part[share.at] for part in dstate)
+            kept = this.kept[share.walk[3]]
+            tasks.append(partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk))
+        pool.run(tasks, threads)
+
+        tasks = [
+            partial(self._input_gradient, tape, layer, dx, steps)
+            for steps in _slices(len(this.x), threads)
+        ]
+        for direction in range(self._directions):
+            tasks += self._weight_gradients(tape, layer, direction, params, threads)
+        pool.run(tasks, threads)
+        if this.mask is not None:
+            dx *= this.mask
+
+    def _input_gradient(self, tape: Tape, layer: int, dx: np.ndarray, steps: slice) -> None:
+        k, parameters = tape.kernels, tape.parameters
+        rows, live = tape.plan.rows
+        live = None if live is None else live[steps]
+        for direction, kept in enumerate(tape.layers[layer].kept):
+            name = "weight_ih" + self._suffix(layer, direction)
+            pack = partial(_pack_transposed, k, parameters[name])
+            packed = parameters.derive((k, "transposed", name), pack)
+            dz = _joined(kept["gates"])[steps]
+            k.product(dz, packed, dx[steps], None, rows, live, bool(direction))
+
+    def _weight_gradients(
+        self,
+        tape: Tape,
+        layer: int,
+        direction: int,
+        params: dict[str, np.ndarray],
+        threads: int,
+    ) -> Iterator[Callable[[], None]]:
+        """Tasks that fill `params` for one layer and direction, each some rows of a matrix."""
+        plan, this, suffix = tape.plan, tape.layers[layer], self._suffix(layer, direction)
+        kept = this.kept[direction]
+        dz = _joined(kept["gates"])
+        P = self._output_size
+        y = this.y[:, :, direction * P : (direction + 1) * P]
+        h0 = plan.state[0][layer * self._directions + direction]
+        rows, live = plan.rows
+        products = [("weight_ih", dz, this.x, None), ("weight_hh", dz, y, h0)]
+        products += [(*more, None) for more in self._more_gradients(kept)]
+        for name, gradient, source, first in products:
+            M = gradient.shape[2]
+            params[name + suffix] = out = np.empty((M, source.shape[2]), self.dtype)
+            walk = (rows, live, None if first is None else plan.resets, bool(direction))
+            for part in _slices(M, threads):
+                yield partial(
+                    tape.kernels.weight_gradient,
+                    gradient[:, :, part],
+                    source,
+                    out[part],
+                    first,
+                    *walk,
+                )
+        if self.bias:
+            params["bias_ih" + suffix] = out = np.empty(dz.shape[2], self.dtype)
+            params["bias_hh" + suffix] = second = np.empty_like(out)
+            yield partial(_bias_gradient, dz, out, second)
+
+    def _shares(self, plan: Plan, layer: int, threads: int) -> Iterator[Share]:
+        """One layer's work, dealt out: directions first, then rows of the batch."""
+        P = self._output_size
+        parts = -(-threads // self._directions)
+        for direction in range(self._directions):
+            for rows, live in plan.rows.split(parts, plan.x.shape[1]):
+                yield Share(
+                    self._suffix(layer, direction),
+                    layer * self._directions + direction,
+                    slice(direction * P, (direction + 1) * P),
+                    (rows, live, plan.resets, bool(direction)),
+                )
+
+    def _drop(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Inverted dropout between layers (Srivastava et al. 2014): x and its factors."""
+        if not self.dropout:
+            return x, None
+        mask = (self._rng.random(x.shape, np.float32) >= self.dropout).astype(x.dtype)
+        if self.dropout < 1:
+            mask /= 1 - self.dropout
+        return x * mask, mask
+
+    def _threads(self, threads: int | None) -> int:
+        return pool.get_num_threads() if threads is None else whole_number("threads", threads)
+
+    def _worthwhile(self, threads: int, x: np.ndarray) -> int:
+        """How many of `threads` one layer over x keeps busy."""
+        weights = self.GATES * self.hidden_size * (x.shape[2] + self._output_size)
+        work = x.shape[0] * x.shape[1] * weights * self._directions
+        return threads if work > PARALLEL_WORK else 1
+
+
+class RecurrentCell(Module):
+    """One step of a recurrent layer, under the parameter names without "_l0"."""
+
+    def __init__(self, layer: Recurrent):
+        self._layer = layer
+        self.input_size, self.hidden_size = layer.input_size, layer.hidden_size
+        self.bias, self.dtype = layer.bias, layer.dtype
+
+    def __call__(self, x: Any, state: Any = None) -> Any:
+        """The next state."""
+        return _drop_axis(self._layer(self._one_step(x), _add_axis(state))[1])
+
+    def forward(self, x: Any, state: Any = None) -> tuple[Any, Tape]:
+        """Returns ``state, tape``."""
+        (_, state), tape = self._layer.forward(self._one_step(x), _add_axis(state))
+        return _drop_axis(state), tape
+
+    def backward(self, tape: Tape, dstate: Any = None) -> Gradients:
+        """Gradients of x, the state given and every parameter."""
+        grads = self._layer.backward(tape, None, _add_axis(dstate))
+        params = {name.removesuffix("_l0"): array for name, array in grads.params.items()}
+        return Gradients(grads.x[0], _drop_axis(grads.state), params)
+
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        return {name.removesuffix("_l0"): a for name, a in self._layer.parameters().items()}
+
+    def _replace_parameters(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._layer._replace_parameters({name + "_l0": array for name, array in arrays.items()})
+
+    def _one_step(self, x: Any) -> np.ndarray:
+        x = as_array("x", x, self.dtype)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            size = self.input_size
+            raise ValueError(f"x: expected shape (batch, {size}) or ({size},), got {x.shape}")
+        return x[None]
+
+    def __repr__(self) -> str:
+        return repr(self._layer).replace("(", "Cell(", 1)
+
+
+def _add_axis(state: Any) -> Any:
+    """A cell's state as that of a layer of one."""
+    if isinstance(state, (tuple, list)):
+        return tuple(np.asarray(part)[None] for part in state)
+    return state if state is None else np.asarray(state)[None]
+
+
+def _drop_axis(state: Any) -> Any:
+    return tuple(part[0] for part in state) if isinstance(state, tuple) else state[0]
+
+
+def _pack_transposed(k: Any, weight: np.ndarray) -> Any:
+    return k.pack(weight.T)
+
+
+def _slices(n: int, parts: int) -> Iterator[slice]:
+    """range(n) in up to `parts` pieces."""
+    size = max(1, -(-n // parts))
+    return (slice(start, min(n, start + size)) for start in range(0, n, size))
+
+
+def _joined(gates: np.ndarray) -> np.ndarray:
+    """[T, B, GATES, H] as [T, B, GATES * H]."""
+    T, B, count, H = gates.shape
+    return gates.reshape(T, B, count * H)
+
+
+def _bias_gradient(dz: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> None:
+    np.sum(dz.reshape(-1, dz.shape[2]), axis=0, out=bias_ih)
+    bias_hh[:] = bias_ih
+
+
+def _room_in(out: Any, plan: Plan, features: int) -> np.ndarray:
+    """`out` where the kernels can write to it directly, else a new array of its shape."""
+    fresh = plan.empty(features)
+    if plan.form == "list":
+        raise ValueError("out: x is a list, whose results have several lengths, so expected None")
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an array, got {type(out).__name__}")
+    if out.dtype != fresh.dtype:
+        raise TypeError(f"out: expected dtype {fresh.dtype}, got {out.dtype}")
+    check_shape("out", out, *fresh.shape)
+    if not out.flags.writeable:
+        raise ValueError("out: expected a writeable array, got a read-only one")
+    shared = any(np.may_share_memory(out, array) for array in (plan.x, *plan.state))
+    return fresh if shared or rows_contiguous(out) is not out else out

@@ -1,0 +1,103 @@
+"""A small pool of Python threads, for calls that release the interpreter lock."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+
+from fastlstm.checks import whole_number
+
+_num_threads = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
+
+
+def set_num_threads(n: int) -> None:
+    """Let later calls of this process use up to `n` threads, the caller's own among them.
+
+    With 1, no other thread does any work.
+    """
+    global _num_threads
+    _num_threads = whole_number("n", n)
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use: by default, one for each core this process may run on."""
+    return _num_threads
+
+
+def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
+    """Run every task, on at most `threads` threads; return when all are done."""
+    if threads == 1:
+        for task in tasks:
+            task()
+        return
+    batch = _Batch(tasks)
+    _pool.help(batch, min(threads, batch.unfinished) - 1)
+    batch.drain()
+    batch.wait()
+
+
+class _Batch:
+    """Tasks that whoever is free takes in turn; the caller never waits for one nobody began."""
+
+    def __init__(self, tasks: Iterable[Callable[[], None]]):
+        self.tasks = deque(tasks)
+        self.unfinished = len(self.tasks)
+        self.error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._finished = threading.Event()
+
+    def drain(self) -> None:
+        while True:
+            try:
+                task = self.tasks.popleft()
+            except IndexError:
+                return
+            try:
+                task()
+            except BaseException as error:
+                self.error = error
+            with self._lock:
+                self.unfinished -= 1
+                if not self.unfinished:
+                    self._finished.set()
+
+    def wait(self) -> None:
+        if self.unfinished:
+            self._finished.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class _Pool:
+    """Daemon threads that sleep until there is a batch to help with."""
+
+    def __init__(self) -> None:
+        self._batches: SimpleQueue[_Batch] = SimpleQueue()
+        self._workers = 0
+        self._lock = threading.Lock()
+
+    def help(self, batch: _Batch, helpers: int) -> None:
+        with self._lock:
+            while self._workers < helpers:
+                threading.Thread(target=self._work, name="fastlstm", daemon=True).start()
+                self._workers += 1
+        for _ in range(helpers):
+            self._batches.put(batch)
+
+    def _work(self) -> None:
+        while True:
+            self._batches.get().drain()
+
+
+def _renew() -> None:
+    """After a fork, no thread of the parent's pool exists and its locks may be held for ever."""
+    global _pool
+    _pool = _Pool()
+
+
+_renew()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,5 @@
+"""Losses and optimisers."""
+
+from fastlstm.training import losses, optim
+
+__all__ = ["losses", "optim"]

@@ -1,0 +1,258 @@
+"""Optimisers and gradient clipping, with torch.optim's formulas."""
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastlstm.checks import as_array, check_shape, flag, real_number
+from fastlstm.layers.module import Gradients, Module
+
+Moments = tuple[np.ndarray, ...]  # what an optimiser remembers of one parameter
+
+
+class Optimiser:
+    """Base of all optimisers: one serves one module, from its first step on.
+
+    A copy or an unpickled one is free again and serves the next module it meets, which must have
+    the same parameters.
+    """
+
+    def __init__(self, lr: float, weight_decay: float):
+        self.lr = lr
+        self.weight_decay = real_number("weight_decay", weight_decay, 0, np.inf, below=True)
+        self.steps = 0
+        self._moments: dict[str, Moments] = {}
+        self._module: weakref.ref[Module] | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; may be set between steps."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = real_number("lr", value, 0, np.inf, below=True)
+
+    def step(self, module: Module, grads: Gradients) -> None:
+        """Change the parameters of `module` once, against their gradients.
+
+        On any error, module and optimiser are as they were before.
+
+        Raises
+        ------
+        ValueError
+            The optimiser serves another module, or names or shapes in `grads.params` are not those
+            of `module.parameters()`.
+        TypeError
+            Not a layer, not Gradients, or gradients that are not real numbers.
+        """
+        if not isinstance(module, Module):
+            raise TypeError(f"module: expected a layer, got {type(module).__name__}")
+        if not isinstance(grads, Gradients):
+            raise TypeError(f"grads: expected Gradients, got {type(grads).__name__}")
+        if self._module is not None and self._module() is not module:
+            raise ValueError(
+                "module: expected the one of the first step; use an optimiser for each"
+            )
+        parameters = module.parameters()
+        if grads.params.keys() != parameters.keys():
+            missing = sorted(parameters.keys() - grads.params.keys())
+            unknown = sorted(grads.params.keys() - parameters.keys())
+            raise ValueError(f"grads: missing names {missing}, unknown names {unknown}")
+        if self.steps:
+            self._check_moments(parameters)
+        new_parameters, new_moments = {}, {}
+        for name, parameter in parameters.items():
+            gradient = as_array(f"grads.params[{name!r}]", grads.params[name], parameter.dtype)
+            check_shape(f"grads.params[{name!r}]", gradient, *parameter.shape)
+            if self.weight_decay:
+                gradient = gradient + self.weight_decay * parameter
+            # New arrays throughout: tapes hold the old ones, and an error may still come.
+            new_parameters[name], new_moments[name] = self._update(
+                parameter, gradient, self._moments.get(name, ()), self.steps + 1
+            )
+        module._replace_parameters(new_parameters)
+        self._moments = new_moments
+        self._module = weakref.ref(module)
+        self.steps += 1
+
+    def _update(
+        self,
+        parameter: np.ndarray,
+        gradient: np.ndarray,  # with the weight decay
+        moments: Moments,  # () at the first step
+        step: int,  # 1, 2, ...
+    ) -> tuple[np.ndarray, Moments]:
+        """The new parameter and moments, in new arrays."""
+        raise NotImplementedError
+
+    def _check_moments(self, parameters: Mapping[str, np.ndarray]) -> None:
+        fits = self._moments.keys() == parameters.keys() and all(
+            moment.shape == parameters[name].shape and moment.dtype == parameters[name].dtype
+            for name, moments in self._moments.items()
+            for moment in moments
+        )
+        if not fits:
+            raise ValueError("module: expected the parameters that this optimiser remembers")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_module": None}
+
+
+class SGD(Optimiser):
+    """Stochastic gradient descent: p ← p - lr · g.
+
+    With momentum μ, v ← μ v + g (v = g at the first step) takes the place of g, and with
+    `nesterov` g + μ v does (Sutskever et al. 2013, in the form of torch.optim.SGD).
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    momentum : float
+        μ; 0 for none.
+    weight_decay : float
+        λ: adds λ · p to the gradient.
+    nesterov : bool
+        Needs a momentum.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ):
+        super().__init__(lr, weight_decay)
+        self.momentum = real_number("momentum", momentum, 0, np.inf, below=True)
+        self.nesterov = flag("nesterov", nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs a momentum above 0, got 0")
+
+    def _update(
+        self, parameter: np.ndarray, gradient: np.ndarray, moments: Moments, step: int
+    ) -> tuple[np.ndarray, Moments]:
+        direction = gradient
+        if self.momentum:
+            velocity = np.empty_like(parameter)
+            if moments:
+                np.multiply(moments[0], self.momentum, out=velocity)
+                velocity += gradient
+            else:
+                velocity[...] = gradient
+            moments = (velocity,)
+            direction = gradient + self.momentum * velocity if self.nesterov else velocity
+        new = np.multiply(direction, self.lr, out=np.empty_like(parameter))
+        return np.subtract(parameter, new, out=new), moments
+
+    def __repr__(self) -> str:
+        return (
+            f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay}, "
+            f"nesterov={self.nesterov})"
+        )
+
+
+class Adam(Optimiser):
+    """Adam (Kingma & Ba 2015, algorithm 1).
+
+    m ← β1 m + (1 - β1) g and v ← β2 v + (1 - β2) g², both from zero; at step t
+    p ← p - lr · (m / (1 - β1ᵗ)) / (√(v / (1 - β2ᵗ)) + ε).
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        β1 and β2, in [0, 1).
+    eps : float
+        ε.
+    weight_decay : float
+        λ: adds λ · p to the gradient.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(lr, weight_decay)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas: expected two numbers, got {betas!r}")
+        self.betas = (
+            real_number("betas[0]", betas[0], 0, 1, below=True),
+            real_number("betas[1]", betas[1], 0, 1, below=True),
+        )
+        self.eps = real_number("eps", eps, 0, np.inf, below=True)
+
+    def _update(
+        self, parameter: np.ndarray, gradient: np.ndarray, moments: Moments, step: int
+    ) -> tuple[np.ndarray, Moments]:
+        beta1, beta2 = self.betas
+        work = np.empty_like(parameter)
+        mean = np.multiply(gradient, 1 - beta1, out=np.empty_like(parameter))
+        square = np.multiply(gradient, gradient, out=np.empty_like(parameter))
+        square *= 1 - beta2
+        if moments:
+            mean += np.multiply(moments[0], beta1, out=work)
+            square += np.multiply(moments[1], beta2, out=work)
+        np.sqrt(square, out=work)
+        work /= (1 - beta2**step) ** 0.5
+        work += self.eps
+        np.divide(mean, work, out=work)
+        work *= self.lr / (1 - beta1**step)
+        return np.subtract(parameter, work, out=work), (mean, square)
+
+    def __repr__(self) -> str:
+        return (
+            f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps}, "
+            f"weight_decay={self.weight_decay})"
+        )
+
+
+def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> float:
+    """Scale gradients down to a global norm of at most `max_norm` (Pascanu et al. 2013).
+
+    Parameters
+    ----------
+    grads : Gradients or list of Gradients
+        All arrays in `params` count as one vector and are scaled in place; `x` and `state` are
+        left alone.
+    max_norm : float
+        Above 0.
+
+    Returns
+    -------
+    norm : float
+        As it was before, accumulated in float64. If it is not finite, nothing was scaled.
+
+    Raises
+    ------
+    ValueError
+        `max_norm` is not above 0.
+    TypeError
+        Not Gradients, or a gradient that is no writable array of floats.
+    """
+    max_norm = real_number("max_norm", max_norm, 0, np.inf, below=True)
+    if not max_norm:
+        raise ValueError("max_norm: expected a number above 0, got 0")
+    group = [grads] if isinstance(grads, Gradients) else grads
+    if not isinstance(group, (list, tuple)) or not all(isinstance(g, Gradients) for g in group):
+        raise TypeError(f"grads: expected Gradients or a list of them, got {grads!r:.60}")
+    arrays = [array for gradients in group for array in gradients.params.values()]
+    for array in arrays:
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype.kind != "f"
+            or not array.flags.writeable
+        ):
+            raise TypeError("grads: expected params that are writable arrays of floats")
+    norm = float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
+    if np.isfinite(norm) and norm > max_norm:
+        for array in arrays:
+            array *= max_norm / norm
+    return norm
