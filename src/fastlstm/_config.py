@@ -11,7 +11,6 @@ from fastlstm._version import __version__
 from fastlstm.threads import get_num_threads
 
 
-
 def show_config() -> None:
     """Print versions, processor, the backend in use and why no faster one is."""
     print(f"fastlstm   {__version__}")

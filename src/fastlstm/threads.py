@@ -98,6 +98,6 @@ def _renew() -> None:
     _pool = _Pool()
 
 
-_renew()
+_pool = _Pool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)

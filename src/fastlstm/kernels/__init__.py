@@ -89,8 +89,9 @@ _backend = os.environ.get("FASTLSTM_BACKEND") or backends()[0]
 _active = load(_backend, "FASTLSTM_BACKEND")
 if not _builds and "FASTLSTM_BACKEND" not in os.environ:
     warnings.warn(
-        "fastlstm was installed without its compiled kernels and runs on the NumPy reference, many "
-        "times slower. Install a C compiler and reinstall; FASTLSTM_BACKEND=reference silences this.",
+        "fastlstm was installed without its compiled kernels and runs on the NumPy reference, "
+        "many times slower. Install a C compiler and reinstall, or say so with "
+        "FASTLSTM_BACKEND=reference.",
         RuntimeWarning,
         stacklevel=2,
     )

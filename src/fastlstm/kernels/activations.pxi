@@ -18,7 +18,7 @@ cdef extern from *:
     static const real TANH_Q[TANH_TERMS] = {
         6.2046603125936382536e-21, 5.6202016324605746791e-17, 1.2687780198539308353e-13,
         1.1103095932504217953e-10, 4.4613919893642378592e-8,  8.7518071893747514846e-6,
-        8.2804533673773396710e-4,  3.4353142761164886668e-2,  0.48513634394734690301,
+        8.280453367372697664e-4,  3.4353142761164886668e-2,  0.48513634394734690301,
         1.0 };
     #else
     enum { TANH_TERMS = 5 };
@@ -38,17 +38,16 @@ cdef extern from *:
     const real* TANH_Q
 
 
-cdef inline real _clamp(real x, real limit) noexcept nogil:
-    """x within ±limit; a NaN stays one."""
-    x = limit if x > limit else x
-    return -limit if x < -limit else x
+cdef inline vec _clamp(vec x) noexcept nogil:
+    """x within ±1; a NaN stays one."""
+    return vec_max(vec_of(-1), vec_min(vec_of(1), x))
 
 
-cdef inline void _tanh_fraction(real x, real* numerator, real* denominator) noexcept nogil:
+cdef inline void _tanh_fraction(vec x, vec* numerator, vec* denominator) noexcept nogil:
+    """tanh(x) as a fraction; beyond TANH_LIMIT it is more than 1 and wants a `_clamp` to ±1."""
     cdef int k
-    cdef real square, p = TANH_P[0], q = TANH_Q[0]
-    x = _clamp(x, TANH_LIMIT)
-    square = x * x
+    cdef vec p = vec_of(TANH_P[0]), q = vec_of(TANH_Q[0])
+    cdef vec square = vec_min(vec_of(TANH_LIMIT * TANH_LIMIT), x * x)
     for k in range(1, TANH_TERMS):
         p = p * square + TANH_P[k]
         q = q * square + TANH_Q[k]
@@ -56,25 +55,20 @@ cdef inline void _tanh_fraction(real x, real* numerator, real* denominator) noex
     denominator[0] = q
 
 
-cdef void _tanh_lanes(real* lanes) noexcept nogil:
-    cdef int j
-    cdef real p, q
-    for j in range(V):
-        _tanh_fraction(lanes[j], &p, &q)
-        lanes[j] = _clamp(p / q, 1)
+cdef inline vec _tanh(vec x) noexcept nogil:
+    cdef vec p, q
+    _tanh_fraction(x, &p, &q)
+    return _clamp(p / q)
 
 
 def tanh(const real[::1] x):
     """tanh of x [n]."""
     cdef Py_ssize_t block, start, n = x.shape[0]
-    cdef real lanes[V]
     result = np.empty_like(x)
     cdef real[::1] out = result
     for block in range(_blocks(n, V)):
         start = block * V
-        _load(lanes, &x[start], n - start)
-        _tanh_lanes(lanes)
-        _store(&out[start], lanes, n - start)
+        _store(&out[start], _tanh(_load(&x[start], n - start)), n - start)
     return result
 
 

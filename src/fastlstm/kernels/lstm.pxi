@@ -47,43 +47,42 @@ cdef struct StepRows:
     real** y  # OUT [P]
 
 
-cdef void _cell(
-    real* z,  # IN [4][V] preactivations of i, f, g, o (of sigmoids: half); OUT the gates
+cdef inline void _cell(
+    const real* z,  # [4][V] preactivations of i, f, g, o; halved for the sigmoids
     const real* c_before,  # [n]
     real* c_after,  # OUT [n]
     real* h,  # OUT [n]
+    real* gates,  # OUT [4, H] from this unit on, or NULL
+    Py_ssize_t H,
     Py_ssize_t n,  # lanes in use
 ) noexcept nogil:
     """c' = f c + i g and h = o tanh(c') of V units.
 
     Divisions are what this costs, so i, f and g share one, o and tanh(c') the other.
     """
-    cdef int j
-    cdef real gates[4 * V]
-    cdef real c[V]
-    cdef real h_lanes[V]
-    cdef real pi, qi, pf, qf, pg, qg, po, qo, pc, qc, inverse, inverse_if
-    cdef real one = 1, half = 0.5
-    memcpy(gates, z, 4 * V * sizeof(real))
-    _load(c, c_before, n)
-    for j in range(V):
-        _tanh_fraction(gates[j], &pi, &qi)
-        _tanh_fraction(gates[V + j], &pf, &qf)
-        _tanh_fraction(gates[2 * V + j], &pg, &qg)
-        inverse = one / (qi * qf * qg)
-        inverse_if = inverse * qg
-        gates[j] = half * _clamp(pi * qf * inverse_if, one) + half
-        gates[V + j] = half * _clamp(pf * qi * inverse_if, one) + half
-        gates[2 * V + j] = _clamp(pg * (qi * qf) * inverse, one)
-        c[j] = gates[V + j] * c[j] + gates[j] * gates[2 * V + j]
-        _tanh_fraction(gates[3 * V + j], &po, &qo)
-        _tanh_fraction(c[j], &pc, &qc)
-        inverse = one / (qo * qc)
-        gates[3 * V + j] = half * _clamp(po * qc * inverse, one) + half
-        h_lanes[j] = gates[3 * V + j] * _clamp(pc * qo * inverse, one)
-    memcpy(z, gates, 4 * V * sizeof(real))
+    cdef vec pi, qi, pf, qf, pg, qg, po, qo, pc, qc, inverse, inverse_if
+    cdef vec input_gate, forget_gate, candidate, output_gate, c
+    cdef real half = 0.5
+    _tanh_fraction((<const vec*> z)[0], &pi, &qi)
+    _tanh_fraction((<const vec*> z)[1], &pf, &qf)
+    _tanh_fraction((<const vec*> z)[2], &pg, &qg)
+    _tanh_fraction((<const vec*> z)[3], &po, &qo)
+    inverse = vec_of(1) / (qi * qf * qg)
+    inverse_if = inverse * qg
+    input_gate = half * _clamp(pi * qf * inverse_if) + half
+    forget_gate = half * _clamp(pf * qi * inverse_if) + half
+    candidate = _clamp(pg * (qi * qf) * inverse)
+    c = forget_gate * _load(c_before, n) + input_gate * candidate
+    _tanh_fraction(c, &pc, &qc)
+    inverse = vec_of(1) / (qo * qc)
+    output_gate = half * _clamp(po * qc * inverse) + half
     _store(c_after, c, n)
-    _store(h, h_lanes, n)
+    _store(h, output_gate * _clamp(pc * qo * inverse), n)
+    if gates != NULL:
+        _store(gates, input_gate, n)
+        _store(gates + H, forget_gate, n)
+        _store(gates + 2 * H, candidate, n)
+        _store(gates + 3 * H, output_gate, n)
 
 
 cdef void _input_part(
@@ -92,46 +91,27 @@ cdef void _input_part(
     Py_ssize_t inputs,
     const real* packed,
     Py_ssize_t blocks,
-    Py_ssize_t panel_stride,
+    Py_ssize_t panel_block,
     real* z,  # OUT [n][blocks][4][V]
 ) noexcept nogil:
     """z = W x + bias, for rows of several steps at once."""
-    cdef Py_ssize_t tiles = _blocks(n, TILE), b = 0, width, tile, s, r, w, rows
-    cdef Py_ssize_t most = TILE // _blocks(n, tiles)
-    cdef const real* panel
+    cdef Py_ssize_t b = 0, s, rows, width, most = TILE // _even(max(n, 1), TILE)
+    cdef Tile tile
+    tile.start_row, tile.start_block, tile.panel_block = 0, panel_block, panel_block
+    tile.first_size, tile.second_size, tile.second = inputs, 0, NULL
+    tile.sums_row = blocks * PANEL
     while b < blocks:
         width = _even(blocks - b, most)
-        panel = packed + b * panel_stride
+        tile.start = packed + b * panel_block
+        tile.panel = tile.start + PANEL
         s = 0
-        for tile in range(tiles):
-            rows = _blocks(n - s, tiles - tile)
-            _bias(rows, width, z + (s * blocks + b) * PANEL, blocks * PANEL, panel, panel_stride)
-            _tile_of(
-                rows,
-                width,
-                z + (s * blocks + b) * PANEL,
-                blocks * PANEL,
-                panel + PANEL,
-                panel_stride,
-                x + s,
-                inputs,
-            )
+        while s < n:
+            rows = _even(n - s, TILE)
+            tile.first = x + s
+            tile.sums = z + (s * blocks + b) * PANEL
+            _compute(&tile, rows, width)
             s += rows
         b += width
-
-
-cdef inline void _bias(
-    Py_ssize_t rows,
-    Py_ssize_t blocks,
-    real* z,
-    Py_ssize_t z_stride,
-    const real* panel,
-    Py_ssize_t panel_stride,
-) noexcept nogil:
-    cdef Py_ssize_t r, b
-    for r in range(rows):
-        for b in range(blocks):
-            memcpy(z + r * z_stride + b * PANEL, panel + b * panel_stride, PANEL * sizeof(real))
 
 
 cdef void _lstm_step(
@@ -149,53 +129,43 @@ cdef void _lstm_step(
 
     Sweeping the panels downwards in every other step finds the last ones still in cache.
     """
-    cdef Py_ssize_t blocks = _blocks(H, V), panel_stride = (1 + inputs + P) * PANEL
-    cdef Py_ssize_t tiles = _blocks(n, TILE), most = TILE // _blocks(n, tiles)
-    cdef Py_ssize_t done = 0, width, first, tile, s, rows, r, w, unit, lanes, gate, z_stride
-    cdef const real* panel
-    cdef real* z
+    cdef Py_ssize_t blocks = _blocks(H, V), done = 0, width, b, s, rows, r, w, unit
+    cdef Py_ssize_t most = TILE // _even(n, TILE)
+    cdef Tile tile
+    tile.panel_block = (1 + inputs + P) * PANEL
+    tile.second, tile.second_size = NULL, 0
     while done < blocks:
         width = _even(blocks - done, most)
-        first = blocks - done - width if downwards else done
-        panel = packed + first * panel_stride
+        b = blocks - done - width if downwards else done
         s = 0
-        for tile in range(tiles):
-            rows = _blocks(n - s, tiles - tile)
+        while s < n:
+            rows = _even(n - s, TILE)
+            tile.start = packed + b * tile.panel_block
             if hoisted != NULL:
-                z = hoisted + (s * blocks + first) * PANEL
-                z_stride = blocks * PANEL
+                tile.panel = tile.start + (1 + inputs) * PANEL
+                tile.first, tile.first_size = at.h_before + s, P
+                tile.sums = hoisted + (s * blocks + b) * PANEL
+                tile.sums_row = tile.start_row = blocks * PANEL
+                tile.start, tile.start_block = tile.sums, PANEL
             else:
-                z = sums
-                z_stride = width * PANEL
-                _bias(rows, width, z, z_stride, panel, panel_stride)
-                _tile_of(
-                    rows, width, z, z_stride, panel + PANEL, panel_stride, at.x + s, inputs
-                )
-            _tile_of(
-                rows,
-                width,
-                z,
-                z_stride,
-                panel + (1 + inputs) * PANEL,
-                panel_stride,
-                at.h_before + s,
-                P,
-            )
-            for r in range(s, s + rows):
+                tile.panel = tile.start + PANEL
+                tile.first, tile.first_size = at.x + s, inputs
+                tile.second, tile.second_size = at.h_before + s, P
+                tile.sums, tile.sums_row = sums, width * PANEL
+                tile.start_row, tile.start_block = 0, tile.panel_block
+            _compute(&tile, rows, width)
+            for r in range(rows):
                 for w in range(width):
-                    unit = (first + w) * V
-                    lanes = min(H - unit, <Py_ssize_t> V)
+                    unit = (b + w) * V
                     _cell(
-                        z + w * PANEL,
-                        at.c_before[r] + unit,
-                        at.c_after[r] + unit,
-                        at.h_after[r] + unit,
-                        lanes,
+                        tile.sums + r * tile.sums_row + w * PANEL,
+                        at.c_before[s + r] + unit,
+                        at.c_after[s + r] + unit,
+                        at.h_after[s + r] + unit,
+                        at.gates[s + r] + unit if at.gates != NULL else NULL,
+                        H,
+                        H - unit,
                     )
-                    if at.gates != NULL:
-                        for gate in range(4):
-                            _store(at.gates[r] + gate * H + unit, z + w * PANEL + gate * V, lanes)
-                z += z_stride
             s += rows
         done += width
 
@@ -211,7 +181,7 @@ def lstm_forward(
     real[:, ::1] c_n,
     const Py_ssize_t[::1] rows=None,
     const Py_ssize_t[::1] live=None,
-    const char[:, ::1] resets=None,
+    resets=None,
     bint reverse=False,
     real[:, :, :, ::1] gates=None,
     real[:, :, ::1] cells=None,
@@ -349,37 +319,15 @@ cdef void _cell_backward(
     real* d_cell,  # IN [n] gradient of c; OUT of c_before, through the carousel
     Py_ssize_t n,
 ) noexcept nogil:
-    cdef int j
-    cdef real i[V]
-    cdef real f[V]
-    cdef real g[V]
-    cdef real o[V]
-    cdef real squashed[V]
-    cdef real before[V]
-    cdef real dh[V]
-    cdef real dc[V]
-    cdef real one = 1
-    _load(i, gates, n)
-    _load(f, gates + H, n)
-    _load(g, gates + 2 * H, n)
-    _load(o, gates + 3 * H, n)
-    _load(squashed, c, n)
-    _load(before, c_before, n)
-    _load(dh, d_hidden, n)
-    _load(dc, d_cell, n)
-    _tanh_lanes(squashed)
-    for j in range(V):
-        dc[j] += dh[j] * o[j] * (one - squashed[j] * squashed[j])
-        o[j] = dh[j] * squashed[j] * o[j] * (one - o[j])
-        before[j] = dc[j] * before[j] * f[j] * (one - f[j])
-        squashed[j] = dc[j] * g[j] * i[j] * (one - i[j])
-        g[j] = dc[j] * i[j] * (one - g[j] * g[j])
-        dc[j] *= f[j]
-    _store(gates, squashed, n)
-    _store(gates + H, before, n)
-    _store(gates + 2 * H, g, n)
-    _store(gates + 3 * H, o, n)
-    _store(d_cell, dc, n)
+    cdef vec i = _load(gates, n), f = _load(gates + H, n)
+    cdef vec g = _load(gates + 2 * H, n), o = _load(gates + 3 * H, n)
+    cdef vec squashed = _tanh(_load(c, n)), dh = _load(d_hidden, n)
+    cdef vec dc = _load(d_cell, n) + dh * o * (1 - squashed * squashed)
+    _store(gates, dc * g * i * (1 - i), n)
+    _store(gates + H, dc * _load(c_before, n) * f * (1 - f), n)
+    _store(gates + 2 * H, dc * i * (1 - g * g), n)
+    _store(gates + 3 * H, dh * squashed * o * (1 - o), n)
+    _store(d_cell, dc * f, n)
 
 
 def lstm_backward(
@@ -393,7 +341,7 @@ def lstm_backward(
     const real[:, :, :, ::1] projection=None,
     const Py_ssize_t[::1] rows=None,
     const Py_ssize_t[::1] live=None,
-    const char[:, ::1] resets=None,
+    resets=None,
     bint reverse=False,
     real[:, :, ::1] dprojected=None,
 ):

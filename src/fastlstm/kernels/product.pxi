@@ -54,40 +54,39 @@ cdef void _multiply(
     real* sums,  # scratch [MAX_TILE]
 ) noexcept nogil:
     """out[s] = a[s] · panels (+ bias) (+ out[s])."""
-    cdef Py_ssize_t blocks = _blocks(N, PANEL), tiles = _blocks(n, TILE)
-    cdef Py_ssize_t b, width, tile, s, rows, r, group, at, columns, most
-    cdef const real* start
-    if n == 0:
-        return
-    most = TILE // _blocks(n, tiles)
-    b = 0
+    cdef Py_ssize_t b = 0, s, r, rows, width, group, at, row_size
+    cdef Py_ssize_t blocks = _blocks(N, PANEL), most = TILE // _even(max(n, 1), TILE)
+    cdef vec lanes
+    cdef Tile tile
+    tile.start, tile.start_block, tile.panel_block = sums, PANEL, K * PANEL
+    tile.first_size, tile.second_size, tile.second, tile.sums = K, 0, NULL, sums
     while b < blocks:
         width = _even(blocks - b, most)
+        row_size = width * PANEL
+        tile.panel = panels + b * K * PANEL
+        tile.start_row = tile.sums_row = row_size
         s = 0
-        for tile in range(tiles):
-            rows = _blocks(n - s, tiles - tile)
+        while s < n:
+            rows = _even(n - s, TILE)
             for r in range(rows):
-                start = out[s + r] if accumulate else bias
-                columns = N - b * PANEL
                 for group in range(4 * width):
-                    at = group * V
-                    if start == NULL or at >= columns:
-                        memset(sums + r * width * PANEL + at, 0, V * sizeof(real))
-                    else:
-                        _load(sums + r * width * PANEL + at, start + b * PANEL + at, columns - at)
-            _tile_of(
-                rows, width, sums, width * PANEL, panels + b * K * PANEL, K * PANEL, a + s, K
-            )
+                    lanes = vec_of(0)
+                    at = b * PANEL + group * V
+                    if bias != NULL and at < N:
+                        lanes = _load(bias + at, N - at)
+                    if accumulate and at < N:
+                        lanes += _load(out[s + r] + at, N - at)
+                    (<vec*> (sums + r * row_size))[group] = lanes
+            tile.first = a + s
+            _compute(&tile, rows, width)
             for r in range(rows):
-                columns = min(N - b * PANEL, width * PANEL)
-                memcpy(out[s + r] + b * PANEL, sums + r * width * PANEL, columns * sizeof(real))
+                memcpy(
+                    out[s + r] + b * PANEL,
+                    sums + r * row_size,
+                    min(N - b * PANEL, row_size) * sizeof(real),
+                )
             s += rows
         b += width
-
-
-cdef inline Py_ssize_t _even(Py_ssize_t left, Py_ssize_t most) noexcept nogil:
-    """The size of the next of the fewest, most even pieces of at most `most`."""
-    return _blocks(left, _blocks(left, most))
 
 
 def product(
@@ -195,7 +194,7 @@ def weight_gradient(
     const real[:, :] first=None,
     const Py_ssize_t[::1] rows=None,
     const Py_ssize_t[::1] live=None,
-    const char[:, ::1] resets=None,
+    resets=None,
     bint reverse=False,
 ):
     """out [M, N] = Σ dz[t, b]ᵀ · source[t, b], or what came before it: see reference.py."""

@@ -40,27 +40,46 @@ reverse : bool
     Walk the steps from last to first.
 """
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
 import numpy as np
 
+Array: TypeAlias = np.ndarray
 
-def sigmoid(x):
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
-
-
-tanh = np.tanh
+_quiet = np.errstate(all="ignore")  # as the compiled builds: an inf or NaN is no accident here
 
 
-def pack(matrix):
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), in a form that does not overflow."""
+    half = x.dtype.type(0.5)
+    return np.asarray(half + half * np.tanh(half * x))
+
+
+def tanh(x: Array) -> Array:
+    return np.asarray(np.tanh(x))
+
+
+def pack(matrix: Array) -> Array:
     """`matrix` [N, K] as `product` wants it."""
     return np.ascontiguousarray(matrix)
 
 
-def pack_gates(W_ih, W_hh, bias):
+def pack_gates(W_ih: Array, W_hh: Array, bias: Array) -> Array:
     """[4H, I], [4H, P] and [4H] as `lstm_forward` wants them: one array [4H, 1 + I + P]."""
     return np.concatenate([bias[:, None], W_ih, W_hh], axis=1)
 
 
-def product(a, packed, out, bias=None, rows=None, live=None, accumulate=False):
+@_quiet
+def product(
+    a: Array,
+    packed: Array,
+    out: Array,
+    bias: Array | None = None,
+    rows: Array | None = None,
+    live: Array | None = None,
+    accumulate: bool = False,
+) -> None:
     """out [T, B, N] = a [T, B, K] · packedᵀ + bias [N]; rows that have ended get zeros."""
     result = a @ packed.T
     if bias is not None:
@@ -74,7 +93,17 @@ def product(a, packed, out, bias=None, rows=None, live=None, accumulate=False):
             out[t, _ended(rows, live, t)] = 0
 
 
-def weight_gradient(dz, source, out, first=None, rows=None, live=None, resets=None, reverse=False):
+@_quiet
+def weight_gradient(
+    dz: Array,
+    source: Array,
+    out: Array,
+    first: Array | None = None,
+    rows: Array | None = None,
+    live: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+) -> None:
     """out [M, N] = Σ dz[t, b]ᵀ · source[t, b] over every live row of every step.
 
     With `first` [B, N], dz of a step meets what the step before it gave: `source` of that step,
@@ -90,23 +119,25 @@ def weight_gradient(dz, source, out, first=None, rows=None, live=None, resets=No
     out[...] = dz.reshape(-1, dz.shape[-1]).T @ source.reshape(-1, source.shape[-1])
 
 
+@_quiet
 def lstm_forward(
-    x,  # [T, B, I]
-    packed,  # from pack_gates
-    projection,  # from pack(W_hr [P, H]), or None
-    h0,  # [B, P]
-    c0,  # [B, H]
-    y,  # OUT [T, B, P]: h of every step; zeros where a row has ended
-    h_n,  # OUT [B, P]: h of each row's last step
-    c_n,  # OUT [B, H]
-    rows=None,
-    live=None,
-    resets=None,
-    reverse=False,
-    gates=None,  # OUT [T, B, 4, H]: i, f, g, o of every step, kept for lstm_backward
-    cells=None,  # OUT [T, B, H]: c of every step
-    hidden=None,  # OUT [T, B, H]: o * tanh(c), where a projection hides it
-):
+    x: Array,  # [T, B, I]
+    packed: Array,  # from pack_gates
+    projection: Array | None,  # from pack(W_hr [P, H]), or None
+    h0: Array,  # [B, P]
+    c0: Array,  # [B, H]
+    y: Array,  # OUT [T, B, P]: h of every step; zeros where a row has ended
+    h_n: Array,  # OUT [B, P]: h of each row's last step
+    c_n: Array,  # OUT [B, H]
+    rows: Array | None = None,
+    live: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    gates: Array
+    | None = None,  # OUT [T, B, 4, H]: i, f, g, o of every step, kept for lstm_backward
+    cells: Array | None = None,  # OUT [T, B, H]: c of every step
+    hidden: Array | None = None,  # OUT [T, B, H]: o * tanh(c), where a projection hides it
+) -> None:
     """One layer in one direction over the whole sequence."""
     inputs, H = x.shape[2], c0.shape[1]
     bias, W, R = packed[:, 0], packed[:, 1 : 1 + inputs], packed[:, 1 + inputs :].T
@@ -125,7 +156,7 @@ def lstm_forward(
         c = forget_gate * c + input_gate * candidate
         h = output_gate * np.tanh(c)
 
-        if gates is not None:
+        if gates is not None and cells is not None:
             cells[t, now] = c
             for gate, value in enumerate((input_gate, forget_gate, candidate, output_gate)):
                 gates[t, now, gate] = value
@@ -138,21 +169,23 @@ def lstm_forward(
         y[t, _ended(rows, live, t)] = 0
 
 
+@_quiet
 def lstm_backward(
-    gates,  # IN what lstm_forward kept; OUT [T, B, 4, H]: gradients before the activations
-    cells,  # [T, B, H]
-    c0,  # [B, H]
-    dy,  # [T, B, P]
-    dh,  # IN [B, P]: gradient of h_n; OUT: of h0
-    dc,  # IN [B, H]: gradient of c_n; OUT: of c0
-    recurrent,  # from pack(W_hhᵀ [P, 4H])
-    projection=None,  # from pack(W_hrᵀ [H, P]), or None
-    rows=None,
-    live=None,
-    resets=None,
-    reverse=False,
-    dprojected=None,  # OUT [T, B, P]: gradient of every step's h, where it was projected
-):
+    gates: Array,  # IN what lstm_forward kept; OUT [T, B, 4, H]: gradients before the activations
+    cells: Array,  # [T, B, H]
+    c0: Array,  # [B, H]
+    dy: Array,  # [T, B, P]
+    dh: Array,  # IN [B, P]: gradient of h_n; OUT: of h0
+    dc: Array,  # IN [B, H]: gradient of c_n; OUT: of c0
+    recurrent: Array,  # from pack(W_hhᵀ [P, 4H])
+    projection: Array | None = None,  # from pack(W_hrᵀ [H, P]), or None
+    rows: Array | None = None,
+    live: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    dprojected: Array
+    | None = None,  # OUT [T, B, P]: gradient of every step's h, where it was projected
+) -> None:
     """Back through time: the gradients of every gate, and of the initial state."""
     before = _before(cells, c0, rows, live, resets, reverse)
     steps = list(_steps(len(gates), rows, live, reverse))
@@ -161,7 +194,7 @@ def lstm_backward(
         squashed = np.tanh(cells[t, now])
 
         d_hidden = dy[t, now] + dh[now]
-        if projection is not None:
+        if projection is not None and dprojected is not None:
             dprojected[t, now] = d_hidden
             d_hidden = d_hidden @ projection.T
         d_cell = dc[now] + d_hidden * output_gate * (1 - squashed * squashed)
@@ -176,7 +209,9 @@ def lstm_backward(
         dh[now], dc[now] = _cut(d_gates @ recurrent.T, d_cell, resets, t, now)
 
 
-def _steps(T, rows, live, reverse=False):
+def _steps(
+    T: int, rows: Array | None, live: Array | None, reverse: bool = False
+) -> Iterator[tuple[int, Array | slice]]:
     """Each step, in the order of the walk, with the rows that live at it."""
     for t in range(T)[:: -1 if reverse else 1]:
         if rows is None:
@@ -185,11 +220,13 @@ def _steps(T, rows, live, reverse=False):
             yield t, rows if live is None else rows[: live[t]]
 
 
-def _ended(rows, live, t):
+def _ended(rows: Array | None, live: Array | None, t: int) -> Array | slice:
     return slice(0, 0) if rows is None or live is None else rows[live[t] :]
 
 
-def _cut(h, c, resets, t, now):
+def _cut(
+    h: Array, c: Array, resets: Array | None, t: int, now: Array | slice
+) -> tuple[Array, Array]:
     """The state that step t starts from: zero where a reset says so."""
     if resets is None:
         return h, c
@@ -197,7 +234,14 @@ def _cut(h, c, resets, t, now):
     return np.where(keep, h, 0), np.where(keep, c, 0)
 
 
-def _before(series, first, rows, live, resets, reverse):
+def _before(
+    series: Array,
+    first: Array,
+    rows: Array | None,
+    live: Array | None,
+    resets: Array | None,
+    reverse: bool,
+) -> Array:
     """[T, B, N]: for every step what the step before it left behind."""
     state = first.copy()
     before = np.zeros_like(series)

@@ -11,9 +11,25 @@ cdef extern from *:
     #if defined(__GNUC__)
     typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
     #define PREFETCH(address) __builtin_prefetch(address)
+    static inline vec vec_of(real x) { return x - (vec){0}; }
+    /* One instruction each: a loop over lanes, which must not be unrolled before it is seen. */
+    #define EACH_LANE(statement) \
+        _Pragma("GCC unroll 1") \
+        for (unsigned j = 0; j < sizeof(vec) / sizeof(real); j++) statement
+    static inline vec vec_min(vec a, vec b) {
+        EACH_LANE(a[j] = a[j] < b[j] ? a[j] : b[j]);
+        return a;
+    }
+    static inline vec vec_max(vec a, vec b) {
+        EACH_LANE(a[j] = a[j] > b[j] ? a[j] : b[j]);
+        return a;
+    }
     #else  /* no vector extensions: one lane, and all of it still compiles */
     typedef real vec;
     #define PREFETCH(address)
+    static inline vec vec_of(real x) { return x; }
+    static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
+    static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
     #endif
 
     enum {
@@ -44,24 +60,28 @@ cdef extern from *:
         TILE
         MAX_TILE
     void PREFETCH(const real* address) nogil
+    vec vec_of(real x) nogil
+    vec vec_min(vec a, vec b) nogil  # b where one is NaN
+    vec vec_max(vec a, vec b) nogil  # b where one is NaN
     unsigned int flush_subnormals() nogil  # gives the mode for restore_mode
     void restore_mode(unsigned int mode) nogil
 
 
-cdef inline void _load(real* lanes, const real* source, Py_ssize_t n) noexcept nogil:
+cdef inline vec _load(const real* source, Py_ssize_t n) noexcept nogil:
     """The first n of V lanes; zeros behind."""
+    cdef vec lanes
     if n >= V:
-        memcpy(lanes, source, V * sizeof(real))
-    else:
-        memset(lanes, 0, V * sizeof(real))
-        memcpy(lanes, source, n * sizeof(real))
+        return (<const vec*> source)[0]
+    lanes = vec_of(0)
+    memcpy(&lanes, source, n * sizeof(real))
+    return lanes
 
 
-cdef inline void _store(real* target, const real* lanes, Py_ssize_t n) noexcept nogil:
+cdef inline void _store(real* target, vec lanes, Py_ssize_t n) noexcept nogil:
     if n >= V:
-        memcpy(target, lanes, V * sizeof(real))
+        (<vec*> target)[0] = lanes
     else:
-        memcpy(target, lanes, n * sizeof(real))
+        memcpy(target, &lanes, n * sizeof(real))
 
 
 cdef inline Py_ssize_t _blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:

@@ -1,75 +1,100 @@
-# The one inner loop. Inlined with constant ROWS and BLOCKS, so that each shape of tile becomes an
-# unrolled loop whose sums stay in registers.
+# The one inner loop: a tile of rows x gates, its sums in registers.
 
-cdef inline void _tile(
-    const int ROWS,
-    const int BLOCKS,
-    real* sums,  # [ROWS][BLOCKS][4][V], rows `sums_stride` apart: added to
-    Py_ssize_t sums_stride,
-    const real* panel,  # [BLOCKS][K][4][V], blocks `panel_stride` apart
-    Py_ssize_t panel_stride,
-    const real** rows,  # [ROWS] of [K]
-    Py_ssize_t K,
-) noexcept nogil:
+cdef enum:
+    AHEAD = 12  # how many k the panel is prefetched ahead where rows are many
+
+
+cdef struct Tile:
+    # sums[r][b] = start[r][b] + Σ panel[b][k] first[r][k] + Σ panel[b][first_size + k] second[r][k]
+    const real* start  # [rows][blocks][4][V]
+    Py_ssize_t start_row  # strides; a row's of 0 gives every row the same start
+    Py_ssize_t start_block
+    const real* panel  # [blocks][first_size + second_size][4][V]
+    Py_ssize_t panel_block
+    const real** first  # [rows] of [first_size]
+    Py_ssize_t first_size
+    const real** second  # [rows] of [second_size]
+    Py_ssize_t second_size
+    real* sums  # OUT [rows][blocks][4][V]
+    Py_ssize_t sums_row
+
+
+cdef inline void _tile(const int ROWS, const int BLOCKS, const Tile* tile) noexcept nogil:
+    """With constant ROWS and BLOCKS, an unrolled loop without memory traffic for the sums."""
     cdef vec acc[TILE][4]
-    cdef Py_ssize_t k
-    cdef int r, b, g
+    cdef vec w0, w1, w2, w3
+    cdef const vec* at
+    cdef const real* panel = tile.panel
+    cdef const real** rows = tile.first
+    cdef real factor
+    cdef Py_ssize_t k, size = tile.first_size, block = tile.panel_block
+    cdef int part, r, b, g
     for r in range(ROWS):
         for b in range(BLOCKS):
             for g in range(4):
-                acc[r * BLOCKS + b][g] = (<vec*> (sums + r * sums_stride + b * PANEL))[g]
-    for k in range(K):
-        for b in range(BLOCKS):
-            for r in range(ROWS):
-                for g in range(4):
-                    acc[r * BLOCKS + b][g] += (
-                        (<const vec*> (panel + b * panel_stride + k * PANEL))[g] * rows[r][k]
-                    )
+                acc[r * BLOCKS + b][g] = (
+                    <const vec*> (tile.start + r * tile.start_row + b * tile.start_block)
+                )[g]
+    for part in range(2):
+        for k in range(size):
+            for b in range(BLOCKS):
+                at = <const vec*> (panel + b * block + k * PANEL)
+                w0, w1, w2, w3 = at[0], at[1], at[2], at[3]
+                if ROWS > 2:
+                    PREFETCH(<const real*> (at + 4 * AHEAD))
+                    PREFETCH(<const real*> (at + 4 * AHEAD + 1))
+                    PREFETCH(<const real*> (at + 4 * AHEAD + 2))
+                    PREFETCH(<const real*> (at + 4 * AHEAD + 3))
+                for r in range(ROWS):
+                    factor = rows[r][k]
+                    acc[r * BLOCKS + b][0] += w0 * factor
+                    acc[r * BLOCKS + b][1] += w1 * factor
+                    acc[r * BLOCKS + b][2] += w2 * factor
+                    acc[r * BLOCKS + b][3] += w3 * factor
+        panel += size * PANEL
+        rows = tile.second
+        size = tile.second_size
     for r in range(ROWS):
         for b in range(BLOCKS):
             for g in range(4):
-                (<vec*> (sums + r * sums_stride + b * PANEL))[g] = acc[r * BLOCKS + b][g]
+                (<vec*> (tile.sums + r * tile.sums_row + b * PANEL))[g] = acc[r * BLOCKS + b][g]
 
 
-cdef void _tile_of(
-    Py_ssize_t rows,
-    Py_ssize_t blocks,
-    real* sums,
-    Py_ssize_t sums_stride,
-    const real* panel,
-    Py_ssize_t panel_stride,
-    const real** a,
-    Py_ssize_t K,
-) noexcept nogil:
-    """`_tile` of the given shape, rows * blocks <= TILE."""
+cdef void _compute(const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
+    """A tile of any shape with rows * blocks <= TILE."""
     if blocks == 1:
         if rows == 1:
-            _tile(1, 1, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(1, 1, tile)
         elif rows == 2:
-            _tile(2, 1, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(2, 1, tile)
         elif rows == 3:
-            _tile(3, 1, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(3, 1, tile)
         elif rows == 4 and TILE >= 4:
-            _tile(4, 1, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(4, 1, tile)
         elif rows == 5 and TILE >= 5:
-            _tile(5, 1, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(5, 1, tile)
         elif TILE >= 6:
-            _tile(6, 1, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(6, 1, tile)
     elif blocks == 2:
         if rows == 1:
-            _tile(1, 2, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(1, 2, tile)
         elif rows == 2 and TILE >= 4:
-            _tile(2, 2, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(2, 2, tile)
         elif TILE >= 6:
-            _tile(3, 2, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(3, 2, tile)
     elif blocks == 3:
         if rows == 1:
-            _tile(1, 3, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(1, 3, tile)
         elif TILE >= 6:
-            _tile(2, 3, sums, sums_stride, panel, panel_stride, a, K)
+            _tile(2, 3, tile)
     elif blocks == 4 and TILE >= 4:
-        _tile(1, 4, sums, sums_stride, panel, panel_stride, a, K)
+        _tile(1, 4, tile)
     elif blocks == 5 and TILE >= 5:
-        _tile(1, 5, sums, sums_stride, panel, panel_stride, a, K)
+        _tile(1, 5, tile)
     elif TILE >= 6:
-        _tile(1, 6, sums, sums_stride, panel, panel_stride, a, K)
+        _tile(1, 6, tile)
+
+
+cdef inline Py_ssize_t _even(Py_ssize_t left, Py_ssize_t most) noexcept nogil:
+    """The size of the next of the fewest, most even pieces of at most `most`."""
+    return _blocks(left, _blocks(left, most))

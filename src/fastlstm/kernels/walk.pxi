@@ -6,7 +6,7 @@ cdef struct Walk:
     Py_ssize_t n  # rows walked
     const Py_ssize_t* rows  # [n] or NULL for 0, 1, ...
     const Py_ssize_t* live  # [T] or NULL for n at every step
-    const char* resets  # [T, B] or NULL
+    const unsigned char* resets  # [T, B] or NULL
     bint reverse
 
 
@@ -15,12 +15,16 @@ cdef Walk _walk(
     Py_ssize_t B,
     const Py_ssize_t[::1] rows,
     const Py_ssize_t[::1] live,
-    const char[:, ::1] resets,
+    object resets,
     bint reverse,
 ) except *:
-    """The arguments that all kernels share, checked: nothing else may index with them."""
+    """The arguments that all kernels share, checked: nothing else may index with them.
+
+    The walk points into the arrays, so the caller keeps them.
+    """
     cdef Walk walk
     cdef Py_ssize_t k
+    cdef const unsigned char[:, ::1] cut
     walk.T, walk.B, walk.n, walk.reverse = T, B, B, reverse
     walk.rows = walk.live = NULL
     walk.resets = NULL
@@ -35,8 +39,9 @@ cdef Walk _walk(
             _expect(0 <= live[k] <= walk.n, "live")
         walk.live = &live[0] if T else NULL
     if resets is not None:
-        _expect(resets.shape[0] == T and resets.shape[1] == B, "resets")
-        walk.resets = &resets[0, 0] if T * B else NULL
+        cut = resets.view(np.uint8)  # a memoryview has no bools
+        _expect(cut.shape[0] == T and cut.shape[1] == B, "resets")
+        walk.resets = &cut[0, 0] if T * B else NULL
     return walk
 
 

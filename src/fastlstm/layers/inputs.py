@@ -153,7 +153,9 @@ def _pad(
     for k, array in enumerate(arrays):
         steps = "steps" if lengths is None else lengths[k]
         if array.ndim != 2 or array.shape[1] != features or steps not in ("steps", len(array)):
-            raise ValueError(f"{name}[{k}]: expected shape ({steps}, {features}), got {array.shape}")
+            raise ValueError(
+                f"{name}[{k}]: expected shape ({steps}, {features}), got {array.shape}"
+            )
     lengths = np.array([len(array) for array in arrays], np.intp)
     padded = np.zeros((lengths.max(initial=0), len(arrays), features), dtype)
     for k, array in enumerate(arrays):

@@ -1,7 +1,6 @@
 """The long short-term memory layer."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ class LSTM(Recurrent):
         g = tanh(W_ig x + b_ig + W_hg h + b_hg)     candidate
         o = σ(W_io x + b_io + W_ho h + b_ho)        output gate: what to focus on
         c' = f ∗ c + i ∗ g                          cell state
-        h' = o ∗ tanh(c')                           output; with `proj_size`, h' = W_hr (o ∗ tanh(c'))
+        h' = o ∗ tanh(c')                           output
+        h' = W_hr (o ∗ tanh(c'))                    output with `proj_size`
 
     (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000; projection: Sak,
     Senior & Beaufays 2014.)
@@ -211,7 +211,9 @@ class LSTM(Recurrent):
         )
 
     def __repr__(self) -> str:
-        return f"LSTM({self._describe()}{f', proj_size={self.proj_size}' if self.proj_size else ''})"
+        return (
+            f"LSTM({self._describe()}{f', proj_size={self.proj_size}' if self.proj_size else ''})"
+        )
 
 
 class LSTMCell(RecurrentCell):

@@ -126,6 +126,11 @@ class Module:
         """How many numbers the layer learns."""
         return sum(array.size for array in self.parameters().values())
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_parameters", ()):
+            raise AttributeError(f"{name}: a parameter is set by load_state_dict or an optimiser")
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> np.ndarray:
         # Only reached for names that are no attribute; __dict__, since unpickling asks early.
         parameters: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", {})

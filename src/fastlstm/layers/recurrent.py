@@ -20,6 +20,7 @@ from fastlstm.checks import (
 from fastlstm.kernels import kernels
 from fastlstm.layers.inputs import Plan, make_plan, rows_contiguous
 from fastlstm.layers.module import Gradients, Module, Parameters
+from fastlstm.layers.tape import Tape, check_tape
 
 # Multiply-adds of one layer below which a second thread costs more than it saves.
 PARALLEL_WORK = 4_000_000
@@ -34,26 +35,22 @@ class Share(NamedTuple):
     walk: tuple[Any, Any, Any, bool]  # rows, live, resets, reverse: see kernels.reference
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class LayerTape:
     """What one layer of the stack keeps."""
 
     x: np.ndarray  # [T, B, I], after dropout
     mask: np.ndarray | None  # [T, B, I]: dropout's factors
     y: np.ndarray  # [T, B, directions * P]
-    kept: list[dict[str, np.ndarray]] = field(default_factory=list)  # the cell's, by direction
+    kept: list[dict[str, np.ndarray]]  # what the cell keeps, by direction
 
 
-@dataclass
-class Tape:
-    """What `forward` keeps for one `backward`; opaque to callers."""
-
-    layer: "Recurrent"
+@dataclass(slots=True, eq=False)
+class RecurrentTape(Tape):
     parameters: Parameters
     kernels: Any
     plan: Plan
     layers: list[LayerTape] = field(default_factory=list)
-    used: bool = False
 
 
 class Recurrent(Module):
@@ -175,7 +172,7 @@ class Recurrent(Module):
         lengths: Any = None,
         resets: Any = None,
         threads: int | None = None,
-    ) -> tuple[tuple[Any, Any], Tape]:
+    ) -> tuple[tuple[Any, Any], RecurrentTape]:
         """Compute as in inference (with dropout), keeping what `backward` needs.
 
         Returns ``(y, state), tape``. Until `backward` has run, x must not be changed; y is
@@ -183,14 +180,14 @@ class Recurrent(Module):
         """
         plan = self._plan(x, state, lengths, resets)
         threads = self._threads(threads)
-        tape = Tape(self, self._parameters, kernels(self.dtype), plan)
+        tape = RecurrentTape(self, self._parameters, kernels(self.dtype), plan)
         y = plan.empty(self._directions * self._output_size)
         final = self._run(plan, tape.parameters, tape.kernels, y, threads, tape.layers)
         y.flags.writeable = False
         return (plan.give_back(y), plan.give_state_back(final)), tape
 
     def backward(
-        self, tape: Tape, dy: Any = None, dstate: Any = None, *, threads: int | None = None
+        self, tape: RecurrentTape, dy: Any = None, dstate: Any = None, *, threads: int | None = None
     ) -> Gradients:
         """Gradients of x, the initial state and every parameter.
 
@@ -200,12 +197,7 @@ class Recurrent(Module):
         dy : gradient of the output, in its shape (a list for a list); None for zeros
         dstate : gradient of the final state, in its shape; None for zeros
         """
-        if not isinstance(tape, Tape) or tape.layer is not self:
-            raise ValueError(
-                f"tape: expected what this layer's forward returned, got {type(tape).__name__}"
-            )
-        if tape.used:
-            raise ValueError("tape: expected an unused one; each forward serves one backward")
+        tape = check_tape(tape, RecurrentTape, self)
         plan, threads = tape.plan, self._threads(threads)
         dy = plan.read_gradient("dy", dy, self._directions * self._output_size)
         dstate = plan.read_state_gradient("dstate", dstate)
@@ -260,7 +252,7 @@ class Recurrent(Module):
                 kept = [self._keep(T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
             helpers = self._worthwhile(threads, x)
-            tasks = []
+            tasks: list[Callable[[], None]] = []
             for share in self._shares(plan, layer, helpers):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
                 state = tuple(part[share.at] for part in plan.state)
@@ -275,7 +267,7 @@ class Recurrent(Module):
 
     def _backward_layer(
         self,
-        tape: Tape,
+        tape: RecurrentTape,
         layer: int,
         dy: np.ndarray,
         dstate: tuple[np.ndarray, ...],
@@ -286,13 +278,15 @@ class Recurrent(Module):
         """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
         plan, this = tape.plan, tape.layers[layer]
         threads = self._worthwhile(threads, this.x)
-        tasks = []
+        tasks: list[Callable[[], None]] = []
         for share in self._shares(plan, layer, threads):
             kernel = self._backward_kernel(tape.kernels, tape.parameters, share.suffix)
             state = tuple(part[share.at] for part in plan.state)
             gradient = tuple(part[share.at] for part in dstate)
             kept = this.kept[share.walk[3]]
-            tasks.append(partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk))
+            tasks.append(
+                partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk)
+            )
         pool.run(tasks, threads)
 
         tasks = [
@@ -305,7 +299,9 @@ class Recurrent(Module):
         if this.mask is not None:
             dx *= this.mask
 
-    def _input_gradient(self, tape: Tape, layer: int, dx: np.ndarray, steps: slice) -> None:
+    def _input_gradient(
+        self, tape: RecurrentTape, layer: int, dx: np.ndarray, steps: slice
+    ) -> None:
         k, parameters = tape.kernels, tape.parameters
         rows, live = tape.plan.rows
         live = None if live is None else live[steps]
@@ -318,7 +314,7 @@ class Recurrent(Module):
 
     def _weight_gradients(
         self,
-        tape: Tape,
+        tape: RecurrentTape,
         layer: int,
         direction: int,
         params: dict[str, np.ndarray],
@@ -391,26 +387,24 @@ class RecurrentCell(Module):
         self._layer = layer
         self.input_size, self.hidden_size = layer.input_size, layer.hidden_size
         self.bias, self.dtype = layer.bias, layer.dtype
+        super()._replace_parameters(_without_layer(layer.parameters()))
 
     def __call__(self, x: Any, state: Any = None) -> Any:
         """The next state."""
         return _drop_axis(self._layer(self._one_step(x), _add_axis(state))[1])
 
-    def forward(self, x: Any, state: Any = None) -> tuple[Any, Tape]:
+    def forward(self, x: Any, state: Any = None) -> tuple[Any, RecurrentTape]:
         """Returns ``state, tape``."""
         (_, state), tape = self._layer.forward(self._one_step(x), _add_axis(state))
         return _drop_axis(state), tape
 
-    def backward(self, tape: Tape, dstate: Any = None) -> Gradients:
+    def backward(self, tape: RecurrentTape, dstate: Any = None) -> Gradients:
         """Gradients of x, the state given and every parameter."""
         grads = self._layer.backward(tape, None, _add_axis(dstate))
-        params = {name.removesuffix("_l0"): array for name, array in grads.params.items()}
-        return Gradients(grads.x[0], _drop_axis(grads.state), params)
-
-    def parameters(self) -> Mapping[str, np.ndarray]:
-        return {name.removesuffix("_l0"): a for name, a in self._layer.parameters().items()}
+        return Gradients(grads.x[0], _drop_axis(grads.state), _without_layer(grads.params))
 
     def _replace_parameters(self, arrays: Mapping[str, np.ndarray]) -> None:
+        super()._replace_parameters(arrays)
         self._layer._replace_parameters({name + "_l0": array for name, array in arrays.items()})
 
     def _one_step(self, x: Any) -> np.ndarray:
@@ -422,6 +416,10 @@ class RecurrentCell(Module):
 
     def __repr__(self) -> str:
         return repr(self._layer).replace("(", "Cell(", 1)
+
+
+def _without_layer(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removesuffix("_l0"): array for name, array in arrays.items()}
 
 
 def _add_axis(state: Any) -> Any:
@@ -456,7 +454,7 @@ def _bias_gradient(dz: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> 
     bias_hh[:] = bias_ih
 
 
-def _room_in(out: Any, plan: Plan, features: int) -> np.ndarray:
+def _room_in(out: np.ndarray, plan: Plan, features: int) -> np.ndarray:
     """`out` where the kernels can write to it directly, else a new array of its shape."""
     fresh = plan.empty(features)
     if plan.form == "list":

@@ -1,0 +1,118 @@
+"""A character model: Embedding, LSTM, Linear over the bytes of a text."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastlstm as fl
+
+RAREST = 1e-5  # bytes with a smaller share of the training text have no symbol of their own
+MOST_ROWS, SHORTEST_ROW = 64, 500  # how a text is cut up to be read quickly
+WARM_UP = 256  # characters read before each of those rows, uncounted
+CHUNK = 256  # steps at a time, which bounds the memory
+
+
+class CharacterModel:
+    """Predicts the next byte of a text.
+
+    Parameters
+    ----------
+    known : uint8 array
+        The bytes with a symbol of their own, sorted. All others share one more symbol.
+    embedding_size, hidden_size : int
+    rng : None, seed or Generator
+        Source of the initial parameters.
+
+    Attributes
+    ----------
+    layers : Sequential
+        From symbols (T, B) to logits (T, B, symbols).
+    """
+
+    def __init__(self, known: np.ndarray, embedding_size: int, hidden_size: int, rng: Any = None):
+        rng = np.random.default_rng(rng)
+        self.known = known
+        self.embedding_size = embedding_size
+        self.hidden_size = hidden_size
+        self.unknown = len(known)
+        self._symbol_of_byte = np.full(256, self.unknown, np.uint8)
+        self._symbol_of_byte[known] = np.arange(len(known))
+        symbols = len(known) + 1
+        self.layers = fl.Sequential(
+            fl.Embedding(symbols, embedding_size, rng=rng),
+            fl.LSTM(embedding_size, hidden_size, rng=rng),
+            fl.Linear(hidden_size, symbols, rng=rng),
+        )
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """The symbols of a text, uint8 (len(text),)."""
+        return self._symbol_of_byte[np.frombuffer(text, np.uint8)]
+
+    def bits_per_character(self, context: bytes, text: bytes) -> float:
+        """Bits that coding `text` takes, which follows `context`, per byte; nothing is left out.
+
+        Neither is empty. The text is cut into rows that are read side by side, each from where the 256 characters
+        before it leave the state. The shared symbol of rare bytes is charged with what it takes to
+        tell them apart.
+        """
+        rows = min(MOST_ROWS, max(1, len(text) // SHORTEST_ROW))
+        length = math.ceil(len(text) / rows)
+        symbols = self.encode(context[-WARM_UP - 1 :] + text)
+        before = len(symbols) - len(text)
+        padded = np.pad(symbols, (0, rows * length - len(text)))
+        starts = length * np.arange(rows)
+        steps = padded[starts + np.arange(before + length)[:, None]]  # [before + length, rows]
+        counts = starts + np.arange(length)[:, None] < len(text)
+        _, state = self.layers(steps[: before - 1])
+        nats = 0.0
+        for start in range(0, length, CHUNK):
+            end = min(start + CHUNK, length)
+            logits, state = self.layers(steps[before - 1 + start : before - 1 + end], state)
+            target, mask = steps[before + start : before + end], counts[start:end]
+            loss, _ = fl.losses.cross_entropy(logits, target, mask)
+            nats += loss * np.count_nonzero(mask)
+        rare_bits = np.count_nonzero(symbols[before:] == self.unknown) * math.log2(
+            256 - len(self.known)
+        )
+        return (nats / math.log(2) + rare_bits) / len(text)
+
+    def write(self, prompt: bytes, count: int, temperature: float, rng: Any) -> bytes:
+        """`count` characters that follow `prompt`, drawn one by one, each fed back as input.
+
+        A temperature below 1 sharpens the predicted probabilities, p ∝ exp(logit / temperature).
+        """
+        rng = np.random.default_rng(rng)
+        logits, state = self.layers(self.encode(prompt)[:, None])
+        written = np.empty(count, np.uint8)
+        for position in range(count):
+            scores = logits[-1, 0, : self.unknown] / temperature
+            cumulative = np.cumsum(np.exp(scores - scores.max()))
+            symbol = np.searchsorted(cumulative, rng.random() * cumulative[-1])
+            written[position] = symbol
+            logits, state = self.layers(written[position : position + 1, None], state)
+        return self.known[written].tobytes()
+
+    def save(self, path: Path) -> None:
+        arrays: dict[str, Any] = self.layers.state_dict()
+        arrays["known"] = self.known
+        arrays["sizes"] = np.array([self.embedding_size, self.hidden_size])
+        with open(path, "wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "CharacterModel":
+        """The model that `save` wrote to `path`."""
+        with np.load(path) as saved:
+            arrays = dict(saved)
+        embedding_size, hidden_size = arrays.pop("sizes")
+        model = cls(arrays.pop("known"), embedding_size, hidden_size)
+        model.layers.load_state_dict(arrays)
+        return model
+
+
+def frequent_bytes(text: bytes) -> np.ndarray:
+    """The bytes that make up enough of a text to be worth a symbol, sorted."""
+    counts = np.bincount(np.frombuffer(text, np.uint8), minlength=256)
+    return np.flatnonzero(counts > RAREST * len(text)).astype(np.uint8)

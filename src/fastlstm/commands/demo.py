@@ -1,0 +1,150 @@
+"""`fastlstm demo`: learn a text for a minute, then write in its style."""
+
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import fastlstm as fl
+from fastlstm.commands import CommandError, compressors, corpus
+from fastlstm.commands.character_model import CharacterModel, frequent_bytes
+from fastlstm.commands.character_training import History, Trainer, train
+from fastlstm.commands.compressors import Compression
+from fastlstm.commands.corpus import Corpus
+
+EMBEDDING_SIZE = 64
+SAMPLE_SIZE = 400
+TEMPERATURE = 0.7
+TIMED_STEPS = 5
+
+
+def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed: int) -> None:
+    """Train, report, save.
+
+    Parameters
+    ----------
+    text : Path or None
+        The text to learn; None for the source of Python's standard library.
+    seconds : float
+        Time to train.
+    output : Path
+        Directory for the model and the loss curve.
+    hidden_size : int
+        Units of the LSTM.
+    seed : int
+        Of parameters and sampling.
+
+    Raises
+    ------
+    CommandError
+        tqdm is missing, the text is unfit, or `output` cannot be written.
+    """
+    tqdm = _tqdm()
+    data = corpus.standard_library() if text is None else corpus.from_file(text)
+    _make_directory(output)
+    model = CharacterModel(frequent_bytes(data.training), EMBEDDING_SIZE, hidden_size, rng=seed)
+    trainer = Trainer(model, data.training)
+    _print_task(data, model)
+
+    history, elapsed = train(trainer, seconds, tqdm)
+    model.save(output / "model.npz")
+    print(
+        f"Learned from {trainer.characters / 1e6:.2f} MB in {elapsed:.1f} s"
+        f"{'' if elapsed >= seconds else ' (interrupted)'}: "
+        f"{trainer.characters / elapsed:,.0f} characters/s.",
+        flush=True,
+    )
+
+    held_out = model.bits_per_character(data.training, data.held_out)
+    rivals = compressors.compare(trainer.text_read(), data.held_out)
+    _print_comparison(held_out, rivals)
+    _print_sample(model, seed)
+    _print_backend(trainer)
+    _save_loss_curve(output / "loss.png", history, held_out, rivals)
+    print(f"Model: {output / 'model.npz'}")
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError as error:
+        if error.name != "tqdm":
+            raise
+        raise CommandError('the demo needs tqdm: pip install "fastlstm[demo]"') from None
+    return tqdm
+
+
+def _make_directory(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--output: cannot make {output}: {error.strerror}") from None
+    if not os.access(output, os.W_OK):
+        raise CommandError(f"--output: cannot write to {output}")
+
+
+def _print_task(data: Corpus, model: CharacterModel) -> None:
+    symbols = model.unknown + 1
+    print(f"Text: {data.description}; {len(data.training) / 1e6:.2f} MB and ", end="")
+    print(f"{len(data.held_out) / 1e3:.0f} KB. A character is a byte.")
+    print(
+        f"Model: Embedding({symbols}, {model.embedding_size}), "
+        f"LSTM({model.embedding_size}, {model.hidden_size}), "
+        f"Linear({model.hidden_size}, {symbols}): {model.layers.num_parameters():,} parameters.",
+        flush=True,
+    )
+
+
+def _print_comparison(held_out: float, rivals: list[Compression]) -> None:
+    print("\nBits per character of the held-out text")
+    print(f"{'':16}{'cold':>6}{'primed':>9}   primed with the text that the model learned from")
+    print(f"  {'this model':<14}{'':>6}{held_out:>9.2f}")
+    ahead = []
+    for rival in rivals:
+        primed = "-" if rival.primed is None else f"{rival.primed:.2f}"
+        print(f"  {rival.name:<14}{rival.cold:>6.2f}{primed:>9}   {rival.how}")
+        if rival.best < held_out:
+            ahead.append(rival.name)
+    if ahead:
+        print(f"Ahead of the model: {' and '.join(ahead)}. They quote whole phrases; it is young.")
+
+
+def _print_sample(model: CharacterModel, seed: int) -> None:
+    start = time.perf_counter()
+    written = model.write(b"\n", SAMPLE_SIZE, TEMPERATURE, rng=seed)
+    microseconds = (time.perf_counter() - start) / SAMPLE_SIZE * 1e6
+    print(f"\n{SAMPLE_SIZE} characters that it writes (temperature {TEMPERATURE}, ", end="")
+    print(f"{microseconds:.0f} µs each):\n")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    text = written.decode(errors="replace")
+    print("".join(c if c.isprintable() or c in "\n\t" else " " for c in text))
+
+
+def _print_backend(trainer: Trainer) -> None:
+    backend = fl.backend()
+    print(f"\nBackend: {backend}, threads: {fl.get_num_threads()}.", end=" ")
+    if backend == "reference":
+        print("It is the slow one: no compiled build was chosen.")
+        return
+    ours, reference = trainer.seconds_per_step((backend, "reference"), repeats=TIMED_STEPS)
+    print(
+        f"A step of training takes {ours * 1e3:.1f} ms; in the NumPy reference "
+        f"{reference * 1e3:.1f} ms, {reference / ours:.1f} times as long."
+    )
+
+
+def _save_loss_curve(
+    path: Path, history: History, held_out: float, rivals: list[Compression]
+) -> None:
+    try:
+        from fastlstm.commands.loss_curve import save_loss_curve
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        print('No loss curve: it needs matplotlib (pip install "fastlstm[plot]").')
+    else:
+        save_loss_curve(path, history, held_out, rivals)
+        print(f"Loss curve: {path}")

@@ -1,0 +1,36 @@
+"""The loss curve of the demo, with the compressors beside it."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fastlstm.commands.character_training import History
+from fastlstm.commands.compressors import Compression
+
+INK, GREY, BLUE = "#222222", "#888888", "#1f6fb4"
+
+
+def save_loss_curve(
+    path: Path, history: History, held_out: float, rivals: list[Compression]
+) -> None:
+    """Draw bits per character against seconds, as a PNG."""
+    seconds, bits = history.curve()
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(seconds, bits, color=BLUE, linewidth=1.5, label="text being learned")
+    axes.plot(
+        seconds[-1:], [held_out], "o", color=BLUE, label=f"held-out text, {held_out:.2f}", zorder=3
+    )
+    for rival, style in zip(rivals, (":", "--", "-."), strict=True):
+        primed = "" if rival.primed is None else ", primed"
+        label = f"{rival.name}{primed}, {rival.best:.2f}"
+        axes.axhline(rival.best, color=GREY, linewidth=1, linestyle=style, label=label, zorder=1)
+    axes.set_ylim(top=max(4.0, 1.2 * bits.min()))  # the first steps would take half the picture
+    axes.set_xlabel("seconds", color=INK)
+    axes.set_ylabel("bits per character", color=INK)
+    axes.set_title("fastlstm demo", color=INK, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)

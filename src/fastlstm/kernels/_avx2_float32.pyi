@@ -1,0 +1,1 @@
+from fastlstm.kernels.reference import *

@@ -1,0 +1,52 @@
+"""Fixtures of all tests."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builds import compiled as compiled
+from builds import kernels as kernels
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fastlstm",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("fastlstm")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; runs only with `-m slow`")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Folder of the numbers that other projects published."""
+    beside = Path(__file__).parents[2] / "shared" / "cases"
+    folder = Path(os.environ.get("FASTLSTM_CASES", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}: FASTLSTM_CASES names where the published cases are")
+    return folder

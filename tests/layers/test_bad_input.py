@@ -1,0 +1,310 @@
+"""What has no meaning raises, naming the argument; what has some works, however odd."""
+
+import numpy as np
+import pytest
+from compare import assert_same_bits
+from examples import example
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import fastlstm as fl
+
+T, B, I, H = 7, 5, 3, 4  # noqa: E741
+NUMBERS_OF_NO_KIND = ["3", None, 2.5, 3 + 0j, [3], True, np.nan, np.array([3, 4])]
+
+BAD_OPTIONS = {
+    "input_size": [0, -1, *NUMBERS_OF_NO_KIND],
+    "hidden_size": [0, -1, *NUMBERS_OF_NO_KIND],
+    "num_layers": [0, -1, *NUMBERS_OF_NO_KIND],
+    "bias": [0, 1, "yes", None, [True]],
+    "batch_first": [0, 1, "yes", None],
+    "dropout": [-0.1, 1.1, np.nan, np.inf, "0.5", None, [0.5], 0.5j, True],
+    "bidirectional": [0, 2, "both", None],
+    "proj_size": [-1, H, H + 1, *NUMBERS_OF_NO_KIND],
+    "init": ["xavier", None, 3],
+    "forget_bias": [np.nan, np.inf, "one", [1.0], 1j, True],
+    "dtype": [np.float16, np.longdouble, int, complex, "nonsense", None, object],
+    "rng": ["seed", -1, 2.5, {}],
+}
+
+BAD_CALLS = {
+    "x": {
+        "number": 3.0,
+        "nothing": None,
+        "one axis": np.zeros(I),
+        "four axes": np.zeros((T, B, I, 1)),
+        "features": np.zeros((T, B, I + 1)),
+        "no features": np.zeros((T, B, 0)),
+        "complex": np.zeros((T, B, I), complex),
+        "object": np.zeros((T, B, I), object),
+        "text": np.full((T, B, I), "0"),
+        "bytes": np.full((T, B, I), b"0"),
+        "dates": np.zeros((T, B, I), "M8[s]"),
+        "records": np.zeros((T, B), [("a", "f4", 3)]),
+        "masked": np.ma.zeros((T, B, I)),
+        "string": "sequence",
+        "dict": {0: np.zeros((T, I))},
+        "generator": (np.zeros((T, I)) for _ in range(B)),
+        "list of numbers": [1.0] * B,
+        "list of features": [np.zeros((T, I))] * 4 + [np.zeros((T, I + 1))],
+        "list of complex": [np.zeros((T, I), complex)] * B,
+        "list of nothing": [None] * B,
+    },
+    "state": {
+        "number": 0.0,
+        "one": (np.zeros((1, B, H)),),
+        "three": (np.zeros((1, B, H)),) * 3,
+        "array": np.zeros((2, 1, B, H)),
+        "text": "hc",
+        "batch": (np.zeros((1, B, H)), np.zeros((1, B + 1, H))),
+        "layers": (np.zeros((2, B, H)), np.zeros((1, B, H))),
+        "features": (np.zeros((1, B, H + 1)), np.zeros((1, B, H))),
+        "no layers": (np.zeros((B, H)), np.zeros((B, H))),
+        "broadcast": (np.zeros((1, 1, H)), np.zeros((1, 1, H))),
+        "complex": (np.zeros((1, B, H), complex), np.zeros((1, B, H))),
+        "object": (np.zeros((1, B, H)), np.zeros((1, B, H), object)),
+        "nothing inside": (None, None),
+    },
+    "lengths": {
+        "number": 3,
+        "text": "33333",
+        "short": [3] * (B - 1),
+        "long": [3] * (B + 1),
+        "two axes": [[3] * B],
+        "floats": [3.0] * B,
+        "bools": [True] * B,
+        "none inside": [3, 3, None, 3, 3],
+        "negative": [3, 3, -1, 3, 3],
+        "too large": [3, 3, T + 1, 3, 3],
+        "huge": np.full(B, 2**64 - 1, np.uint64),
+        "most negative": np.full(B, np.iinfo(np.int64).min),
+    },
+    "resets": {
+        "flag": True,
+        "ints": np.zeros((T, B), int),
+        "floats": np.zeros((T, B)),
+        "text": "no",
+        "one axis": np.zeros(T, bool),
+        "other way": np.zeros((B, T), bool),
+        "features": np.zeros((T, B, I), bool),
+    },
+    "out": {
+        "list": [],
+        "flag": True,
+        "dtype": np.zeros((T, B, H)),
+        "byte order": np.zeros((T, B, H), ">f4"),
+        "shape": np.zeros((T, B, H + 1), np.float32),
+        "broadcast": np.zeros((1, B, H), np.float32),
+        "read-only": np.broadcast_to(np.float32(0), (T, B, H)),
+    },
+    "threads": {"zero": 0, "negative": -1, "half": 1.5, "text": "2", "flag": True},
+}
+
+BAD_GRADIENTS = {
+    "dy": {
+        "number": 1.0,
+        "features": np.zeros((T, B, H + 1)),
+        "steps": np.zeros((T + 1, B, H)),
+        "axes": np.zeros((T, H)),
+        "broadcast": np.zeros((T, 1, H)),
+        "complex": np.zeros((T, B, H), complex),
+        "text": "dy",
+        "list": [np.zeros((T, H))],
+    },
+    "dstate": BAD_CALLS["state"],
+    "tape": {"nothing": None, "text": "tape", "tuple": (), "number": 3},
+}
+
+
+def rows(table):
+    """Each (argument, bad value) of a table as one test."""
+    return [
+        pytest.param(argument, value, id=f"{argument}-{name}")
+        for argument, values in table.items()
+        for name, value in (
+            values.items()
+            if isinstance(values, dict)
+            else ((repr(value), value) for value in values)
+        )
+    ]
+
+
+def raises(argument):
+    return pytest.raises((ValueError, TypeError), match=rf"\b{argument}\b")
+
+
+@pytest.fixture
+def case(kernels, rng):
+    """A layer that must compute the same after the test as before it."""
+    case = example(rng, T, B, I, H)
+    before, expected = case.lstm.state_dict(), case()[0]
+    yield case
+    for name, array in case.lstm.state_dict().items():
+        assert_same_bits(array, before[name], name)
+    assert_same_bits(case.lstm(case.x, case.state)[0], expected)
+
+
+@pytest.mark.parametrize(("argument", "value"), rows(BAD_OPTIONS))
+def test_options(argument, value):
+    with raises(argument):
+        fl.LSTM(**{"input_size": I, "hidden_size": H} | {argument: value})
+
+
+@pytest.mark.parametrize(("argument", "value"), rows(BAD_CALLS))
+def test_calls(case, argument, value):
+    arguments = {"x": case.x, "state": case.state} | {argument: value}
+    with raises(argument):
+        case.lstm(**arguments)
+    if argument != "out":
+        with raises(argument):
+            case.lstm.forward(**arguments)
+
+
+@pytest.mark.parametrize(("argument", "value"), rows(BAD_GRADIENTS))
+def test_gradients(case, argument, value):
+    (y, _), tape = case.forward()
+    with raises(argument):
+        case.lstm.backward(**{"tape": tape, "dy": y} | {argument: value})
+
+
+def test_tape_of_another_layer(case, rng):
+    (y, _), tape = example(rng, T, B, I, H).forward()
+    with raises("tape"):
+        case.lstm.backward(tape, y)
+
+
+shapes = st.lists(st.integers(0, 8), max_size=5).map(tuple)
+
+
+@given(shape=shapes)
+def test_any_shape_of_x(kernels, shape):
+    lstm = fl.LSTM(I, H)
+    if len(shape) in (2, 3) and shape[-1] == I:
+        y, (h, c) = lstm(np.ones(shape))
+        assert y.shape == (*shape[:-1], H)
+        assert h.shape == c.shape == (1, *shape[1:-1], H)
+    else:
+        with raises("x"):
+            lstm(np.ones(shape))
+
+
+@given(h=shapes, c=shapes)
+def test_any_shape_of_state(kernels, h, c):
+    lstm = fl.LSTM(I, H, num_layers=2)
+    assume(not h == c == (2, B, H))
+    with raises("state"):
+        lstm(np.ones((T, B, I)), (np.ones(h), np.ones(c)))
+
+
+def lists(elements, sizes):
+    return sizes.flatmap(lambda size: st.lists(elements, min_size=size, max_size=size))
+
+
+@given(lengths=lists(st.integers(-1, T + 1), st.sampled_from([B, B, B, 0, 1, B - 1, B + 1])))
+def test_any_lengths(kernels, lengths):
+    lstm = fl.LSTM(I, H)
+    x = np.ones((T, B, I))
+    if len(lengths) == B and all(0 <= length <= T for length in lengths):
+        y, _ = lstm(x, lengths=lengths)
+        np.testing.assert_array_equal((y != 0).any(2).sum(0), lengths)
+    else:
+        with raises("lengths"):
+            lstm(x, lengths=lengths)
+
+
+@given(shape=shapes)
+def test_any_shape_of_resets(kernels, shape):
+    lstm = fl.LSTM(I, H)
+    assume(shape != (T, B))
+    with raises("resets"):
+        lstm(np.ones((T, B, I)), resets=np.zeros(shape, bool))
+
+
+@pytest.mark.parametrize("argument", ["lengths", "resets"])
+def test_lengths_and_batch_resets_need_a_batch(case, argument):
+    values = {"lengths": [3], "resets": np.zeros((T, 1), bool)}
+    with raises(argument):
+        case.lstm(case.x[:, 0], **{argument: values[argument]})
+
+
+def test_a_list_has_lengths_of_its_own(case):
+    with raises("lengths"):
+        case.lstm([np.zeros((3, I))], lengths=[2])
+
+
+def test_out_of_a_list(case):
+    with raises("out"):
+        case.lstm([np.zeros((3, I))], out=np.zeros((3, 1, H), np.float32))
+
+
+NAMES = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((4 * H + 1, I)),
+        np.zeros(()),
+        np.zeros((4 * H, I), complex),
+        np.zeros((4 * H, I), object),
+        "weights",
+        None,
+    ],
+    ids=["shape", "number", "complex", "object", "text", "nothing"],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_load_state_dict_is_atomic(case, name, bad):
+    given = {key: array + 1 for key, array in case.lstm.state_dict().items()}
+    with raises(name):
+        case.lstm.load_state_dict(given | {name: bad})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_load_state_dict_is_strict(case, name):
+    given = {key: array + 1 for key, array in case.lstm.state_dict().items()}
+    with raises(name):
+        case.lstm.load_state_dict({key: given[key] for key in given if key != name})
+    with raises("weight_hr_l0"):
+        case.lstm.load_state_dict(given | {"weight_hr_l0": given[name]})
+
+
+@pytest.mark.parametrize("given", [None, 3, "weights", [], [("weight_ih_l0", 0)]], ids=repr)
+def test_load_state_dict_takes_a_mapping(case, given):
+    with raises("state_dict"):
+        case.lstm.load_state_dict(given)
+
+
+def test_parameters_have_two_doors_only(case):
+    with pytest.raises(ValueError, match="read-only"):
+        case.lstm.weight_ih_l0[0, 0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        case.lstm.parameters()["bias_hh_l0"][0] = 1
+    with pytest.raises((AttributeError, TypeError, ValueError), match="weight_hh_l0"):
+        case.lstm.weight_hh_l0 = np.zeros((4 * H, H), np.float32)
+    with pytest.raises(TypeError):
+        case.lstm.parameters()["bias_hh_l0"] = np.zeros(4 * H)
+    case.lstm.state_dict()["weight_ih_l0"][...] = 0
+
+
+@pytest.mark.parametrize("n", [0, -1, *NUMBERS_OF_NO_KIND], ids=repr)
+def test_set_num_threads(n):
+    before = fl.get_num_threads()
+    with raises("n"):
+        fl.set_num_threads(n)
+    assert fl.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "arguments"),
+    [
+        ("x", (np.zeros((T, B, I)),)),
+        ("x", (np.zeros((B, I + 1)),)),
+        ("x", (np.zeros((B, I), complex),)),
+        ("state", (np.zeros((B, I)), (np.zeros((B, H)), np.zeros((B + 1, H))))),
+        ("state", (np.zeros(I), (np.zeros((1, H)), np.zeros((1, H))))),
+        ("state", (np.zeros(I), np.zeros((2, H)))),
+    ],
+)
+def test_cell(kernels, argument, arguments):
+    with raises(argument):
+        fl.LSTMCell(I, H)(*arguments)

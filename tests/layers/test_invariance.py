@@ -1,0 +1,182 @@
+"""Same row, same bits: what else is in the batch, or how a call is cut, changes nothing.
+
+The reference multiplies with BLAS, which makes no such promise: there, near is enough.
+"""
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_same_bits
+from examples import example
+
+import fastlstm as fl
+
+SIZES = [
+    {"T": 9, "B": 14, "I": 3, "H": 5},
+    {"T": 6, "B": 7, "I": 20, "H": 33},
+    {"T": 5, "B": 19, "I": 65, "H": 96},
+    {"T": 8, "B": 3, "I": 1, "H": 40, "proj_size": 7},
+]
+
+
+@pytest.fixture(params=SIZES, ids=str)
+def case(kernels, dtype, rng, request):
+    return example(rng, **request.param, dtype=dtype)
+
+
+@pytest.fixture
+def stack(kernels, dtype, rng):
+    return example(rng, B=11, H=21, num_layers=2, bidirectional=True, dtype=dtype)
+
+
+@pytest.fixture
+def same(kernels, dtype):
+    def check(actual, expected, what=""):
+        if kernels == "reference":
+            assert_close(actual, expected, dtype, what)
+        else:
+            assert_same_bits(actual, expected, what)
+
+    return check
+
+
+def rows_of(state, rows):
+    return tuple(part[:, rows] for part in state)
+
+
+def test_batch_size(case, same):
+    y, (h, c) = case()
+    B = y.shape[1]
+    for rows in [slice(b, b + 1) for b in range(B)] + [slice(0, n) for n in range(2, B)]:
+        few, (few_h, few_c) = case.lstm(case.x[:, rows], rows_of(case.state, rows))
+        same(few, y[:, rows], rows)
+        same(few_h, h[:, rows], rows)
+        same(few_c, c[:, rows], rows)
+
+
+def test_without_a_batch_axis(case, same):
+    y, _ = case()
+    single, _ = case.lstm(case.x[:, 2], tuple(part[:, 2] for part in case.state))
+    same(single, y[:, 2])
+
+
+def test_neighbours(case, same, rng):
+    y, _ = case()
+    order = rng.permutation(y.shape[1])
+    moved, _ = case.lstm(case.x[:, order], rows_of(case.state, order))
+    same(moved, y[:, order])
+    x = rng.standard_normal(case.x.shape).astype(case.x.dtype) * 100
+    x[:, 1] = case.x[:, 1]
+    other, _ = case.lstm(x, case.state)
+    same(other[:, 1], y[:, 1])
+
+
+def test_padding(stack, same, rng):
+    T, B = stack.x.shape[:2]
+    lengths = rng.integers(1, T + 1, B)
+    padded = np.full((T + 3, B, 3), np.nan, stack.x.dtype)
+    for b, length in enumerate(lengths):
+        padded[:length, b] = stack.x[:length, b]
+    y, (h, c) = stack.lstm(padded, stack.state, lengths=lengths)
+    for b, length in enumerate(lengths):
+        alone, (h1, c1) = stack.lstm(stack.x[:length, b : b + 1], rows_of(stack.state, [b]))
+        same(y[:length, b : b + 1], alone, b)
+        same(h[:, b : b + 1], h1, b)
+        same(c[:, b : b + 1], c1, b)
+
+
+@pytest.mark.parametrize("cuts", [[1], [4], [1, 2, 3, 4], [2, 2, 5]], ids=str)
+def test_chunks_that_carry_the_state(case, same, cuts):
+    y, state = case()
+    carried, parts = case.state, []
+    for chunk in np.split(case.x, cuts):
+        part, carried = case.lstm(chunk, carried)
+        parts.append(part)
+    same(np.concatenate(parts), y)
+    for actual, expected in zip(carried, state, strict=True):
+        same(actual, expected)
+
+
+def test_a_reset_is_a_fresh_start(case, same):
+    resets = np.zeros(case.x.shape[:2], bool)
+    resets[2, ::2] = True
+    y, _ = case.lstm(case.x, case.state, resets=resets)
+    whole, _ = case()
+    fresh, _ = case.lstm(case.x[2:])
+    same(y[:, 1::2], whole[:, 1::2])
+    same(y[2:, ::2], fresh[:, ::2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bidirectional": True}, {"num_layers": 2, "lengths": True, "resets": True}, {"B": 1}],
+    ids=str,
+)
+def test_threads(kernels, dtype, rng, same, options):
+    case = example(rng, **{"T": 50, "B": 11, "I": 65, "H": 97, "dtype": dtype} | options)
+    y, state = case(threads=1)
+    for threads in (2, 3):
+        split, split_state = case(threads=threads)
+        same(split, y)
+        for actual, expected in zip(split_state, state, strict=True):
+            same(actual, expected)
+
+
+def test_set_num_threads(kernels, rng, same, dtype):
+    case = example(rng, T=50, B=11, I=65, H=97, dtype=dtype)
+    before = fl.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            fl.set_num_threads(threads)
+            results.append(case()[0])
+    finally:
+        fl.set_num_threads(before)
+    same(*results)
+
+
+def strided(x):
+    """The values of x in other memory layouts."""
+    T, B, I = x.shape  # noqa: E741
+    yield "batch first", np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2)
+    yield "features first", np.asfortranarray(x)
+    yield "backwards", x[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1]
+    wide = np.full((2 * T, 3 * B, 2 * I), np.nan, x.dtype)
+    wide[::2, ::3, ::2] = x
+    yield "every other", wide[::2, ::3, ::2]
+    shifted = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    shifted[...] = x
+    yield "unaligned", shifted
+
+
+def test_strides(case, same):
+    y, _ = case()
+    for name, x in strided(case.x):
+        same(case.lstm(x, case.state)[0], y, name)
+        state = tuple(np.asfortranarray(part) for part in case.state)
+        same(case.lstm(x, state)[0], y, name)
+
+
+def test_broadcast_rows_are_equal(case, same):
+    x = np.broadcast_to(case.x[:, :1], case.x.shape)
+    y, _ = case.lstm(x)
+    for row in range(1, y.shape[1]):
+        same(y[:, row], y[:, 0])
+
+
+def test_training_computes_what_inference_does(case, stack, same):
+    for each in (case, stack):
+        y, state = each()
+        (trained, trained_state), _ = each.forward()
+        same(trained, y)
+        for actual, expected in zip(trained_state, state, strict=True):
+            same(actual, expected)
+
+
+def test_repeated_calls(stack, same):
+    same(stack()[0], stack()[0])
+    results = []
+    for _ in range(2):
+        (y, _), tape = stack.forward()
+        results.append(stack.lstm.backward(tape, y))
+    for name in results[0].params:
+        same(results[0].params[name], results[1].params[name], name)

@@ -1,0 +1,372 @@
+"""Optimisers and clipping against plain loops and torch."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+
+import fastlstm as fl
+from fastlstm import optim
+
+SETTINGS = {
+    "SGD": ("SGD", {"lr": 0.3}),
+    "SGD, decay": ("SGD", {"lr": 0.3, "weight_decay": 0.2}),
+    "SGD, momentum": ("SGD", {"lr": 0.1, "momentum": 0.7}),
+    "SGD, all": ("SGD", {"lr": 0.1, "momentum": 0.7, "weight_decay": 0.2, "nesterov": True}),
+    "Adam": ("Adam", {"lr": 0.1}),
+    "Adam, all": (
+        "Adam",
+        {"lr": 0.1, "betas": (0.6, 0.8), "eps": 0.03, "weight_decay": 0.2},
+    ),
+}
+crossed = pytest.mark.parametrize(("name", "options"), SETTINGS.values(), ids=SETTINGS)
+
+
+class ByLoops:
+    """One number's way, from the papers: Sutskever 2013 as torch has it, and Kingma & Ba 2015."""
+
+    def __init__(self, name, options):
+        self.name = name
+        self.lr = options["lr"]
+        self.decay = options.get("weight_decay", 0.0)
+        self.momentum = options.get("momentum", 0.0)
+        self.nesterov = options.get("nesterov", False)
+        self.beta1, self.beta2 = options.get("betas", (0.9, 0.999))
+        self.eps = options.get("eps", 1e-8)
+        self.first = self.second = 0.0
+        self.t = 0
+
+    def step(self, p, g):
+        self.t += 1
+        g = g + self.decay * p
+        if self.name == "SGD":
+            if self.momentum:
+                self.first = self.momentum * self.first + g
+                g = g + self.momentum * self.first if self.nesterov else self.first
+            return p - self.lr * g
+        self.first = self.beta1 * self.first + (1 - self.beta1) * g
+        self.second = self.beta2 * self.second + (1 - self.beta2) * g * g
+        mean = self.first / (1 - self.beta1**self.t)
+        variance = self.second / (1 - self.beta2**self.t)
+        return p - self.lr * mean / (variance**0.5 + self.eps)
+
+
+def random_grads(rng, module):
+    return fl.Gradients(
+        params={n: rng.standard_normal(p.shape) for n, p in module.parameters().items()}
+    )
+
+
+def assert_unchanged(module, before):
+    for name, array in module.parameters().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+@crossed
+def test_steps_by_loops(rng, name, options):
+    module = fl.Linear(3, 2, dtype=np.float64, rng=rng)
+    opt = getattr(optim, name)(**options)
+    rules = {
+        (n, index): ByLoops(name, options)
+        for n, p in module.parameters().items()
+        for index in np.ndindex(p.shape)
+    }
+    values = {key: module.parameters()[key[0]][key[1]] for key in rules}
+    for count in range(6):
+        if count == 3:
+            opt.lr = 0.02
+            for rule in rules.values():
+                rule.lr = 0.02
+        grads = random_grads(rng, module)
+        kept = copy.deepcopy(grads)
+        opt.step(module, grads)
+        for key, rule in rules.items():
+            values[key] = rule.step(values[key], grads.params[key[0]][key[1]])
+            np.testing.assert_allclose(module.parameters()[key[0]][key[1]], values[key], rtol=1e-12)
+        for n, array in grads.params.items():
+            np.testing.assert_array_equal(array, kept.params[n])
+
+
+@crossed
+def test_steps_as_torch(rng, dtype, name, options):
+    torch = pytest.importorskip("torch")
+    module = fl.Sequential(
+        fl.Linear(5, 7, dtype=dtype, rng=rng), fl.LSTM(7, 3, dtype=dtype, rng=rng)
+    )
+    theirs = [torch.tensor(p, requires_grad=True) for p in module.parameters().values()]
+    opt, their_opt = getattr(optim, name)(**options), getattr(torch.optim, name)(theirs, **options)
+    for _ in range(5):
+        grads = random_grads(rng, module)
+        for tensor, gradient in zip(theirs, grads.params.values(), strict=True):
+            tensor.grad = torch.tensor(gradient.astype(dtype))
+        opt.step(module, grads)
+        their_opt.step()
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    for array, tensor in zip(module.parameters().values(), theirs, strict=True):
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array, tensor.detach().numpy(), tolerance, tolerance)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_defaults_as_torch(name):
+    torch = pytest.importorskip("torch")
+    theirs = getattr(torch.optim, name)([torch.zeros(1)]).defaults
+    ours = getattr(optim, name)()
+    for key in ("lr", "momentum", "weight_decay", "nesterov", "betas", "eps"):
+        assert getattr(ours, key, None) == theirs.get(key), key
+
+
+@crossed
+def test_old_arrays_never_move(rng, name, options):
+    module = fl.Linear(3, 2, rng=rng)
+    opt = getattr(optim, name)(**options)
+    for _ in range(3):
+        held, before = dict(module.parameters()), module.state_dict()
+        opt.step(module, random_grads(rng, module))
+        for n, array in held.items():
+            np.testing.assert_array_equal(array, before[n])
+            new = module.parameters()[n]
+            assert not np.shares_memory(array, new)
+            assert not new.flags.writeable
+            assert new.flags.c_contiguous
+            assert (new != array).any()
+
+
+@crossed
+def test_parameters_are_nobody_elses(rng, name, options):
+    """Neither the gradients nor the optimiser share memory with what the module holds."""
+    module = fl.Linear(3, 2, dtype=np.float64, rng=rng)
+    opt = getattr(optim, name)(**options | {"lr": 1.0})
+    grads = random_grads(rng, module)
+    opt.step(module, grads)
+    twin, twin_module = copy.deepcopy(opt), copy.deepcopy(module)
+    for array in grads.params.values():
+        array[...] = np.nan
+    grads = random_grads(rng, module)
+    opt.step(module, grads)
+    twin.step(twin_module, grads)
+    assert_unchanged(module, twin_module.parameters())
+    assert all(np.isfinite(array).all() for array in module.parameters().values())
+
+
+@crossed
+@pytest.mark.parametrize("first", [True, False])
+def test_a_failed_step_changes_nothing(rng, name, options, first):
+    module = fl.Sequential(fl.Linear(3, 2, rng=rng), fl.Linear(2, 4, rng=rng))
+    opt = getattr(optim, name)(**options)
+    if not first:
+        opt.step(module, random_grads(rng, module))
+    good, before, memory = random_grads(rng, module), module.state_dict(), pickle.dumps(opt)
+    bad = [
+        {n: g for n, g in good.params.items() if n != "1.bias"},
+        good.params | {"2.bias": np.ones(3)},
+        good.params | {"1.bias": np.ones(3)},
+        good.params | {"1.bias": np.ones((4, 1))},
+        good.params | {"1.bias": np.ones(4, complex)},
+        good.params | {"1.bias": None},
+    ]
+    for params in bad:
+        with pytest.raises((ValueError, TypeError), match=r"^grads.*(1\.bias|2\.bias)"):
+            opt.step(module, fl.Gradients(params=params))
+        assert_unchanged(module, before)
+        assert pickle.dumps(opt) == memory
+    huge = good.params | {"1.bias": np.full(4, 3e38)}
+    opt.lr = 1e30
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        opt.step(module, fl.Gradients(params=huge))
+    opt.lr = options["lr"]
+    assert_unchanged(module, before)
+    assert pickle.dumps(opt) == memory
+    twin, other = pickle.loads(memory), copy.deepcopy(module)
+    opt.step(module, good)
+    twin.step(other, good)
+    assert_unchanged(module, other.parameters())
+
+
+def test_one_optimiser_serves_one_module(rng):
+    module, other = fl.Linear(3, 2, rng=rng), fl.Linear(3, 2, rng=rng)
+    before, grads, opt = other.state_dict(), random_grads(rng, other), optim.Adam()
+    opt.step(module, grads)
+    with pytest.raises(ValueError, match=r"^module: "):
+        opt.step(other, grads)
+    watched = weakref.ref(module)
+    del module
+    gc.collect()
+    assert watched() is None
+    with pytest.raises(ValueError, match=r"^module: "):  # its moments are still the first one's
+        opt.step(other, grads)
+    assert_unchanged(other, before)
+
+
+@crossed
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copy_goes_on_with_a_copy_of_the_module(rng, name, options, through):
+    module = fl.Linear(3, 2, rng=rng)
+    opt = getattr(optim, name)(**options)
+    opt.step(module, random_grads(rng, module))
+    twin_module, twin = through((module, opt))
+    assert repr(twin) == repr(opt)
+    grads = random_grads(rng, module)
+    opt.step(module, grads)
+    twin.step(twin_module, grads)
+    assert_unchanged(twin_module, module.parameters())
+    with pytest.raises(ValueError, match=r"^module: "):
+        twin.step(module, grads)
+
+
+def test_a_copy_goes_on_with_the_same_parameters_only(rng):
+    module = fl.Linear(3, 2, rng=rng)
+    opt = optim.Adam()
+    opt.step(module, random_grads(rng, module))
+    for other in (
+        fl.Linear(3, 2, bias=False),
+        fl.Linear(2, 3),
+        fl.Linear(3, 2, dtype=np.float64),
+    ):
+        with pytest.raises(ValueError, match=r"^module: "):
+            copy.deepcopy(opt).step(other, random_grads(rng, other))
+
+
+@crossed
+def test_training_reduces_the_loss(kernels, rng, name, options):
+    model = fl.Sequential(fl.LSTM(2, 6, rng=rng), fl.Linear(6, 1, rng=rng))
+    opt = getattr(optim, name)(**options | {"weight_decay": 0.0, "lr": 0.02})
+    x = rng.standard_normal((5, 9, 2))
+    target = x[:, :, :1] * 0.5
+    values = []
+    for _ in range(60):
+        (y, _), tape = model.forward(x)
+        loss, dy = fl.losses.mse(y, target)
+        values.append(loss)
+        opt.step(model, model.backward(tape, dy))
+    assert values[-1] < 0.9 * values[0]
+
+
+def clip_by_loops(groups, max_norm):
+    total = 0.0
+    for grads in groups:
+        for array in grads.params.values():
+            for value in array.ravel().tolist():
+                total += value * value
+    norm = total**0.5
+    return norm, min(1.0, max_norm / norm)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 3.0, 1e4])
+@pytest.mark.parametrize("several", [False, True])
+def test_clip_by_loops(rng, dtype, max_norm, several):
+    groups = [
+        fl.Gradients(
+            x=rng.standard_normal(3),
+            state=rng.standard_normal(2),
+            params={"a": rng.standard_normal((4, 3)).astype(dtype).T, "b": np.ones(5, dtype)},
+        )
+        for _ in range(3 if several else 1)
+    ]
+    before = copy.deepcopy(groups)
+    arrays = [group.params["a"] for group in groups]
+    expected, scale = clip_by_loops(groups, max_norm)
+    norm = optim.clip_grad_norm(groups if several else groups[0], max_norm)
+    assert type(norm) is float
+    np.testing.assert_allclose(norm, expected, rtol=1e-12)
+    for group, old, array in zip(groups, before, arrays, strict=True):
+        assert group.params["a"] is array
+        for n, changed in group.params.items():
+            np.testing.assert_allclose(changed, old.params[n] * scale, rtol=1e-6)
+        np.testing.assert_array_equal(group.x, old.x)
+        np.testing.assert_array_equal(group.state, old.state)
+    if scale < 1:
+        np.testing.assert_allclose(clip_by_loops(groups, max_norm)[0], max_norm, rtol=1e-6)
+
+
+def test_clip_as_torch(rng):
+    torch = pytest.importorskip("torch")
+    arrays = {"a": rng.standard_normal((40, 30)), "b": rng.standard_normal(50)}
+    tensors = [torch.zeros(a.shape, dtype=torch.float64) for a in arrays.values()]
+    for tensor, array in zip(tensors, arrays.values(), strict=True):
+        tensor.grad = torch.tensor(array)
+    expected = torch.nn.utils.clip_grad_norm_(tensors, 2.5).item()
+    norm = optim.clip_grad_norm(fl.Gradients(params=arrays), 2.5)
+    np.testing.assert_allclose(norm, expected, rtol=1e-12)
+    for tensor, array in zip(tensors, arrays.values(), strict=True):
+        np.testing.assert_allclose(array, tensor.grad.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_clip_leaves_what_is_not_finite(value):
+    grads = fl.Gradients(params={"a": np.array([3.0, value]), "b": np.array([4.0])})
+    norm = optim.clip_grad_norm(grads, 1.0)
+    assert not np.isfinite(norm)
+    np.testing.assert_array_equal(grads.params["a"], [3.0, value])
+    np.testing.assert_array_equal(grads.params["b"], [4.0])
+
+
+def test_clip_accumulates_in_float64():
+    big = fl.Gradients(params={"a": np.full(4, 1e25, np.float32)})
+    np.testing.assert_allclose(optim.clip_grad_norm(big, 1.0), 2e25, rtol=1e-6)
+    np.testing.assert_allclose(big.params["a"], 0.5, rtol=1e-6)
+    many = fl.Gradients(params={"a": np.full(3_000_000, 0.1, np.float32)})
+    expected = float(np.float32(0.1)) * 3e6**0.5
+    np.testing.assert_allclose(optim.clip_grad_norm(many, 1e9), expected, rtol=1e-12)
+
+
+def test_clip_of_nothing():
+    assert optim.clip_grad_norm([], 1.0) == 0
+    zeros = fl.Gradients(params={"a": np.zeros(3)})
+    assert optim.clip_grad_norm(zeros, 1.0) == 0
+    np.testing.assert_array_equal(zeros.params["a"], 0)
+
+
+def test_reprs():
+    assert repr(optim.SGD(0.1)) == "SGD(lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False)"
+    assert repr(optim.Adam()) == ("Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)")
+
+
+def set_lr(value):
+    opt = optim.Adam()
+    try:
+        opt.lr = value
+    finally:
+        assert opt.lr == 1e-3
+
+
+GRADS = fl.Gradients(params={"a": np.ones(2)})
+LOCKED = fl.Gradients(params={"a": np.broadcast_to(1.0, 3)})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: optim.SGD(-1.0), ValueError, "lr: "),
+        (lambda: optim.SGD("fast"), TypeError, "lr: "),
+        (lambda: optim.Adam(np.inf), ValueError, "lr: "),
+        (lambda: set_lr(-1.0), ValueError, "lr: "),
+        (lambda: set_lr(None), TypeError, "lr: "),
+        (lambda: optim.SGD(momentum=-0.1), ValueError, "momentum: "),
+        (lambda: optim.SGD(weight_decay=np.nan), ValueError, "weight_decay: "),
+        (lambda: optim.SGD(nesterov=1, momentum=0.9), TypeError, "nesterov: "),
+        (lambda: optim.SGD(nesterov=True), ValueError, "nesterov: "),
+        (lambda: optim.Adam(betas=0.9), ValueError, "betas: "),
+        (lambda: optim.Adam(betas=(0.9,)), ValueError, "betas: "),
+        (lambda: optim.Adam(betas=(1.0, 0.9)), ValueError, r"betas\[0\]: "),
+        (lambda: optim.Adam(betas=(0.9, -0.1)), ValueError, r"betas\[1\]: "),
+        (lambda: optim.Adam(eps=-1e-8), ValueError, "eps: "),
+        (lambda: optim.Adam(weight_decay=True), TypeError, "weight_decay: "),
+        (lambda: optim.SGD().step(np.ones(3), GRADS), TypeError, "module: "),
+        (lambda: optim.SGD().step(fl.Linear(3, 2), {"weight": 1}), TypeError, "grads: "),
+        (lambda: optim.clip_grad_norm(GRADS, 0.0), ValueError, "max_norm: .* above 0"),
+        (lambda: optim.clip_grad_norm(GRADS, -1.0), ValueError, "max_norm: "),
+        (lambda: optim.clip_grad_norm(GRADS, np.nan), ValueError, "max_norm: "),
+        (lambda: optim.clip_grad_norm(GRADS, None), TypeError, "max_norm: "),
+        (lambda: optim.clip_grad_norm(GRADS.params, 1.0), TypeError, "grads: "),
+        (lambda: optim.clip_grad_norm([GRADS, None], 1.0), TypeError, "grads: "),
+        (lambda: optim.clip_grad_norm([GRADS, LOCKED], 1.0), TypeError, "grads: .*writable"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+    np.testing.assert_array_equal(GRADS.params["a"], 1.0)
