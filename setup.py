@@ -57,7 +57,10 @@ def extension(name, source, macros=(), flags=()):
         optional=not REQUIRED,
     )
     (made,) = cythonize(
-        made, build_dir=f"build/cython/{name}", compiler_directives=DIRECTIVES, quiet=True
+        made,
+        build_dir=f"build/{'debug' if DEBUG else 'cython'}/{name}",
+        compiler_directives=DIRECTIVES,
+        quiet=True,
     )
     # Only now: cythonize gives every extension of one source the macros and flags of the first.
     made.define_macros = [("CYTHON_INLINE", INLINE), *macros]

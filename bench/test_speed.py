@@ -29,7 +29,7 @@ def shape_id(shape):
 @pytest.fixture(params=SHAPES, ids=shape_id)
 def layer(request, kernels, benchmark):
     """The layer and an input of one shape."""
-    T, B, I, H = request.param  # noqa: E741
+    T, B, I, H = request.param
     kind = request.function.__name__.removeprefix("test_")
     benchmark.group = f"{kind} {shape_id(request.param)}"
     benchmark.extra_info["backend"] = kernels

@@ -26,6 +26,13 @@ def assert_same_bits(actual, expected, what=""):
     )
 
 
+def assert_same_result(actual, expected):
+    """Two results y, (h, c) are equal to the bit."""
+    (y, (h, c)), (expected_y, (expected_h, expected_c)) = actual, expected
+    for name, a, b in [("y", y, expected_y), ("h", h, expected_h), ("c", c, expected_c)]:
+        assert_same_bits(a, b, name)
+
+
 def assert_near(actual, expected, tolerance, what=""):
     """No element is off by more than `tolerance` times the largest of `expected`."""
     assert actual.shape == expected.shape, what

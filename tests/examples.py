@@ -7,6 +7,16 @@ import numpy as np
 
 import fastlstm as fl
 
+OPTIONS = {
+    "plain": {},
+    "no bias": {"bias": False},
+    "two layers": {"num_layers": 2},
+    "three layers": {"num_layers": 3},
+    "both directions": {"bidirectional": True},
+    "projected": {"proj_size": 2},
+    "all": {"num_layers": 2, "bidirectional": True, "proj_size": 2},
+}
+
 
 @dataclass
 class Example:
@@ -22,7 +32,7 @@ class Example:
         return self.lstm.forward(self.x, self.state, **self.options, **options)
 
 
-def example(rng, T=7, B=5, I=3, H=4, lengths=False, resets=False, **options) -> Example:  # noqa: E741
+def example(rng, T=7, B=5, I=3, H=4, lengths=False, resets=False, **options) -> Example:
     """An LSTM, an input, and a state of which no two sizes and no two values are equal."""
     lstm = fl.LSTM(I, H, rng=rng, **options)
     P = options.get("proj_size") or H

@@ -139,6 +139,13 @@ def test_linear_follows_its_parameters(kernels, rng):
     assert_same_bits(layer.backward(tape, y).x, other.backward(other_tape, y).x)
 
 
+def test_packed_copies_are_made_once():
+    parameters = fl.Linear(5, 7).parameters()
+    packed = parameters.derive("packed", object)
+    assert parameters.derive("packed", object) is packed
+    assert parameters.derive("other", object) is not packed
+
+
 def test_linear_follows_the_backend(rng):
     layer = fl.Linear(5, 7, rng=rng)
     x = rng.standard_normal((4, 5))

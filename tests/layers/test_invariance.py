@@ -136,7 +136,7 @@ def test_set_num_threads(kernels, rng, same, dtype):
 
 def strided(x):
     """The values of x in other memory layouts."""
-    T, B, I = x.shape  # noqa: E741
+    T, B, I = x.shape
     yield "batch first", np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2)
     yield "features first", np.asfortranarray(x)
     yield "backwards", x[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1]

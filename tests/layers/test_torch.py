@@ -23,7 +23,7 @@ class Configuration:
     def __init__(self, seed):
         rng = np.random.default_rng(seed)
         self.dtype = (np.float32, np.float64)[seed % 2]
-        T, B, I, H = rng.integers(1, (13, 8, 21, 34))  # noqa: E741
+        T, B, I, H = rng.integers(1, (13, 8, 21, 34))
         projected = rng.random() < 0.3 and H > 1
         self.options = {
             "num_layers": int(rng.integers(1, 4)),

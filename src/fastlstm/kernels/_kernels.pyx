@@ -1,12 +1,13 @@
 """The compiled twin of reference.py: this source, built once for each instruction set and dtype.
 
 Design:
-    simd.pxi         the register type, partial loads and stores, scratch memory
-    activations.pxi  tanh and sigmoid
-    tile.pxi         the one inner loop: a tile of rows x gates kept in registers
-    walk.pxi         which rows live at which step, and what came before them
-    product.pxi      packing, dense products, weight gradients
-    lstm.pxi         the cell, forward and backward
+    simd.pxi           the register type, partial loads and stores, scratch memory
+    activations.pxi    tanh and sigmoid
+    tile.pxi           the one inner loop: a tile of rows x gates kept in registers
+    walk.pxi           which rows live at which step, and what came before them
+    product.pxi        packing, dense products, weight gradients
+    lstm.pxi           the cell, and the walk through time
+    lstm_backward.pxi  the same, backwards
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -29,3 +30,4 @@ include "tile.pxi"
 include "walk.pxi"
 include "product.pxi"
 include "lstm.pxi"
+include "lstm_backward.pxi"

@@ -45,6 +45,17 @@ from typing import TypeAlias
 
 import numpy as np
 
+__all__ = [
+    "lstm_backward",
+    "lstm_forward",
+    "pack",
+    "pack_gates",
+    "product",
+    "sigmoid",
+    "tanh",
+    "weight_gradient",
+]
+
 Array: TypeAlias = np.ndarray
 
 _quiet = np.errstate(all="ignore")  # as the compiled builds: an inf or NaN is no accident here

@@ -46,6 +46,21 @@ class Plan(NamedTuple):
         T, B, _ = self.x.shape
         return np.empty((*_leading(self.form, self.batch_first, T, B), features), self.x.dtype)
 
+    def room_in(self, out: np.ndarray, features: int) -> np.ndarray:
+        """A caller's `out` where the kernels can write to it directly, else what `empty` gives."""
+        fresh = self.empty(features)
+        if self.form == "list":
+            raise ValueError("out: x is a list, whose results differ in length, so expected None")
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out: expected an array, got {type(out).__name__}")
+        if out.dtype != fresh.dtype:
+            raise TypeError(f"out: expected dtype {fresh.dtype}, got {out.dtype}")
+        check_shape("out", out, *fresh.shape)
+        if not out.flags.writeable:
+            raise ValueError("out: expected a writeable array, got a read-only one")
+        shared = any(np.may_share_memory(out, array) for array in (self.x, *self.state))
+        return fresh if shared or rows_contiguous(out) is not out else out
+
     def give_back(self, array: np.ndarray) -> Any:
         """What `empty` made and the kernels filled, as the caller gets it."""
         if self.lengths is None or self.form != "list":

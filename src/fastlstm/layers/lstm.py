@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import real_number, whole_number
+from fastlstm.layers.cell import RecurrentCell
 from fastlstm.layers.module import Parameters
-from fastlstm.layers.recurrent import Recurrent, RecurrentCell
+from fastlstm.layers.recurrent import Recurrent
 
 
 class LSTM(Recurrent):

@@ -1,6 +1,6 @@
 """The engine that every recurrent layer shares: stack, directions, dropout, threads, tape."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,8 +9,6 @@ import numpy as np
 
 from fastlstm import threads as pool
 from fastlstm.checks import (
-    as_array,
-    check_shape,
     flag,
     float_dtype,
     generator,
@@ -18,7 +16,7 @@ from fastlstm.checks import (
     whole_number,
 )
 from fastlstm.kernels import kernels
-from fastlstm.layers.inputs import Plan, make_plan, rows_contiguous
+from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
 from fastlstm.layers.tape import Tape, check_tape
 
@@ -157,7 +155,7 @@ class Recurrent(Module):
         plan = self._plan(x, state, lengths, resets)
         threads = self._threads(threads)
         features = self._directions * self._output_size
-        y = plan.empty(features) if out is None else _room_in(out, plan, features)
+        y = plan.empty(features) if out is None else plan.room_in(out, features)
         final = self._run(plan, self._parameters, kernels(self.dtype), y, threads)
         if out is not None and y is not out:
             out[...] = y
@@ -380,59 +378,6 @@ class Recurrent(Module):
         return threads if work > PARALLEL_WORK else 1
 
 
-class RecurrentCell(Module):
-    """One step of a recurrent layer, under the parameter names without "_l0"."""
-
-    def __init__(self, layer: Recurrent):
-        self._layer = layer
-        self.input_size, self.hidden_size = layer.input_size, layer.hidden_size
-        self.bias, self.dtype = layer.bias, layer.dtype
-        super()._replace_parameters(_without_layer(layer.parameters()))
-
-    def __call__(self, x: Any, state: Any = None) -> Any:
-        """The next state."""
-        return _drop_axis(self._layer(self._one_step(x), _add_axis(state))[1])
-
-    def forward(self, x: Any, state: Any = None) -> tuple[Any, RecurrentTape]:
-        """Returns ``state, tape``."""
-        (_, state), tape = self._layer.forward(self._one_step(x), _add_axis(state))
-        return _drop_axis(state), tape
-
-    def backward(self, tape: RecurrentTape, dstate: Any = None) -> Gradients:
-        """Gradients of x, the state given and every parameter."""
-        grads = self._layer.backward(tape, None, _add_axis(dstate))
-        return Gradients(grads.x[0], _drop_axis(grads.state), _without_layer(grads.params))
-
-    def _replace_parameters(self, arrays: Mapping[str, np.ndarray]) -> None:
-        super()._replace_parameters(arrays)
-        self._layer._replace_parameters({name + "_l0": array for name, array in arrays.items()})
-
-    def _one_step(self, x: Any) -> np.ndarray:
-        x = as_array("x", x, self.dtype)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
-            size = self.input_size
-            raise ValueError(f"x: expected shape (batch, {size}) or ({size},), got {x.shape}")
-        return x[None]
-
-    def __repr__(self) -> str:
-        return repr(self._layer).replace("(", "Cell(", 1)
-
-
-def _without_layer(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removesuffix("_l0"): array for name, array in arrays.items()}
-
-
-def _add_axis(state: Any) -> Any:
-    """A cell's state as that of a layer of one."""
-    if isinstance(state, (tuple, list)):
-        return tuple(np.asarray(part)[None] for part in state)
-    return state if state is None else np.asarray(state)[None]
-
-
-def _drop_axis(state: Any) -> Any:
-    return tuple(part[0] for part in state) if isinstance(state, tuple) else state[0]
-
-
 def _pack_transposed(k: Any, weight: np.ndarray) -> Any:
     return k.pack(weight.T)
 
@@ -452,19 +397,3 @@ def _joined(gates: np.ndarray) -> np.ndarray:
 def _bias_gradient(dz: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> None:
     np.sum(dz.reshape(-1, dz.shape[2]), axis=0, out=bias_ih)
     bias_hh[:] = bias_ih
-
-
-def _room_in(out: np.ndarray, plan: Plan, features: int) -> np.ndarray:
-    """`out` where the kernels can write to it directly, else a new array of its shape."""
-    fresh = plan.empty(features)
-    if plan.form == "list":
-        raise ValueError("out: x is a list, whose results have several lengths, so expected None")
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: expected an array, got {type(out).__name__}")
-    if out.dtype != fresh.dtype:
-        raise TypeError(f"out: expected dtype {fresh.dtype}, got {out.dtype}")
-    check_shape("out", out, *fresh.shape)
-    if not out.flags.writeable:
-        raise ValueError("out: expected a writeable array, got a read-only one")
-    shared = any(np.may_share_memory(out, array) for array in (plan.x, *plan.state))
-    return fresh if shared or rows_contiguous(out) is not out else out

@@ -1,0 +1,171 @@
+"""The parameters of fl.LSTM: how they begin, the doors they go through, and copies of them."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_same_bits, assert_same_result
+from examples import OPTIONS, example
+
+import fastlstm as fl
+
+I, H = 3, 4
+NAMES = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+all_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+
+
+def test_a_seed_decides_the_weights():
+    first, second = (fl.LSTM(3, 4, num_layers=2, rng=7).state_dict() for _ in range(2))
+    for name, array in first.items():
+        assert_same_bits(array, second[name], name)
+    other = fl.LSTM(3, 4, num_layers=2, rng=8)
+    assert (other.weight_ih_l0 != first["weight_ih_l0"]).all()
+
+
+def test_initial_weights_follow_torch(rng):
+    lstm = fl.LSTM(30, 25, num_layers=2, proj_size=20, rng=rng)
+    for name, array in lstm.state_dict().items():
+        assert np.abs(array).max() <= 1 / 5, name
+        assert np.abs(array).max() > 0.9 / 5, name
+        assert abs(array.mean()) < 0.05, name
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0, -2.5])
+def test_forget_bias(rng, bias):
+    lstm = fl.LSTM(3, 4, num_layers=2, bidirectional=True, forget_bias=bias, rng=rng)
+    for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
+        total = getattr(lstm, "bias_ih" + suffix) + getattr(lstm, "bias_hh" + suffix)
+        np.testing.assert_allclose(total[4:8], bias)
+        assert (total[:4] != bias).all()
+        assert (total[8:] != bias).all()
+
+
+def test_names_and_shapes_are_those_of_torch():
+    lstm = fl.LSTM(3, 5, num_layers=2, bidirectional=True, proj_size=2)
+    shapes = {name: array.shape for name, array in lstm.state_dict().items()}
+    expected = {}
+    for layer, inputs in enumerate([3, 4]):
+        for side in ("", "_reverse"):
+            suffix = f"_l{layer}{side}"
+            expected |= {
+                "weight_ih" + suffix: (20, inputs),
+                "weight_hh" + suffix: (20, 2),
+                "bias_ih" + suffix: (20,),
+                "bias_hh" + suffix: (20,),
+                "weight_hr" + suffix: (2, 5),
+            }
+    assert shapes == expected
+    assert list(shapes) == list(expected)
+    assert lstm.num_parameters() == sum(np.prod(shape) for shape in expected.values())
+
+
+@all_options
+def test_state_dict_round_trip(rng, dtype, options):
+    case, other = example(rng, **options, dtype=dtype), example(rng, **options, dtype=dtype)
+    given = case.lstm.state_dict()
+    other.lstm.load_state_dict(given)
+    expected = case()
+    for array in given.values():
+        array[...] = np.nan  # the layer took copies
+    assert_same_result(other.lstm(case.x, case.state), expected)
+    assert_same_result(case(), expected)
+
+
+def test_load_state_dict_after_a_call(kernels, rng):
+    """No packed copy of the old weights survives."""
+    first, second = example(rng, num_layers=2), example(rng, num_layers=2)
+    first(), first.forward()
+    first.lstm.load_state_dict(second.lstm.state_dict())
+    assert_same_result(first.lstm(second.x, second.state), second())
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies(kernels, rng, clone):
+    case = example(rng, num_layers=2, bidirectional=True, proj_size=2, lengths=True)
+    expected = case()
+    other = clone(case.lstm)
+    assert_same_result(other(case.x, case.state, **case.options), expected)
+    other.load_state_dict(
+        {name: np.zeros_like(array) for name, array in other.state_dict().items()}
+    )
+    assert_same_result(case(), expected)
+    assert not other.weight_ih_l0.flags.writeable
+
+
+def test_a_pickle_opens_under_another_backend(kernels, rng):
+    case = example(rng)
+    y, _ = case()
+    with fl.use_backend("reference"):
+        other, _ = pickle.loads(pickle.dumps(case.lstm))(case.x, case.state)
+    assert_close(other, y, np.float32)
+
+
+@all_options
+def test_repr_builds_the_layer(options):
+    lstm = fl.LSTM(3, 4, **options)
+    said = repr(lstm)
+    rebuilt = eval(said, {"LSTM": fl.LSTM, "fl": fl, "np": np})
+    assert repr(rebuilt) == said
+    shapes = [{name: a.shape for name, a in m.state_dict().items()} for m in (lstm, rebuilt)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.fixture
+def lstm(rng):
+    """A layer whose parameters must be the same after the test as before it."""
+    lstm = fl.LSTM(I, H, rng=rng)
+    before = lstm.state_dict()
+    yield lstm
+    for name, array in lstm.state_dict().items():
+        assert_same_bits(array, before[name], name)
+
+
+def raises(name):
+    return pytest.raises((ValueError, TypeError), match=rf"\b{name}\b")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((4 * H + 1, I)),
+        np.zeros(()),
+        np.zeros((4 * H, I), complex),
+        np.zeros((4 * H, I), object),
+        "weights",
+        None,
+    ],
+    ids=["shape", "number", "complex", "object", "text", "nothing"],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_load_state_dict_is_atomic(lstm, name, bad):
+    given = {key: array + 1 for key, array in lstm.state_dict().items()}
+    with raises(name):
+        lstm.load_state_dict(given | {name: bad})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_load_state_dict_is_strict(lstm, name):
+    given = {key: array + 1 for key, array in lstm.state_dict().items()}
+    with raises(name):
+        lstm.load_state_dict({key: given[key] for key in given if key != name})
+    with raises("weight_hr_l0"):
+        lstm.load_state_dict(given | {"weight_hr_l0": given[name]})
+
+
+@pytest.mark.parametrize("given", [None, 3, "weights", [], [("weight_ih_l0", 0)]], ids=repr)
+def test_load_state_dict_takes_a_mapping(lstm, given):
+    with raises("state_dict"):
+        lstm.load_state_dict(given)
+
+
+def test_parameters_have_two_doors_only(lstm):
+    with pytest.raises(ValueError, match="read-only"):
+        lstm.weight_ih_l0[0, 0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        lstm.parameters()["bias_hh_l0"][0] = 1
+    with pytest.raises((AttributeError, TypeError, ValueError), match="weight_hh_l0"):
+        lstm.weight_hh_l0 = np.zeros((4 * H, H), np.float32)
+    with pytest.raises(TypeError):
+        lstm.parameters()["bias_hh_l0"] = np.zeros(4 * H)
+    lstm.state_dict()["weight_ih_l0"][...] = 0
