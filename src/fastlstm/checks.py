@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 2**31 - 1  # size: beyond it products of sizes could overflow before memory runs out
+
 
 def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     """`value` as an array of `dtype`; real and integer kinds only."""
@@ -52,8 +54,8 @@ def whole_number(name: str, value: Any, minimum: int = 1) -> int:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected a whole number, got {value!r}")
-    if number < minimum:
-        raise ValueError(f"{name}: expected at least {minimum}, got {number}")
+    if not minimum <= number <= LARGEST:
+        raise ValueError(f"{name}: expected {minimum} to {LARGEST}, got {number}")
     return number
 
 
@@ -86,7 +88,7 @@ def float_dtype(name: str, value: Any) -> np.dtype:
     return dtype
 
 
-def generator(name: str, value: Any) -> np.random.Generator:
+def generator(name: str, value: Any) -> "np.random.Generator":
     """`value`: None for a fresh seed, a seed, or a Generator."""
     try:
         return np.random.default_rng(value)

@@ -14,9 +14,10 @@ import numpy as np
 import fastlstm as fl
 from fastlstm.commands.character_model import CharacterModel
 
-ROWS = 16  # places of the text that are read side by side
+ROWS = 8  # places of the text that are read side by side
 STEPS = 64  # characters between two updates; the state is carried over, its gradient is not
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 6e-3
+BETAS = (0.8, 0.99)  # of Adam; a few thousand updates leave no time for long memories
 LARGEST_NORM = 1.0
 SLICES = 120  # of the budget: points of the loss curve
 RUNNING_STEPS = 50
@@ -44,7 +45,7 @@ class Trainer:
         self._length = len(text) // ROWS
         symbols = model.encode(text)[: ROWS * self._length]
         self._streams = symbols.reshape(ROWS, self._length).T  # [length, B]
-        self._optimiser = fl.optim.Adam(lr=LEARNING_RATE)
+        self._optimiser = fl.optim.Adam(lr=LEARNING_RATE, betas=BETAS)
         self._position = 0
         self._state: Any = None
 

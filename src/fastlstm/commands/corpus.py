@@ -1,6 +1,7 @@
 """The text that the demo learns from, and the part of it that is held out."""
 
 import platform
+import random
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,13 @@ class Corpus:
 def standard_library() -> Corpus:
     """The source of this Python's standard library; every 40th file, up to 100 KB, is held out.
 
-    Tests, installed packages and tables made by a program are no part of it.
+    Tests, installed packages and tables made by a program are no part of it. The files stand in a
+    random order, always the same, so that every stretch of the text is like the whole.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     texts = [path.read_bytes() for path in _source_files(root)]
-    training, held_out = [], []
+    training: list[bytes] = []
+    held_out: list[bytes] = []
     held_out_size = 0
     for number, text in enumerate(texts):
         if number % HELD_OUT_EVERY == HELD_OUT_EVERY // 2 and held_out_size < HELD_OUT_SIZE:
@@ -47,6 +50,7 @@ def standard_library() -> Corpus:
             held_out_size += len(text)
         else:
             training.append(text)
+    random.Random(0).shuffle(training)
     corpus = Corpus(
         description=(
             f"source of Python {platform.python_version()}'s standard library: {len(training)} "

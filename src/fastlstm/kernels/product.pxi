@@ -3,6 +3,7 @@
 cdef enum:
     CHUNK = 96  # rows whose pointers are gathered at a time
     DEPTH = 256  # rows of the batch that a weight gradient sums between two trips to memory
+    SLAB = 96  # rows of the weight, a multiple of every TILE, that it takes together
 
 
 def pack(const real[:, :] matrix):
@@ -54,7 +55,7 @@ cdef void _multiply(
     real* sums,  # scratch [MAX_TILE]
 ) noexcept nogil:
     """out[s] = a[s] · panels (+ bias) (+ out[s])."""
-    cdef Py_ssize_t b = 0, s, r, rows, width, group, at, row_size
+    cdef Py_ssize_t b = 0, s, r, rows, width, groups, group, at, row_size
     cdef Py_ssize_t blocks = _blocks(N, PANEL), most = TILE // _even(max(n, 1), TILE)
     cdef vec lanes
     cdef Tile tile
@@ -63,6 +64,7 @@ cdef void _multiply(
     while b < blocks:
         width = _even(blocks - b, most)
         row_size = width * PANEL
+        groups = min(_blocks(N - b * PANEL, V), 4) if width == 1 else 4
         tile.panel = panels + b * K * PANEL
         tile.start_row = tile.sums_row = row_size
         s = 0
@@ -78,7 +80,7 @@ cdef void _multiply(
                         lanes += _load(out[s + r] + at, N - at)
                     (<vec*> (sums + r * row_size))[group] = lanes
             tile.first = a + s
-            _compute(&tile, rows, width)
+            _compute(&tile, rows, width, groups)
             for r in range(rows):
                 memcpy(
                     out[s + r] + b * PANEL,
@@ -133,25 +135,64 @@ def product(
 
 cdef inline void _outer_tile(
     const int ROWS,
+    const int GROUPS,
     real* sums,  # [ROWS][4][V]: added to
     const real* panel,  # [depth][4][V]
-    const real** dz,  # [depth]: ROWS numbers from `at` on
-    Py_ssize_t at,
+    const real* left,  # [depth][TILE]
     Py_ssize_t depth,
 ) noexcept nogil:
+    """As `_tile`, for rows that stand side by side."""
     cdef vec acc[TILE][4]
+    cdef vec w[4]
+    cdef real factor
     cdef Py_ssize_t k
     cdef int r, g
     for r in range(ROWS):
-        for g in range(4):
+        for g in range(GROUPS):
             acc[r][g] = (<vec*> (sums + r * PANEL))[g]
     for k in range(depth):
+        for g in range(GROUPS):
+            w[g] = (<const vec*> (panel + k * PANEL))[g]
         for r in range(ROWS):
-            for g in range(4):
-                acc[r][g] += (<const vec*> (panel + k * PANEL))[g] * dz[k][at + r]
+            factor = left[k * TILE + r]
+            for g in range(GROUPS):
+                acc[r][g] += w[g] * factor
     for r in range(ROWS):
-        for g in range(4):
+        for g in range(GROUPS):
             (<vec*> (sums + r * PANEL))[g] = acc[r][g]
+
+
+cdef void _outer_compute(
+    Py_ssize_t groups, real* sums, const real* panel, const real* left, Py_ssize_t depth
+) noexcept nogil:
+    if groups == 1:
+        _outer_tile(TILE, 1, sums, panel, left, depth)
+    elif groups == 2:
+        _outer_tile(TILE, 2, sums, panel, left, depth)
+    elif groups == 3:
+        _outer_tile(TILE, 3, sums, panel, left, depth)
+    else:
+        _outer_tile(TILE, 4, sums, panel, left, depth)
+
+
+cdef void _pack_left(
+    const real** dz,  # [depth] of [M]
+    Py_ssize_t start,
+    Py_ssize_t columns,
+    Py_ssize_t depth,
+    real* left,  # OUT [⌈columns / TILE⌉][depth][TILE], zeros behind the last column
+) noexcept nogil:
+    cdef Py_ssize_t k, tile, r, tiles = columns // TILE, rest = columns % TILE
+    cdef const real* row
+    cdef real* at
+    for k in range(depth):
+        row = dz[k] + start
+        for tile in range(tiles):
+            memcpy(left + (tile * depth + k) * TILE, row + tile * TILE, TILE * sizeof(real))
+        if rest:
+            at = left + (tiles * depth + k) * TILE
+            for r in range(TILE):
+                at[r] = row[tiles * TILE + r] if r < rest else 0
 
 
 cdef void _add_outer(
@@ -161,30 +202,41 @@ cdef void _add_outer(
     Py_ssize_t N,
     Py_ssize_t depth,
     real[:, ::1] out,  # [M, N]: added to
-    real* panel,  # scratch [DEPTH][4][V]
+    real* left,  # scratch [SLAB][DEPTH]
+    real* panels,  # scratch [⌈N / 4V⌉][DEPTH][4][V]
     real* sums,  # scratch [MAX_TILE]
 ) noexcept nogil:
     """out += Σ dz[k]ᵀ · source[k]."""
-    cdef Py_ssize_t b, k, m, r, rows, columns
+    cdef Py_ssize_t b, k, m, r, rows, columns, slab
+    cdef real* panel
     for b in range(_blocks(N, PANEL)):
         columns = min(N - b * PANEL, <Py_ssize_t> PANEL)
         for k in range(depth):
-            memset(panel + k * PANEL + columns, 0, (PANEL - columns) * sizeof(real))
-            memcpy(panel + k * PANEL, source[k] + b * PANEL, columns * sizeof(real))
-        m = 0
-        while m < M:
-            rows = min(M - m, <Py_ssize_t> TILE)
-            for r in range(rows):
-                memset(sums + r * PANEL + columns, 0, (PANEL - columns) * sizeof(real))
-                memcpy(sums + r * PANEL, &out[m + r, b * PANEL], columns * sizeof(real))
-            if rows == TILE:
-                _outer_tile(TILE, sums, panel, dz, m, depth)
-            else:
+            panel = panels + (b * depth + k) * PANEL
+            memset(panel + columns, 0, (PANEL - columns) * sizeof(real))
+            memcpy(panel, source[k] + b * PANEL, columns * sizeof(real))
+    slab = 0
+    while slab < M:
+        _pack_left(dz, slab, min(M - slab, <Py_ssize_t> SLAB), depth, left)
+        for b in range(_blocks(N, PANEL)):
+            columns = min(N - b * PANEL, <Py_ssize_t> PANEL)
+            m = slab
+            while m < min(M, slab + SLAB):
+                rows = min(M - m, <Py_ssize_t> TILE)
                 for r in range(rows):
-                    _outer_tile(1, sums + r * PANEL, panel, dz, m + r, depth)
-            for r in range(rows):
-                memcpy(&out[m + r, b * PANEL], sums + r * PANEL, columns * sizeof(real))
-            m += rows
+                    memset(sums + r * PANEL + columns, 0, (PANEL - columns) * sizeof(real))
+                    memcpy(sums + r * PANEL, &out[m + r, b * PANEL], columns * sizeof(real))
+                _outer_compute(
+                    _blocks(columns, V),
+                    sums,
+                    panels + b * depth * PANEL,
+                    left + (m - slab) * depth,
+                    depth,
+                )
+                for r in range(rows):
+                    memcpy(&out[m + r, b * PANEL], sums + r * PANEL, columns * sizeof(real))
+                m += rows
+        slab += SLAB
 
 
 def weight_gradient(
@@ -211,15 +263,17 @@ def weight_gradient(
     out[:, :] = 0
     if M * N == 0:
         return
-    cdef Py_ssize_t panel_size = DEPTH * PANEL * sizeof(real)
+    cdef Py_ssize_t depth = min(walk.n * T, <Py_ssize_t> DEPTH)
+    cdef Py_ssize_t panels_size = _blocks(N, PANEL) * depth * PANEL
     cdef void* memory = _scratch(
-        panel_size + MAX_TILE * sizeof(real) + 2 * DEPTH * sizeof(void*) + N * sizeof(real)
+        (panels_size + MAX_TILE + SLAB * depth + N) * sizeof(real) + 2 * depth * sizeof(void*) + 64
     )
-    cdef real* panel = <real*> _aligned(memory)
-    cdef real* sums = panel + DEPTH * PANEL
+    cdef real* panels = <real*> _aligned(memory)
+    cdef real* sums = panels + panels_size
     cdef const real** left = <const real**> (sums + MAX_TILE)
-    cdef const real** right = left + DEPTH
-    cdef real* zeros = <real*> (right + DEPTH)
+    cdef const real** right = left + depth
+    cdef real* left_packed = <real*> (right + depth)
+    cdef real* zeros = left_packed + SLAB * depth
     with nogil:
         memset(zeros, 0, N * sizeof(real))
         for i in range(T):
@@ -231,8 +285,8 @@ def weight_gradient(
                 else:
                     right[count] = _previous(&walk, i, s, source, first, zeros)
                 count += 1
-                if count == DEPTH:
-                    _add_outer(left, M, right, N, count, out, panel, sums)
+                if count == depth:
+                    _add_outer(left, M, right, N, count, out, left_packed, panels, sums)
                     count = 0
-        _add_outer(left, M, right, N, count, out, panel, sums)
+        _add_outer(left, M, right, N, count, out, left_packed, panels, sums)
     PyMem_RawFree(memory)

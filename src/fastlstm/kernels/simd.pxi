@@ -12,10 +12,10 @@ cdef extern from *:
     typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
     #define PREFETCH(address) __builtin_prefetch(address)
     static inline vec vec_of(real x) { return x - (vec){0}; }
-    /* One instruction each: a loop over lanes, which must not be unrolled before it is seen. */
+    /* Loops over lanes, which become one instruction if they are not unrolled too early. */
     #define EACH_LANE(statement) \
         _Pragma("GCC unroll 1") \
-        for (unsigned j = 0; j < sizeof(vec) / sizeof(real); j++) statement
+        for (int j = 0; j < (int) (sizeof(vec) / sizeof(real)); j++) statement
     static inline vec vec_min(vec a, vec b) {
         EACH_LANE(a[j] = a[j] < b[j] ? a[j] : b[j]);
         return a;
@@ -24,12 +24,22 @@ cdef extern from *:
         EACH_LANE(a[j] = a[j] > b[j] ? a[j] : b[j]);
         return a;
     }
+    static inline vec vec_load_first(const real *source, int n) {
+        vec lanes = {0};
+        EACH_LANE(lanes[j] = j < n ? source[j] : 0);
+        return lanes;
+    }
+    static inline void vec_store_first(real *target, vec lanes, int n) {
+        EACH_LANE(if (j < n) target[j] = lanes[j]);
+    }
     #else  /* no vector extensions: one lane, and all of it still compiles */
     typedef real vec;
     #define PREFETCH(address)
     static inline vec vec_of(real x) { return x; }
     static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
     static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+    static inline vec vec_load_first(const real *source, int n) { return n > 0 ? *source : 0; }
+    static inline void vec_store_first(real *target, vec a, int n) { if (n > 0) *target = a; }
     #endif
 
     enum {
@@ -63,25 +73,22 @@ cdef extern from *:
     vec vec_of(real x) nogil
     vec vec_min(vec a, vec b) nogil  # b where one is NaN
     vec vec_max(vec a, vec b) nogil  # b where one is NaN
+    vec vec_load_first(const real* source, int n) nogil  # zeros behind the first n
+    void vec_store_first(real* target, vec lanes, int n) nogil
     unsigned int flush_subnormals() nogil  # gives the mode for restore_mode
     void restore_mode(unsigned int mode) nogil
 
 
 cdef inline vec _load(const real* source, Py_ssize_t n) noexcept nogil:
     """The first n of V lanes; zeros behind."""
-    cdef vec lanes
-    if n >= V:
-        return (<const vec*> source)[0]
-    lanes = vec_of(0)
-    memcpy(&lanes, source, n * sizeof(real))
-    return lanes
+    return (<const vec*> source)[0] if n >= V else vec_load_first(source, n)
 
 
 cdef inline void _store(real* target, vec lanes, Py_ssize_t n) noexcept nogil:
     if n >= V:
         (<vec*> target)[0] = lanes
     else:
-        memcpy(target, &lanes, n * sizeof(real))
+        vec_store_first(target, lanes, n)
 
 
 cdef inline Py_ssize_t _blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:

@@ -19,10 +19,15 @@ cdef struct Tile:
     Py_ssize_t sums_row
 
 
-cdef inline void _tile(const int ROWS, const int BLOCKS, const Tile* tile) noexcept nogil:
-    """With constant ROWS and BLOCKS, an unrolled loop without memory traffic for the sums."""
+cdef inline void _tile(
+    const int ROWS, const int BLOCKS, const int GROUPS, const Tile* tile
+) noexcept nogil:
+    """With constant shapes, an unrolled loop without memory traffic for the sums.
+
+    GROUPS, of the 4 registers in a block, are computed; fewer where a matrix ends.
+    """
     cdef vec acc[TILE][4]
-    cdef vec w0, w1, w2, w3
+    cdef vec w[4]
     cdef const vec* at
     cdef const real* panel = tile.panel
     cdef const real** rows = tile.first
@@ -31,7 +36,7 @@ cdef inline void _tile(const int ROWS, const int BLOCKS, const Tile* tile) noexc
     cdef int part, r, b, g
     for r in range(ROWS):
         for b in range(BLOCKS):
-            for g in range(4):
+            for g in range(GROUPS):
                 acc[r * BLOCKS + b][g] = (
                     <const vec*> (tile.start + r * tile.start_row + b * tile.start_block)
                 )[g]
@@ -39,60 +44,68 @@ cdef inline void _tile(const int ROWS, const int BLOCKS, const Tile* tile) noexc
         for k in range(size):
             for b in range(BLOCKS):
                 at = <const vec*> (panel + b * block + k * PANEL)
-                w0, w1, w2, w3 = at[0], at[1], at[2], at[3]
-                if ROWS > 2:
-                    PREFETCH(<const real*> (at + 4 * AHEAD))
-                    PREFETCH(<const real*> (at + 4 * AHEAD + 1))
-                    PREFETCH(<const real*> (at + 4 * AHEAD + 2))
-                    PREFETCH(<const real*> (at + 4 * AHEAD + 3))
+                for g in range(GROUPS):
+                    w[g] = at[g]
+                    if ROWS > 2:
+                        PREFETCH(<const real*> (at + 4 * AHEAD + g))
                 for r in range(ROWS):
                     factor = rows[r][k]
-                    acc[r * BLOCKS + b][0] += w0 * factor
-                    acc[r * BLOCKS + b][1] += w1 * factor
-                    acc[r * BLOCKS + b][2] += w2 * factor
-                    acc[r * BLOCKS + b][3] += w3 * factor
+                    for g in range(GROUPS):
+                        acc[r * BLOCKS + b][g] += w[g] * factor
         panel += size * PANEL
         rows = tile.second
         size = tile.second_size
     for r in range(ROWS):
         for b in range(BLOCKS):
-            for g in range(4):
+            for g in range(GROUPS):
                 (<vec*> (tile.sums + r * tile.sums_row + b * PANEL))[g] = acc[r * BLOCKS + b][g]
 
 
-cdef void _compute(const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
-    """A tile of any shape with rows * blocks <= TILE."""
-    if blocks == 1:
-        if rows == 1:
-            _tile(1, 1, tile)
-        elif rows == 2:
-            _tile(2, 1, tile)
-        elif rows == 3:
-            _tile(3, 1, tile)
-        elif rows == 4 and TILE >= 4:
-            _tile(4, 1, tile)
-        elif rows == 5 and TILE >= 5:
-            _tile(5, 1, tile)
-        elif TILE >= 6:
-            _tile(6, 1, tile)
+cdef void _compute(
+    const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks, Py_ssize_t groups
+) noexcept nogil:
+    """A tile of any shape with rows * blocks <= TILE; fewer than 4 groups only in one block."""
+    if groups == 1:
+        _one_block(1, tile, rows)
+    elif groups == 2:
+        _one_block(2, tile, rows)
+    elif groups == 3:
+        _one_block(3, tile, rows)
+    elif blocks == 1:
+        _one_block(4, tile, rows)
     elif blocks == 2:
         if rows == 1:
-            _tile(1, 2, tile)
+            _tile(1, 2, 4, tile)
         elif rows == 2 and TILE >= 4:
-            _tile(2, 2, tile)
+            _tile(2, 2, 4, tile)
         elif TILE >= 6:
-            _tile(3, 2, tile)
+            _tile(3, 2, 4, tile)
     elif blocks == 3:
         if rows == 1:
-            _tile(1, 3, tile)
+            _tile(1, 3, 4, tile)
         elif TILE >= 6:
-            _tile(2, 3, tile)
+            _tile(2, 3, 4, tile)
     elif blocks == 4 and TILE >= 4:
-        _tile(1, 4, tile)
+        _tile(1, 4, 4, tile)
     elif blocks == 5 and TILE >= 5:
-        _tile(1, 5, tile)
+        _tile(1, 5, 4, tile)
     elif TILE >= 6:
-        _tile(1, 6, tile)
+        _tile(1, 6, 4, tile)
+
+
+cdef inline void _one_block(const int GROUPS, const Tile* tile, Py_ssize_t rows) noexcept nogil:
+    if rows == 1:
+        _tile(1, 1, GROUPS, tile)
+    elif rows == 2:
+        _tile(2, 1, GROUPS, tile)
+    elif rows == 3:
+        _tile(3, 1, GROUPS, tile)
+    elif rows == 4 and TILE >= 4:
+        _tile(4, 1, GROUPS, tile)
+    elif rows == 5 and TILE >= 5:
+        _tile(5, 1, GROUPS, tile)
+    elif TILE >= 6:
+        _tile(6, 1, GROUPS, tile)
 
 
 cdef inline Py_ssize_t _even(Py_ssize_t left, Py_ssize_t most) noexcept nogil:

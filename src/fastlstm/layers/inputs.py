@@ -58,6 +58,8 @@ class Plan(NamedTuple):
         check_shape("out", out, *fresh.shape)
         if not out.flags.writeable:
             raise ValueError("out: expected a writeable array, got a read-only one")
+        if any(n > 1 and not stride for n, stride in zip(out.shape, out.strides, strict=True)):
+            raise ValueError(f"out: expected elements of its own, got strides {out.strides}")
         shared = any(np.may_share_memory(out, array) for array in (self.x, *self.state))
         return fresh if shared or rows_contiguous(out) is not out else out
 

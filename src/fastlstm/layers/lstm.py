@@ -244,7 +244,7 @@ class LSTMCell(RecurrentCell):
         super().__init__(LSTM(input_size, hidden_size, bias=bias, **options))
 
 
-def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _orthogonal(rng: "np.random.Generator", shape: tuple[int, ...]) -> np.ndarray:
     """A matrix [N, K] with orthonormal columns, or rows where N < K."""
     q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
     q *= np.sign(np.diag(r))
