@@ -14,7 +14,7 @@ import numpy as np
 import fastlstm as fl
 from fastlstm.commands.character_model import CharacterModel
 
-ROWS = 8  # places of the text that are read side by side
+ROWS = 16  # places of the text that are read side by side
 STEPS = 64  # characters between two updates; the state is carried over, its gradient is not
 LEARNING_RATE = 6e-3
 BETAS = (0.8, 0.99)  # of Adam; a few thousand updates leave no time for long memories

@@ -83,7 +83,9 @@ def _module(name: str, dtype: np.dtype) -> str:
 
 
 _builds = tuple(
-    name for name in supported() if importlib.util.find_spec(_module(name, DTYPES[0])) is not None
+    name
+    for name in supported()
+    if all(importlib.util.find_spec(_module(name, dtype)) for dtype in DTYPES)
 )
 _backend = os.environ.get("FASTLSTM_BACKEND") or backends()[0]
 _active = load(_backend, "FASTLSTM_BACKEND")
