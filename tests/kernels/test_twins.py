@@ -240,19 +240,22 @@ def test_product(build, rng, dtype, sizes, bias, accumulate, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("with_first", [False, True], ids=["same step", "step before"])
+@pytest.mark.parametrize("with_recurrent", [False, True], ids=["same step", "step before"])
 @pytest.mark.parametrize("sizes", [(7, 5, 3, 4), (5, 2, 33, 40), (40, 9, 20, 17)], ids=str)
-def test_weight_gradient(build, rng, dtype, sizes, with_first, kind):
+def test_weight_gradient(build, rng, dtype, sizes, with_recurrent, kind):
     T, B, M, N = sizes
     dz = (rng.standard_normal((T, B, M)) / (T * B) ** 0.5).astype(dtype)
     source = rng.standard_normal((T, B, N)).astype(dtype)
-    first = rng.standard_normal((B, N)).astype(dtype) if with_first else None
+    P = N + 2
+    y = rng.standard_normal((T, B, P)).astype(dtype)
+    h0 = rng.standard_normal((B, P)).astype(dtype)
     steps = walk(rng, T, B, kind)
     results = []
     for module in (build, reference):
-        out = np.full((M, N), UNTOUCHED, dtype)
-        module.weight_gradient(dz, source, out, first, **vars(steps))
-        results.append(out)
+        dW, dR = np.full((M, N), UNTOUCHED, dtype), np.full((M, P), UNTOUCHED, dtype)
+        recurrent = (y, h0, dR) if with_recurrent else ()
+        module.weight_gradient(dz, source, dW, *recurrent, **vars(steps))
+        results.append(np.concatenate([dW, dR], axis=1))
     assert_close(*results, dtype)
 
 
@@ -260,12 +263,13 @@ def test_weight_gradient_of_some_columns(build, rng, dtype):
     T, B, M, N = 7, 5, 12, 9
     dz = (rng.standard_normal((T, B, 3 * M)) / 6).astype(dtype)[:, :, M : 2 * M]
     source = rng.standard_normal((B, T, 2 * N)).astype(dtype).transpose(1, 0, 2)[:, :, N:]
-    first = rng.standard_normal((B, N)).astype(dtype)
+    h0 = rng.standard_normal((B, N)).astype(dtype)
     results = []
     for module in (build, reference):
-        whole = np.full((3 * M, N), UNTOUCHED, dtype)
-        module.weight_gradient(dz, source, whole[M : 2 * M], first)
-        results.append(whole)
+        dW, dR = np.full((2, 3 * M, N), UNTOUCHED, dtype)
+        part = slice(M, 2 * M)
+        module.weight_gradient(dz, source, dW[part], source, h0, dR[part])
+        results.append(np.concatenate([dW, dR]))
     assert_close(*results, dtype)
 
 

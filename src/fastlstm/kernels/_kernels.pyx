@@ -5,7 +5,8 @@ Design:
     activations.pxi    tanh and sigmoid
     tile.pxi           the one inner loop: a tile of rows x gates kept in registers
     walk.pxi           which rows live at which step, and what came before them
-    product.pxi        packing, dense products, weight gradients
+    product.pxi        packing and dense products
+    weight_gradient.pxi    sums of outer products
     lstm.pxi           the cell, and the walk through time
     lstm_backward.pxi  the same, backwards
 
@@ -29,5 +30,6 @@ include "activations.pxi"
 include "tile.pxi"
 include "walk.pxi"
 include "product.pxi"
+include "weight_gradient.pxi"
 include "lstm.pxi"
 include "lstm_backward.pxi"

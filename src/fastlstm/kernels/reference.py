@@ -107,27 +107,28 @@ def product(
 @_quiet
 def weight_gradient(
     dz: Array,
-    source: Array,
-    out: Array,
-    first: Array | None = None,
+    x: Array,
+    dW: Array,
+    y: Array | None = None,
+    h0: Array | None = None,
+    dR: Array | None = None,
     rows: Array | None = None,
     live: Array | None = None,
     resets: Array | None = None,
     reverse: bool = False,
 ) -> None:
-    """out [M, N] = Σ dz[t, b]ᵀ · source[t, b] over every live row of every step.
+    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h before t.
 
-    With `first` [B, N], dz of a step meets what the step before it gave: `source` of that step,
-    `first` before the first one, zero after a reset.
+    dz [T, B, M] is the gradient of z = W x + R h, x [T, B, N] the input, y [T, B, P] the h of every
+    step, h0 [B, P] that before the first. The sums are over every live row of every step.
     """
-    if first is not None:
-        source = _before(source, first, rows, live, resets, reverse)
-    if rows is not None:
-        alive = np.zeros(dz.shape[:2], bool)
-        for t, now in _steps(len(dz), rows, live):
-            alive[t, now] = True
-        dz, source = dz[alive], source[alive]
-    out[...] = dz.reshape(-1, dz.shape[-1]).T @ source.reshape(-1, source.shape[-1])
+    alive = np.zeros(dz.shape[:2], np.bool_)
+    for t, now in _steps(len(dz), rows, live):
+        alive[t, now] = True
+    dz_alive = dz[alive]
+    dW[...] = dz_alive.T @ x[alive]
+    if y is not None and h0 is not None and dR is not None:
+        dR[...] = dz_alive.T @ _before(y, h0, rows, live, resets, reverse)[alive]
 
 
 @_quiet

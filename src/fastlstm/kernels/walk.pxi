@@ -70,7 +70,7 @@ cdef inline const real* _previous(
     Py_ssize_t i,
     Py_ssize_t s,
     const real[:, :, :] series,  # [T, B, N]: what every step left behind
-    const real[:, :] first,  # [B, N]: what the first step found
+    const real[:, ::1] first,  # [B, N]: what the first step found
     const real* zeros,  # [N]
 ) noexcept nogil:
     """What the i-th step of the walk finds in the row at place s."""

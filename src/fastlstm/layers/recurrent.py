@@ -321,30 +321,22 @@ class Recurrent(Module):
         """Tasks that fill `params` for one layer and direction, each some rows of a matrix."""
         plan, this, suffix = tape.plan, tape.layers[layer], self._suffix(layer, direction)
         kept = this.kept[direction]
-        dz = _joined(kept["gates"])
         P = self._output_size
-        y = this.y[:, :, direction * P : (direction + 1) * P]
+        dz, y = _joined(kept["gates"]), this.y[:, :, direction * P : (direction + 1) * P]
         h0 = plan.state[0][layer * self._directions + direction]
-        rows, live = plan.rows
-        products = [("weight_ih", dz, this.x, None), ("weight_hh", dz, y, h0)]
-        products += [(*more, None) for more in self._more_gradients(kept)]
-        for name, gradient, source, first in products:
-            M = gradient.shape[2]
-            params[name + suffix] = out = np.empty((M, source.shape[2]), self.dtype)
-            walk = (rows, live, None if first is None else plan.resets, bool(direction))
-            for part in _slices(M, threads):
-                yield partial(
-                    tape.kernels.weight_gradient,
-                    gradient[:, :, part],
-                    source,
-                    out[part],
-                    first,
-                    *walk,
-                )
+        walk = (*plan.rows, plan.resets, bool(direction))
+        params["weight_ih" + suffix] = dW = np.empty((dz.shape[2], this.x.shape[2]), self.dtype)
+        params["weight_hh" + suffix] = dR = np.empty((dz.shape[2], P), self.dtype)
+        gradient = tape.kernels.weight_gradient
+        for part in _slices(len(dW), threads):
+            yield partial(gradient, dz[:, :, part], this.x, dW[part], y, h0, dR[part], *walk)
+        for name, d, source in self._more_gradients(kept):
+            params[name + suffix] = out = np.empty((d.shape[2], source.shape[2]), self.dtype)
+            yield partial(gradient, d, source, out, None, None, None, *plan.rows)
         if self.bias:
-            params["bias_ih" + suffix] = out = np.empty(dz.shape[2], self.dtype)
-            params["bias_hh" + suffix] = second = np.empty_like(out)
-            yield partial(_bias_gradient, dz, out, second)
+            params["bias_ih" + suffix] = bias_ih = np.empty(dz.shape[2], self.dtype)
+            params["bias_hh" + suffix] = bias_hh = np.empty_like(bias_ih)
+            yield partial(_bias_gradient, dz, bias_ih, bias_hh)
 
     def _shares(self, plan: Plan, layer: int, threads: int) -> Iterator[Share]:
         """One layer's work, dealt out: directions first, then rows of the batch."""
