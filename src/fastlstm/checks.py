@@ -10,6 +10,8 @@ LARGEST = 2**31 - 1  # size: beyond it products of sizes could overflow before m
 
 def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     """`value` as an array of `dtype`; real and integer kinds only."""
+    if type(value) is np.ndarray and value.dtype == dtype:
+        return value
     array = _plain(name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real or integer numbers, got dtype {array.dtype}")

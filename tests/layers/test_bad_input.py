@@ -13,9 +13,9 @@ T, B, I, H = 7, 5, 3, 4
 NUMBERS_OF_NO_KIND = ["3", None, 2.5, 3 + 0j, [3], True, np.nan, np.array([3, 4])]
 
 BAD_OPTIONS = {
-    "input_size": [0, -1, *NUMBERS_OF_NO_KIND],
-    "hidden_size": [0, -1, *NUMBERS_OF_NO_KIND],
-    "num_layers": [0, -1, *NUMBERS_OF_NO_KIND],
+    "input_size": [0, -1, 2**31, 2**70, *NUMBERS_OF_NO_KIND],
+    "hidden_size": [0, -1, 2**31, 2**70, *NUMBERS_OF_NO_KIND],
+    "num_layers": [0, -1, 2**31, 2**70, *NUMBERS_OF_NO_KIND],
     "bias": [0, 1, "yes", None, [True]],
     "batch_first": [0, 1, "yes", None],
     "dropout": [-0.1, 1.1, np.nan, np.inf, "0.5", None, [0.5], 0.5j, True],
@@ -96,6 +96,9 @@ BAD_CALLS = {
         "shape": np.zeros((T, B, H + 1), np.float32),
         "broadcast": np.zeros((1, B, H), np.float32),
         "read-only": np.broadcast_to(np.float32(0), (T, B, H)),
+        "one row for all": np.lib.stride_tricks.as_strided(
+            np.zeros((T, 1, H), np.float32), (T, B, H), (4 * H, 0, 4)
+        ),
     },
     "threads": {"zero": 0, "negative": -1, "half": 1.5, "text": "2", "flag": True},
 }

@@ -53,9 +53,9 @@ class CharacterModel:
     def bits_per_character(self, context: bytes, text: bytes) -> float:
         """Bits that coding `text` takes, which follows `context`, per byte; nothing is left out.
 
-        Neither is empty. The text is cut into rows that are read side by side, each from where the 256 characters
+        The text is cut into rows that are read side by side, each from where the 256 characters
         before it leave the state. The shared symbol of rare bytes is charged with what it takes to
-        tell them apart.
+        tell them apart. Neither text nor context is empty.
         """
         rows = min(MOST_ROWS, max(1, len(text) // SHORTEST_ROW))
         length = math.ceil(len(text) / rows)

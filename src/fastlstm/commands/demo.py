@@ -108,7 +108,7 @@ def _print_comparison(held_out: float, rivals: list[Compression]) -> None:
         if rival.best < held_out:
             ahead.append(rival.name)
     if ahead:
-        print(f"Ahead of the model: {' and '.join(ahead)}. They quote whole phrases; it is young.")
+        print(f"Ahead of the model: {', '.join(ahead)}. It is no contest won; a minute is short.")
 
 
 def _print_sample(model: CharacterModel, seed: int) -> None:

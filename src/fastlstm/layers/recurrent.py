@@ -8,13 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm import threads as pool
-from fastlstm.checks import (
-    flag,
-    float_dtype,
-    generator,
-    real_number,
-    whole_number,
-)
+from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
 from fastlstm.kernels import kernels
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
@@ -27,6 +21,7 @@ PARALLEL_WORK = 4_000_000
 class Share(NamedTuple):
     """What one kernel call does of a layer."""
 
+    direction: int
     suffix: str  # of the parameters' names
     at: int  # the layer and direction's place in the state
     columns: slice  # of the layer's output
@@ -249,17 +244,17 @@ class Recurrent(Module):
                 x, mask = self._drop(x) if layer else (x, None)
                 kept = [self._keep(T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
-            helpers = self._worthwhile(threads, x)
+            busy = self._worthwhile(threads, x)
             tasks: list[Callable[[], None]] = []
-            for share in self._shares(plan, layer, helpers):
+            for share in self._shares(plan, layer, busy):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
                 state = tuple(part[share.at] for part in plan.state)
                 final_state = tuple(part[share.at] for part in final)
                 out = result[:, :, share.columns]
                 tasks.append(
-                    partial(kernel, x, state, out, final_state, share.walk, kept[share.walk[3]])
+                    partial(kernel, x, state, out, final_state, share.walk, kept[share.direction])
                 )
-            pool.run(tasks, helpers)
+            pool.run(tasks, busy)
             x = result
         return final
 
@@ -281,7 +276,7 @@ class Recurrent(Module):
             kernel = self._backward_kernel(tape.kernels, tape.parameters, share.suffix)
             state = tuple(part[share.at] for part in plan.state)
             gradient = tuple(part[share.at] for part in dstate)
-            kept = this.kept[share.walk[3]]
+            kept = this.kept[share.direction]
             tasks.append(
                 partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk)
             )
@@ -345,6 +340,7 @@ class Recurrent(Module):
         for direction in range(self._directions):
             for rows, live in plan.rows.split(parts, plan.x.shape[1]):
                 yield Share(
+                    direction,
                     self._suffix(layer, direction),
                     layer * self._directions + direction,
                     slice(direction * P, (direction + 1) * P),
