@@ -3,7 +3,6 @@
 import copy
 import math
 import signal
-import statistics
 import sys
 import time
 from types import FrameType
@@ -21,6 +20,7 @@ BETAS = (0.8, 0.99)  # of Adam; a few thousand updates leave no time for long me
 LARGEST_NORM = 1.0
 SLICES = 120  # of the budget: points of the loss curve
 RUNNING_STEPS = 50
+TIMED_STEPS, TIMING_SECONDS = 6, 3.0
 
 
 class Trainer:
@@ -71,17 +71,20 @@ class Trainer:
         streams = (self._text[row * self._length :][:read] for row in range(ROWS))
         return b"".join(streams)
 
-    def seconds_per_step(self, backends: tuple[str, ...], repeats: int) -> list[float]:
-        """Median time of a step in each backend, taken turn about on copies of this trainer."""
+    def seconds_per_step(self, backends: tuple[str, ...]) -> list[float]:
+        """Time of a step in each backend: the shortest of a few, taken turn about on copies."""
         trainers = {name: copy.deepcopy(self) for name in backends}
-        times: dict[str, list[float]] = {name: [] for name in backends}
-        for _ in range(repeats + 1):
+        shortest = dict.fromkeys(backends, math.inf)
+        end = time.perf_counter() + TIMING_SECONDS
+        for _ in range(TIMED_STEPS):
             for name, trainer in trainers.items():
                 with fl.use_backend(name):
                     start = time.perf_counter()
                     trainer.step(LEARNING_RATE)
-                    times[name].append(time.perf_counter() - start)
-        return [statistics.median(series[1:]) for series in times.values()]  # the first warms up
+                    shortest[name] = min(shortest[name], time.perf_counter() - start)
+            if time.perf_counter() > end:
+                break
+        return list(shortest.values())
 
 
 class History:
