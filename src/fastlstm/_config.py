@@ -14,12 +14,10 @@ from fastlstm.threads import get_num_threads
 def show_config() -> None:
     """Print versions, processor, the backend in use and why no faster one is."""
     print(f"fastlstm   {__version__}")
-    print(f"backend    {kernels.backend()}, of {', '.join(kernels.backends())}")
+    forced = ", by FASTLSTM_BACKEND" if "FASTLSTM_BACKEND" in os.environ else ""
+    print(f"backend    {kernels.backend()}{forced}")
     for name in kernels.COMPILED:
         print(f"  {name:<9}{kernels.why_not(name) or 'runs here'}")
-    for variable in ("FASTLSTM_BACKEND",):
-        if variable in os.environ:
-            print(f"{variable}={os.environ[variable]}")
     print(f"threads    {get_num_threads()} of {os.cpu_count()} processors")
     print(f"numpy      {np.__version__}")
     print(f"python     {sys.version.split()[0]} ({platform.python_implementation()})")

@@ -1,8 +1,6 @@
 """`fastlstm bench`: the builds against the reference, and torch where it is installed."""
 
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastlstm as fl
+from fastlstm.commands import one_thread
 
 SHAPES = [  # T, B, I, H
     (1000, 1, 1, 40),
@@ -19,10 +18,8 @@ SHAPES = [  # T, B, I, H
     (100, 32, 64, 128),
     (100, 256, 16, 64),
 ]
-SECONDS_PER_ROW = 5.0  # for all engines together
+SECONDS_PER_ROW = 4.5  # for all engines together
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 300
-# NumPy's BLAS reads these once, when it is loaded; without them the reference has more threads.
-ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 
 
 class Engine(NamedTuple):
@@ -35,8 +32,7 @@ class Engine(NamedTuple):
 
 def run() -> int:
     """Print the table, from a process of its own with one thread; returns its exit status."""
-    command = [sys.executable, "-m", "fastlstm.commands.bench"]
-    return subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=False).returncode
+    return one_thread.run("fastlstm.commands.bench").returncode
 
 
 def main() -> int:

@@ -1,6 +1,5 @@
 """Training of a character model against the clock."""
 
-import copy
 import math
 import signal
 import sys
@@ -20,7 +19,6 @@ BETAS = (0.8, 0.99)  # of Adam; a few thousand updates leave no time for long me
 LARGEST_NORM = 1.0
 SLICES = 120  # of the budget: points of the loss curve
 RUNNING_STEPS = 50
-TIMED_STEPS, TIMING_SECONDS = 6, 3.0
 
 
 class Trainer:
@@ -70,21 +68,6 @@ class Trainer:
         read = min(self.characters // ROWS + 1, self._length)
         streams = (self._text[row * self._length :][:read] for row in range(ROWS))
         return b"".join(streams)
-
-    def seconds_per_step(self, backends: tuple[str, ...]) -> list[float]:
-        """Time of a step in each backend: the shortest of a few, taken turn about on copies."""
-        trainers = {name: copy.deepcopy(self) for name in backends}
-        shortest = dict.fromkeys(backends, math.inf)
-        end = time.perf_counter() + TIMING_SECONDS
-        for _ in range(TIMED_STEPS):
-            for name, trainer in trainers.items():
-                with fl.use_backend(name):
-                    start = time.perf_counter()
-                    trainer.step(LEARNING_RATE)
-                    shortest[name] = min(shortest[name], time.perf_counter() - start)
-            if time.perf_counter() > end:
-                break
-        return list(shortest.values())
 
 
 class History:

@@ -1,0 +1,1 @@
+"""Measurements: the builds beside each other (`pytest bench`), and fastlstm beside its peers."""

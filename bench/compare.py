@@ -1,0 +1,141 @@
+"""fastlstm beside its peers: `python -m bench.compare` from the project's root.
+
+Every engine gets the same weights, arrays and threads, is checked against fastlstm, and is then
+timed turn about with the others in one process. Prints medians and ratios; writes them as JSON and
+as a picture. Exits with 1 when a peer's result differs.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.cases import NAMES, select
+from bench.limits import limit, quiet
+
+MODES = ("inference", "training")
+
+
+def main() -> int:
+    """Measure, or draw what was measured; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args()
+    try:
+        if options.from_json:
+            return _draw_again(options.from_json, options.picture)
+        cases = select(options.cases, options.only)
+        if not cases:
+            raise ValueError(f"only: no case's label contains {options.only!r}")
+        limit(options.threads)
+        quiet()
+        peers, missing = _installed(options.peers)
+    except ValueError as error:
+        parser.error(str(error))
+    return _compare(options, cases, peers, missing)
+
+
+def _compare(
+    options: argparse.Namespace, cases: list, peers: list[str], missing: dict[str, str]
+) -> int:
+    # Only now that this process is held to its cores: these import NumPy and the peers.
+    from bench import report as reports
+    from bench.peers import PEERS, FastLSTM
+    from bench.picture import draw
+    from bench.problem import make_problem
+    from bench.timing import build, medians
+
+    versions = FastLSTM.versions()
+    for name in peers:
+        versions |= PEERS[name].versions()
+    report = reports.new_report(options.threads, options.seconds, versions, missing)
+    print(reports.opening(report), end="\n\n")
+    names = [FastLSTM.name, *peers]
+    for mode in options.modes:
+        print(f"{mode}\n{reports.heading(names)}")
+        for case in cases:
+            engines, left_out = build(make_problem(case), mode, options.threads, peers)
+            found = medians(engines, mode, options.seconds, pause=options.threads > 1)
+            del engines
+            row = reports.add_row(report, case, mode, found, left_out)
+            print(reports.line(row, names), flush=True)
+            if options.json:
+                reports.save(report, options.json)  # now, since the next case may take long
+        print()
+    print(reports.closing(report))
+    if options.picture and any(len(row["medians"]) > 1 for row in report["rows"]):
+        draw(report, options.picture)
+    differs = any("DIFFERS" in text for row in report["rows"] for text in row["left_out"].values())
+    return 1 if differs else 0
+
+
+def _installed(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:
+    """Names of the peers to run, and the reason for each that cannot."""
+    from bench.peers import PEERS
+
+    if asked is None:
+        asked = [name for name, peer in PEERS.items() if peer.by_default]
+    unknown = [name for name in asked if name not in PEERS]
+    if unknown:
+        raise ValueError(f"peers: expected some of {', '.join(PEERS)}, got {', '.join(unknown)}")
+    reasons = {name: PEERS[name].available() for name in asked}
+    missing = {name: reason for name, reason in reasons.items() if reason}
+    return [name for name in reasons if name not in missing], missing
+
+
+def _draw_again(source: Path, picture: Path | None) -> int:
+    from bench.picture import draw
+    from bench.report import closing, load, opening
+
+    if picture is None:
+        raise ValueError("from-json: needs --picture")
+    report = load(source)
+    print(opening(report), closing(report), sep="\n\n")
+    draw(report, picture)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.compare", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--threads", type=int, default=1, help="for every engine; also its number of cores")
+    add("--peers", type=_names, help="with commas between; default: those installed")
+    add("--cases", type=_groups, default=["grid"], help=f"of {', '.join(NAMES)}; default: grid")
+    add("--only", default="", metavar="TEXT", help="only cases whose label contains it")
+    add("--modes", type=_modes, default=list(MODES), help="default: inference,training")
+    add("--seconds", type=float, default=5.0, help="for one case in one mode; default: 5")
+    add("--json", type=Path, metavar="FILE", help="write the report")
+    add("--picture", type=_picture, metavar="FILE", help="draw the ratios, as .png or .svg")
+    add("--from-json", type=Path, metavar="FILE", help="draw this report, measure nothing")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _groups(text: str) -> list[str]:
+    return _some_of(NAMES, text)
+
+
+def _modes(text: str) -> list[str]:
+    return _some_of(MODES, text)
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"expected a name in .png or .svg, got {text!r}")
+    return path
+
+
+def _some_of(names: tuple[str, ...], text: str) -> list[str]:
+    asked = _names(text)
+    if not asked or set(asked) - set(names):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(names)}, got {text!r}")
+    return asked
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,13 @@
+"""One adapter an engine; `PEERS` holds those that fastlstm is compared with."""
+
+from bench.peers.base import CannotDoError, Peer
+from bench.peers.jax_scan import Jax
+from bench.peers.onnx_runtime import BoundOnnxRuntime, OnnxRuntime
+from bench.peers.open_vino import BoundOpenVino, OpenVino
+from bench.peers.ours import FastLSTM
+from bench.peers.pytorch import PaddedTorch, Torch, TorchEval
+
+ALL = (Torch, TorchEval, PaddedTorch, OnnxRuntime, BoundOnnxRuntime, OpenVino, BoundOpenVino, Jax)
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in ALL}
+
+__all__ = ["PEERS", "CannotDoError", "FastLSTM", "Peer"]

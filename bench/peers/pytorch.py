@@ -1,0 +1,93 @@
+"""PyTorch on the CPU: `torch.nn.LSTM`, which hands float32 without projection to oneDNN."""
+
+import numpy as np
+
+from bench.peers.base import CannotDoError, Peer, Training, refuse
+from bench.problem import Problem
+
+
+class Torch(Peer):
+    """`torch.nn.LSTM` under `inference_mode`; ragged batches as a PackedSequence.
+
+    A ragged batch comes and goes padded, as with fastlstm: packing and padding are timed.
+    """
+
+    name = "torch"
+    requires = ("torch",)
+    trains = True
+
+    def __init__(self, problem: Problem, threads: int):
+        import torch
+
+        refuse(problem, "resets")
+        torch.set_num_threads(threads)
+        self._torch = torch
+        case = problem.case
+        self._lstm = torch.nn.LSTM(
+            case.I,
+            case.H,
+            case.layers,
+            bidirectional=case.bidirectional,
+            proj_size=case.proj_size,
+            dtype=getattr(torch, case.dtype),
+        )
+        parameters = problem.lstm.state_dict()
+        self._lstm.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in parameters.items()}
+        )
+        self._x = torch.from_numpy(problem.x)
+        self._dy = torch.from_numpy(problem.dy)
+        self._state = torch.from_numpy(problem.h0), torch.from_numpy(problem.c0)
+        self._lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
+        self._lstm.eval()
+
+    def _forward(self, x):
+        if self._lengths is None:
+            return self._lstm(x, self._state)[0]
+        rnn = self._torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(x, self._lengths, enforce_sorted=False)
+        y, _ = self._lstm(packed, self._state)
+        return rnn.pad_packed_sequence(y, total_length=len(x))[0]
+
+    def infer(self) -> np.ndarray:
+        with self._torch.inference_mode():
+            return self._forward(self._x).numpy()
+
+    def train(self) -> Training:
+        self._lstm.zero_grad()
+        x = self._x.detach().requires_grad_()
+        self._forward(x).backward(self._dy)
+        weights = {name: weight.grad.numpy() for name, weight in self._lstm.named_parameters()}
+        return x.grad.numpy(), weights
+
+
+class TorchEval(Torch):
+    """The same in `eval()` alone, which is how it is often called: autograd records."""
+
+    name = "torch-eval"
+    by_default = False
+    trains = False
+
+    def infer(self) -> np.ndarray:
+        return self._forward(self._x).detach().numpy()
+
+
+class PaddedTorch(Torch):
+    """Ragged rows computed to the end, then cut off, which keeps oneDNN; one direction only.
+
+    The state it ends with is not the rows' last one.
+    """
+
+    name = "torch-padded"
+    by_default = False
+
+    def __init__(self, problem: Problem, threads: int):
+        super().__init__(problem, threads)
+        refuse(problem, "bidirectional")
+        if self._lengths is None:
+            raise CannotDoError("only ragged batches")
+        steps = self._torch.arange(problem.case.T)[:, None]
+        self._live = (steps < self._lengths)[:, :, None]
+
+    def _forward(self, x):
+        return self._lstm(x, self._state)[0] * self._live

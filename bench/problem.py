@@ -1,0 +1,84 @@
+"""The arrays of one case, the same for every engine."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import fastlstm as fl
+from bench.cases import Case
+
+SHORTEST = 10  # steps of a ragged batch's shortest row, where T allows
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, and what goes in at both ends.
+
+    Attributes
+    ----------
+    case : Case
+    lstm : fl.LSTM
+        Its parameters are everyone's.
+    x : array [T, B, I]
+    h0, c0 : arrays [layers * directions, B, P] and [layers * directions, B, H]
+        Not zero, and different, so that an engine that swaps them is found.
+    dy : array [T, B, directions * P]
+        The gradient of the output; zero past a row's end.
+    lengths : array [B] of int64, or None
+    resets : array [T, B] of bool, or None
+    """
+
+    case: Case
+    lstm: fl.LSTM
+    x: np.ndarray
+    h0: np.ndarray
+    c0: np.ndarray
+    dy: np.ndarray
+    lengths: np.ndarray | None
+    resets: np.ndarray | None
+
+
+def make_problem(case: Case) -> Problem:
+    """Random arrays for `case`; the same ones every time."""
+    rng = np.random.default_rng(0)
+    T, B = case.T, case.B
+    directions = 2 if case.bidirectional else 1
+    P = case.proj_size or case.H
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(case.dtype)
+
+    lstm = fl.LSTM(
+        case.I,
+        case.H,
+        case.layers,
+        bidirectional=case.bidirectional,
+        proj_size=case.proj_size,
+        dtype=case.dtype,
+        rng=rng,
+    )
+    lengths = _lengths(case, rng) if case.lengths else None
+    dy = normal(T, B, directions * P)
+    if lengths is not None:
+        dy[np.arange(T)[:, None] >= lengths] = 0
+    return Problem(
+        case,
+        lstm,
+        normal(T, B, case.I),
+        0.5 * normal(case.layers * directions, B, P),
+        0.5 * normal(case.layers * directions, B, case.H),
+        dy,
+        lengths,
+        rng.random((T, B)) < case.resets if case.resets else None,
+    )
+
+
+def _lengths(case: Case, rng: np.random.Generator) -> np.ndarray:
+    """Lengths [B] up to T, one of them T; geometric ones have a mean of about T / 4."""
+    T, B = case.T, case.B
+    if case.lengths == "uniform":
+        lengths = rng.integers(min(SHORTEST, T), T, B, endpoint=True)
+    else:
+        lengths = np.minimum(rng.geometric(min(1.0, 4 / T), B), T)
+    lengths[B // 2] = T
+    return lengths

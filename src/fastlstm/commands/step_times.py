@@ -1,0 +1,53 @@
+"""What a step of the demo's training takes: the backend in use against the reference."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import fastlstm as fl
+from fastlstm.commands import one_thread
+from fastlstm.commands.character_model import CharacterModel
+from fastlstm.commands.character_training import LEARNING_RATE, ROWS, STEPS, Trainer
+
+ROUNDS = 6
+MOST_SECONDS = 3.0
+
+
+def measure(model: Path) -> dict[str, float]:
+    """Seconds by backend, on one thread each, for the model saved at a path."""
+    result = one_thread.run(__name__, str(model), capture=True)
+    if result.returncode:
+        raise RuntimeError(f"the timing of single steps failed:\n{result.stderr}")
+    times: dict[str, float] = json.loads(result.stdout)
+    return times
+
+
+def shortest_steps(model: Path) -> dict[str, float]:
+    """The shortest of a few steps in each backend, taken turn about."""
+    trainers = {name: _trainer(model) for name in (fl.backend(), "reference")}
+    shortest = dict.fromkeys(trainers, math.inf)
+    end = time.perf_counter() + MOST_SECONDS
+    for _ in range(ROUNDS):
+        for name, trainer in trainers.items():
+            with fl.use_backend(name):
+                start = time.perf_counter()
+                trainer.step(LEARNING_RATE)
+                shortest[name] = min(shortest[name], time.perf_counter() - start)
+        if time.perf_counter() > end:
+            break
+    return shortest
+
+
+def _trainer(path: Path) -> Trainer:
+    model = CharacterModel.load(path)
+    text = np.random.default_rng(0).choice(model.known, 2 * ROWS * STEPS)
+    return Trainer(model, text.tobytes())
+
+
+if __name__ == "__main__":
+    fl.set_num_threads(1)
+    print(json.dumps(shortest_steps(Path(sys.argv[1]))))
