@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from fastlstm.checks import whole_number
+from fastlstm.kernels import core
 
 _num_threads = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -76,16 +77,32 @@ class _Pool:
 
     def __init__(self) -> None:
         self._batches: SimpleQueue[_Batch] = SimpleQueue()
-        self._workers = 0
+        self._workers: list[threading.Thread] = []
+        self._cores: set[int] = set()  # that the workers may use
         self._lock = threading.Lock()
 
     def help(self, batch: _Batch, helpers: int) -> None:
         with self._lock:
-            while self._workers < helpers:
-                threading.Thread(target=self._work, name="fastlstm", daemon=True).start()
-                self._workers += 1
+            while len(self._workers) < helpers:
+                worker = threading.Thread(target=self._work, name="fastlstm", daemon=True)
+                worker.start()
+                self._workers.append(worker)
+                self._cores = set()
+            if hasattr(os, "sched_setaffinity"):
+                self._leave_core_to_caller()
         for _ in range(helpers):
             self._batches.put(batch)
+
+    def _leave_core_to_caller(self) -> None:
+        # Some systems (virtual ones above all) wake a thread on its waker's core although another
+        # is idle, and move it only at a later tick: milliseconds in which it waits for the caller.
+        allowed = os.sched_getaffinity(0)
+        cores = allowed - {core()} or allowed
+        if cores != self._cores:
+            for worker in self._workers:
+                if worker.native_id is not None:
+                    os.sched_setaffinity(worker.native_id, cores)
+            self._cores = cores
 
     def _work(self) -> None:
         while True:

@@ -180,3 +180,11 @@ def test_repeated_calls(stack, same):
         results.append(stack.lstm.backward(tape, y))
     for name in results[0].params:
         same(results[0].params[name], results[1].params[name], name)
+
+
+def test_plain_arrays_take_no_other_way_to_the_result(case, same):
+    """Without any option, a call of one layer skips what there is nothing to do for."""
+    (y, state), (expected, expected_state) = case(), case(threads=1)
+    same(y, expected, "y")
+    for part, expected_part in zip(state, expected_state, strict=True):
+        same(part, expected_part, "state")

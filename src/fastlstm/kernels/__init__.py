@@ -22,13 +22,21 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 def supported() -> tuple[str, ...]:
     """The builds whose instructions this processor and its system run; () if none was compiled."""
+    return () if _cpu is None else tuple(_cpu.supported())
+
+
+def core() -> int:
+    """The core that the calling thread is on; -1 where that cannot be told."""
+    return -1 if _cpu is None else int(_cpu.core())
+
+
+def _import_cpu() -> Any:
     try:
-        cpu = importlib.import_module("fastlstm.kernels._cpu")
+        return importlib.import_module("fastlstm.kernels._cpu")
     except ModuleNotFoundError as error:
         if error.name != "fastlstm.kernels._cpu":
             raise
-        return ()
-    return tuple(cpu.supported())
+        return None
 
 
 def backends() -> tuple[str, ...]:
@@ -82,6 +90,7 @@ def _module(name: str, dtype: np.dtype) -> str:
     return f"fastlstm.kernels._{name}_{dtype}"
 
 
+_cpu = _import_cpu()
 _builds = tuple(
     name
     for name in supported()

@@ -1,6 +1,7 @@
 """The long short-term memory layer."""
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -118,11 +119,11 @@ class LSTM(Recurrent):
             forget_bias = 1.0
         self._replace_parameters(self._initial(init, forget_bias))
 
-    @property
+    @cached_property
     def _output_size(self) -> int:
         return self.proj_size or self.hidden_size
 
-    @property
+    @cached_property
     def _state_sizes(self) -> tuple[int, ...]:
         return self._output_size, self.hidden_size
 

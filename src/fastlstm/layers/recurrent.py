@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,12 +80,12 @@ class Recurrent(Module):
 
     # The cell, which a subclass provides.
 
-    @property
+    @cached_property
     def _output_size(self) -> int:
         """Features that one direction gives, P."""
         return self.hidden_size
 
-    @property
+    @cached_property
     def _state_sizes(self) -> tuple[int, ...]:
         raise NotImplementedError
 
@@ -106,6 +106,11 @@ class Recurrent(Module):
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """(name, dz [T, B, M], source [T, B, N]) for weights beyond weight_ih and weight_hh."""
         return iter(())
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether a call is one kernel call on arrays as they are."""
+        return self.num_layers == self._directions == 1 and not self.batch_first
 
     # Names.
 
@@ -147,6 +152,10 @@ class Recurrent(Module):
         out: np.ndarray | None = None,
         threads: int | None = None,
     ) -> tuple[Any, Any]:
+        if lengths is None and resets is None and out is None and threads is None:
+            result = self._plain_call(x, state)
+            if result is not None:
+                return result
         plan = self._plan(x, state, lengths, resets)
         threads = self._threads(threads)
         features = self._directions * self._output_size
@@ -206,6 +215,42 @@ class Recurrent(Module):
         return Gradients(plan.give_back(dx), plan.give_state_back(dstate), params)
 
     # The work.
+
+    def _plain_call(self, x: Any, state: Any) -> tuple[Any, Any] | None:
+        """The result for arrays that need nothing done, through one layer; None for all others.
+
+        Where the arithmetic is a step or two, what comes before it is most of a call's time.
+        """
+        dtype = self.dtype
+        if (
+            type(x) is not np.ndarray
+            or type(state) is not tuple
+            or x.dtype is not dtype
+            or x.ndim != 3
+            or not self._is_plain
+            or len(state) != len(self._state_sizes)
+        ):
+            return None
+        T, B, _ = x.shape
+        if self._worthwhile(pool.get_num_threads(), x) > 1:
+            return None
+        y = np.empty((T, B, self._output_size), dtype)
+        before, final, after = [], [], []
+        for part, size in zip(state, self._state_sizes):  # noqa: B905 (their lengths are equal)
+            shape = (1, B, size)
+            if type(part) is not np.ndarray or part.dtype is not dtype or part.shape != shape:
+                return None
+            fresh = np.empty(shape, dtype)
+            before.append(part[0])
+            final.append(fresh)
+            after.append(fresh[0])
+        k, parameters = kernels(dtype), self._parameters
+        kernel = parameters.derive((k, "plain"), lambda: self._forward_kernel(k, parameters, "_l0"))
+        try:
+            kernel(x, before, y, after, (None, None, None, False), {})
+        except ValueError:
+            return None  # not contiguous, or an x of other features
+        return y, tuple(final)
 
     def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
         return make_plan(
@@ -361,6 +406,8 @@ class Recurrent(Module):
 
     def _worthwhile(self, threads: int, x: np.ndarray) -> int:
         """How many of `threads` one layer over x keeps busy."""
+        if threads == 1:
+            return 1
         weights = self.GATES * self.hidden_size * (x.shape[2] + self._output_size)
         work = x.shape[0] * x.shape[1] * weights * self._directions
         return threads if work > PARALLEL_WORK else 1
