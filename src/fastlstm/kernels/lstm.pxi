@@ -283,7 +283,10 @@ def lstm_forward(
                 if i >= prepared:
                     used = count = 0
                     prepared = i
-                    while prepared < T and count + _live_at(&walk, prepared) <= pairs:
+                    while (
+                        prepared < T
+                        and _live_at(&walk, prepared) <= min(HOIST_ROWS, pairs - count)
+                    ):
                         for s in range(_live_at(&walk, prepared)):
                             pair_x[count] = &x[_step(&walk, prepared), _row(&walk, s), 0]
                             count += 1
