@@ -10,6 +10,7 @@ import numpy as np
 from fastlstm import threads as pool
 from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
 from fastlstm.kernels import kernels
+from fastlstm.layers.gradients import backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
 from fastlstm.layers.tape import Tape, check_tape
@@ -208,7 +209,7 @@ class Recurrent(Module):
         dx = plan.empty(self.input_size)
         for layer in reversed(range(self.num_layers)):
             below = plan.to_steps(dx) if layer == 0 else np.empty_like(tape.layers[layer].x)
-            self._backward_layer(tape, layer, dy, dstate, below, params, threads)
+            backward_layer(self, tape, layer, dy, dstate, below, params, threads)
             dy = below
         tape.layers.clear()
         params = {name: params[name] for name in tape.parameters}
@@ -303,81 +304,6 @@ class Recurrent(Module):
             x = result
         return final
 
-    def _backward_layer(
-        self,
-        tape: RecurrentTape,
-        layer: int,
-        dy: np.ndarray,
-        dstate: tuple[np.ndarray, ...],
-        dx: np.ndarray,
-        params: dict[str, np.ndarray],
-        threads: int,
-    ) -> None:
-        """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
-        plan, this = tape.plan, tape.layers[layer]
-        threads = self._worthwhile(threads, this.x)
-        tasks: list[Callable[[], None]] = []
-        for share in self._shares(plan, layer, threads):
-            kernel = self._backward_kernel(tape.kernels, tape.parameters, share.suffix)
-            state = tuple(part[share.at] for part in plan.state)
-            gradient = tuple(part[share.at] for part in dstate)
-            kept = this.kept[share.direction]
-            tasks.append(
-                partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk)
-            )
-        pool.run(tasks, threads)
-
-        tasks = [
-            partial(self._input_gradient, tape, layer, dx, steps)
-            for steps in _slices(len(this.x), threads)
-        ]
-        for direction in range(self._directions):
-            tasks += self._weight_gradients(tape, layer, direction, params, threads)
-        pool.run(tasks, threads)
-        if this.mask is not None:
-            dx *= this.mask
-
-    def _input_gradient(
-        self, tape: RecurrentTape, layer: int, dx: np.ndarray, steps: slice
-    ) -> None:
-        k, parameters = tape.kernels, tape.parameters
-        rows, live = tape.plan.rows
-        live = None if live is None else live[steps]
-        for direction, kept in enumerate(tape.layers[layer].kept):
-            name = "weight_ih" + self._suffix(layer, direction)
-            pack = partial(_pack_transposed, k, parameters[name])
-            packed = parameters.derive((k, "transposed", name), pack)
-            dz = _joined(kept["gates"])[steps]
-            k.product(dz, packed, dx[steps], None, rows, live, bool(direction))
-
-    def _weight_gradients(
-        self,
-        tape: RecurrentTape,
-        layer: int,
-        direction: int,
-        params: dict[str, np.ndarray],
-        threads: int,
-    ) -> Iterator[Callable[[], None]]:
-        """Tasks that fill `params` for one layer and direction, each some rows of a matrix."""
-        plan, this, suffix = tape.plan, tape.layers[layer], self._suffix(layer, direction)
-        kept = this.kept[direction]
-        P = self._output_size
-        dz, y = _joined(kept["gates"]), this.y[:, :, direction * P : (direction + 1) * P]
-        h0 = plan.state[0][layer * self._directions + direction]
-        walk = (*plan.rows, plan.resets, bool(direction))
-        params["weight_ih" + suffix] = dW = np.empty((dz.shape[2], this.x.shape[2]), self.dtype)
-        params["weight_hh" + suffix] = dR = np.empty((dz.shape[2], P), self.dtype)
-        gradient = tape.kernels.weight_gradient
-        for part in _slices(len(dW), threads):
-            yield partial(gradient, dz[:, :, part], this.x, dW[part], y, h0, dR[part], *walk)
-        for name, d, source in self._more_gradients(kept):
-            params[name + suffix] = out = np.empty((d.shape[2], source.shape[2]), self.dtype)
-            yield partial(gradient, d, source, out, None, None, None, *plan.rows)
-        if self.bias:
-            params["bias_ih" + suffix] = bias_ih = np.empty(dz.shape[2], self.dtype)
-            params["bias_hh" + suffix] = bias_hh = np.empty_like(bias_ih)
-            yield partial(_bias_gradient, dz, bias_ih, bias_hh)
-
     def _shares(self, plan: Plan, layer: int, threads: int) -> Iterator[Share]:
         """One layer's work, dealt out: directions first, then rows of the batch."""
         P = self._output_size
@@ -411,24 +337,3 @@ class Recurrent(Module):
         weights = self.GATES * self.hidden_size * (x.shape[2] + self._output_size)
         work = x.shape[0] * x.shape[1] * weights * self._directions
         return threads if work > PARALLEL_WORK else 1
-
-
-def _pack_transposed(k: Any, weight: np.ndarray) -> Any:
-    return k.pack(weight.T)
-
-
-def _slices(n: int, parts: int) -> Iterator[slice]:
-    """range(n) in up to `parts` pieces."""
-    size = max(1, -(-n // parts))
-    return (slice(start, min(n, start + size)) for start in range(0, n, size))
-
-
-def _joined(gates: np.ndarray) -> np.ndarray:
-    """[T, B, GATES, H] as [T, B, GATES * H]."""
-    T, B, count, H = gates.shape
-    return gates.reshape(T, B, count * H)
-
-
-def _bias_gradient(dz: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> None:
-    np.sum(dz.reshape(-1, dz.shape[2]), axis=0, out=bias_ih)
-    bias_hh[:] = bias_ih
