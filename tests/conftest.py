@@ -9,6 +9,8 @@ from builds import compiled as compiled
 from builds import kernels as kernels
 from hypothesis import HealthCheck, settings
 
+from fastlstm.layers import recurrent
+
 settings.register_profile(
     "fastlstm",
     deadline=None,
@@ -40,6 +42,12 @@ def rng() -> np.random.Generator:
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request) -> np.dtype:
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def share_all_work(monkeypatch) -> None:
+    """However little the work of a call, all its threads get some."""
+    monkeypatch.setattr(recurrent, "PARALLEL_WORK", 0)
 
 
 @pytest.fixture(scope="session")

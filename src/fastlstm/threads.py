@@ -4,6 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import SimpleQueue
 
 from fastlstm.checks import whole_number
@@ -101,7 +102,8 @@ class _Pool:
         if cores != self._cores:
             for worker in self._workers:
                 if worker.native_id is not None:
-                    os.sched_setaffinity(worker.native_id, cores)
+                    with suppress(OSError):  # a hint: nothing but time depends on it
+                        os.sched_setaffinity(worker.native_id, cores)
             self._cores = cores
 
     def _work(self) -> None:

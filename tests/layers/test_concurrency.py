@@ -14,7 +14,9 @@ from examples import example
 
 import fastlstm as fl
 
-LARGE = {"T": 30, "B": 8, "I": 64, "H": 96}  # enough work for a call to use its threads
+pytestmark = pytest.mark.usefixtures("share_all_work")
+
+LARGE = {"T": 30, "B": 8, "I": 64, "H": 96}  # long enough for calls to overlap
 
 
 def run_at_once(functions):

@@ -106,6 +106,7 @@ def test_a_reset_is_a_fresh_start(case, same):
     same(y[2:, ::2], fresh[:, ::2])
 
 
+@pytest.mark.usefixtures("share_all_work")
 @pytest.mark.parametrize(
     "options",
     [{}, {"bidirectional": True}, {"num_layers": 2, "lengths": True, "resets": True}, {"B": 1}],
@@ -121,6 +122,22 @@ def test_threads(kernels, dtype, rng, same, options):
             same(actual, expected)
 
 
+@pytest.mark.usefixtures("share_all_work")
+@pytest.mark.parametrize("options", [{}, {"lengths": True, "resets": True}, {"B": 1}], ids=str)
+def test_threads_in_backward(kernels, dtype, rng, same, options):
+    case = example(
+        rng, **{"T": 9, "B": 7, "I": 5, "H": 21, "bidirectional": True, "dtype": dtype} | options
+    )
+    results = []
+    for threads in (1, 3):
+        (y, state), tape = case.forward(threads=threads)
+        grads = case.lstm.backward(tape, y, state, threads=threads)
+        results.append({"x": grads.x, "h": grads.state[0], "c": grads.state[1], **grads.params})
+    for name, expected in results[0].items():
+        same(results[1][name], expected, name)
+
+
+@pytest.mark.usefixtures("share_all_work")
 def test_set_num_threads(kernels, rng, same, dtype):
     case = example(rng, T=50, B=11, I=65, H=97, dtype=dtype)
     before = fl.get_num_threads()

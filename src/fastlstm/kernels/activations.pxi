@@ -2,8 +2,9 @@
 #
 # tanh(x) = x p(x²) / q(x²) on |x| <= TANH_LIMIT, the minimax fractions of degree 9/8 (float32,
 # relative error 2.3e-8) and 19/18 (float64, 7.1e-17), and ±1 beyond. All coefficients are positive,
-# so nothing cancels. Rounding included: float32 within 4 ulp, float64 within 4e-16.
-# sigmoid(x) = 1/2 + 1/2 tanh(x/2), within 1.2e-7 and 3e-16 absolute.
+# so nothing cancels. Rounding included, the worst of 4 million points in three builds: 5.9 ulp
+# (3.6e-7 absolute) in float32, 8.7e-16 absolute in float64.
+# sigmoid(x) = 1/2 + 1/2 tanh(x/2): 2.0e-7 and 4.5e-16 absolute.
 
 cdef extern from *:
     """

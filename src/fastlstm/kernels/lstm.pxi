@@ -6,7 +6,7 @@ cdef enum:
     HOIST_ROWS = 3
     HOIST = 24
     # Bytes of recurrent weights below which a single row takes few blocks at a time: more turns of
-    # the sweep find their panels in the first cache (hidden 40 to 64: 10 to 15 % measured).
+    # the sweep find their panels in the first cache (hidden 40 to 64: 5 to 15 % measured).
     NEAR = 98304
 
 

@@ -171,7 +171,7 @@ class LSTM(Recurrent):
         packed = parameters.derive((k, "gates", suffix), lambda: self._pack(k, parameters, suffix))
         projection = self._pack_projection(k, parameters, suffix, transposed=False)
 
-        def forward(x, state, y, final, walk, kept):  # type: ignore[no-untyped-def]
+        def forward(x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any) -> None:
             keep = kept.get("gates"), kept.get("cells"), kept.get("hidden")
             k.lstm_forward(x, packed, projection, *state, y, *final, *walk, *keep)
 
@@ -182,7 +182,7 @@ class LSTM(Recurrent):
         recurrent = parameters.derive((k, "backward", suffix), lambda: k.pack(weight.T))
         projection = self._pack_projection(k, parameters, suffix, transposed=True)
 
-        def backward(kept, state, dy, dstate, walk):  # type: ignore[no-untyped-def]
+        def backward(kept: Any, state: Any, dy: Any, dstate: Any, walk: Any) -> None:
             tape = kept["gates"], kept["cells"], state[1]
             weights = recurrent, projection
             k.lstm_backward(*tape, dy, *dstate, *weights, *walk, kept.get("dprojected"))
