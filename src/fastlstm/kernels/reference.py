@@ -38,15 +38,21 @@ resets : bool [T, B] array or None
     Where true, the row's state is cut to zero before step t.
 reverse : bool
     Walk the steps from last to first.
+team : int64 [threads + 2, 8] array or None
+    Shared by calls on several threads that split the units of every step; see `threads.lead`. Here
+    the one that leads does it all.
+leads : bool
+    Whether this call of a team leads, or joins in where it can.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 __all__ = [
     "lstm_backward",
+    "lstm_call",
     "lstm_forward",
     "pack",
     "pack_gates",
@@ -181,6 +187,20 @@ def lstm_forward(
         y[t, _ended(rows, live, t)] = 0
 
 
+def lstm_call(
+    packed: Array,
+    projection: Array | None,
+    sizes: tuple[int, int, int],
+    step_axis: int,
+    row_axis: int,
+    most: int,
+    x: Any,
+    state: Any,
+) -> tuple[Array, tuple[Array, Array]] | None:
+    """A short cut of the compiled builds: see lstm_forward.pxi. None sends the caller round it."""
+    return None
+
+
 @_quiet
 def lstm_backward(
     gates: Array,  # IN what lstm_forward kept; OUT [T, B, 4, H]: gradients before the activations
@@ -197,8 +217,12 @@ def lstm_backward(
     reverse: bool = False,
     dprojected: Array
     | None = None,  # OUT [T, B, P]: gradient of every step's h, where it was projected
+    team: Array | None = None,
+    leads: bool = True,
 ) -> None:
     """Back through time: the gradients of every gate, and of the initial state."""
+    if not leads:
+        return
     before = _before(cells, c0, rows, live, resets, reverse)
     steps = list(_steps(len(gates), rows, live, reverse))
     for t, now in reversed(steps):
