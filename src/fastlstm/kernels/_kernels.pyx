@@ -12,6 +12,7 @@ Design:
     lstm.pxi             the cell, and one step of all rows
     lstm_forward.pxi     the walk through time
     lstm_backward.pxi    the cell and the walk, backwards
+    lstm_call.pxi        whole calls, for the small ones
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -39,3 +40,4 @@ include "arrays.pxi"
 include "lstm.pxi"
 include "lstm_forward.pxi"
 include "lstm_backward.pxi"
+include "lstm_call.pxi"

@@ -28,10 +28,44 @@ cdef inline bint _is_state(object array, bint layer_axis, Py_ssize_t B, Py_ssize
     )
 
 
+cdef inline bint _is_steps(object array, Py_ssize_t T, Py_ssize_t B, Py_ssize_t N) noexcept:
+    """Whether `array` can be read as [T, B, N]."""
+    if not _is_ready(array, 3):
+        return False
+    cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(array)
+    return shape[0] == T and shape[1] == B and shape[2] == N
+
+
+cdef inline bint _are_gates(object array, Py_ssize_t T, Py_ssize_t B, Py_ssize_t H) noexcept:
+    """Whether `array` can be written to as [T, B, 4, H]."""
+    if not (_is_ready(array, 4) and cnp.PyArray_ISCARRAY(array)):
+        return False
+    cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(array)
+    return shape[0] == T and shape[1] == B and shape[2] == 4 and shape[3] == H
+
+
+cdef inline bint _is_packed(object panels, Py_ssize_t N, Py_ssize_t K) noexcept:
+    """Whether `panels` are what `pack` makes of a matrix [N, K]."""
+    if not (_is_ready(panels, 4) and cnp.PyArray_ISCARRAY_RO(panels)):
+        return False
+    cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(panels)
+    return shape[0] == _blocks(N, PANEL) and shape[1] == K and shape[2] == 4 and shape[3] == V
+
+
 cdef inline object _new(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     """[a, b, c], or [b, c] for two axes."""
     cdef cnp.npy_intp[3] shape = [a, b, c]
     return cnp.PyArray_EMPTY(axes, &shape[3 - axes], REAL, 0)
+
+
+cdef inline object _new_gates(Py_ssize_t T, Py_ssize_t B, Py_ssize_t H):
+    cdef cnp.npy_intp[4] shape = [T, B, 4, H]
+    return cnp.PyArray_EMPTY(4, shape, REAL, 0)
+
+
+cdef inline object _zeros(Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
+    cdef cnp.npy_intp[3] shape = [a, b, c]
+    return cnp.PyArray_ZEROS(3, shape, REAL, 0)
 
 
 cdef inline Series _of(object array, int step_axis, int row_axis) noexcept:

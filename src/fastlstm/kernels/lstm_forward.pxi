@@ -34,7 +34,8 @@ cdef Py_ssize_t _forward_scratch(const Forward* f) noexcept nogil:
 cdef void _lstm_walk(const Forward* f, Team* team, void* memory) noexcept nogil:
     """The whole sequence; for one of a team, its part of every step that it comes to."""
     cdef const Walk* walk = &f.walk
-    cdef Py_ssize_t P = f.P, H = f.H, blocks = _blocks(H, V), panel_block = (1 + f.inputs + P) * PANEL
+    cdef Py_ssize_t P = f.P, H = f.H, blocks = _blocks(H, V)
+    cdef Py_ssize_t panel_block = (1 + f.inputs + P) * PANEL
     cdef Py_ssize_t i = -1, t, s, n, row, begin, end, count, room
     cdef Py_ssize_t used = 0, prepared = 0, prepared_begin = 0, prepared_end = 0
     cdef Py_ssize_t pairs = min(HOIST, walk.T * walk.n)
@@ -185,73 +186,3 @@ def lstm_forward(
             _lstm_walk(&f, &place, memory)
             restore_mode(mode)
     PyMem_RawFree(memory)
-
-
-def lstm_call(
-    packed, projection, tuple sizes, int step_axis, int row_axis, Py_ssize_t most, x, state
-):
-    """`lstm_forward` with all that is around it, for arrays that need nothing done.
-
-    Where the arithmetic is a step or two, what comes before it is most of a call's time.
-
-    Parameters
-    ----------
-    sizes : (inputs, H, P)
-    step_axis, row_axis : of x and y; (0, 1), (1, 0), or (-1, 0) for one step without its axis
-    most : how many pairs of step and row may be computed here
-    x : [T, B, inputs], its axes in their order
-    state : (h [1, B, P], c [1, B, H]); without the 1 where x is one step
-
-    Returns
-    -------
-    y and (h, c), all new; or None where it cannot take an argument.
-    """
-    cdef Forward f
-    cdef Team alone = _team(None, True)
-    cdef bint steps = step_axis >= 0
-    cdef unsigned int mode
-    cdef void* memory
-    f.inputs, f.H, f.P = sizes
-    _expect(row_axis == (step_axis != 1 and steps) and step_axis <= 1, "step_axis, row_axis")
-    if type(state) is not tuple or len(<tuple> state) != 2 or not _is_ready(x, 2 + steps):
-        return None
-    h0, c0 = <tuple> state
-    cdef Py_ssize_t B = cnp.PyArray_DIM(x, row_axis)
-    cdef Py_ssize_t T = cnp.PyArray_DIM(x, step_axis) if steps else 1
-    if (
-        T * B == 0
-        or T * B > most
-        or cnp.PyArray_DIM(x, 1 + steps) != f.inputs
-        or not _is_state(h0, steps, B, f.P)
-        or not _is_state(c0, steps, B, f.H)
-    ):
-        return None
-    _expect(_is_ready(packed, 4) and cnp.PyArray_ISCARRAY_RO(packed), "packed")
-    _expect(cnp.PyArray_DIM(packed, 0) == _blocks(f.H, V), "packed")
-    _expect(cnp.PyArray_DIM(packed, 1) == 1 + f.inputs + f.P, "packed")
-    _expect(cnp.PyArray_DIM(packed, 2) == 4 and cnp.PyArray_DIM(packed, 3) == V, "packed")
-    f.projection = NULL
-    if projection is not None:
-        _expect(_is_ready(projection, 4) and cnp.PyArray_ISCARRAY_RO(projection), "projection")
-        _expect(cnp.PyArray_DIM(projection, 0) == _blocks(f.P, PANEL), "projection")
-        _expect(cnp.PyArray_DIM(projection, 1) == f.H, "projection")
-        _expect(cnp.PyArray_DIM(projection, 2) == 4, "projection")
-        _expect(cnp.PyArray_DIM(projection, 3) == V, "projection")
-        f.projection = <const real*> cnp.PyArray_DATA(projection)
-    else:
-        _expect(f.P == f.H, "sizes")
-    f.packed = <const real*> cnp.PyArray_DATA(packed)
-    f.walk = _walk(T, B, None, None, None, False)
-    f.training = False
-    y = _new(3, B, T, f.P) if step_axis == 1 else _new(2 + steps, T, B, f.P)
-    h_n, c_n = _new(2 + steps, 1, B, f.P), _new(2 + steps, 1, B, f.H)
-    f.x, f.y = _of(x, step_axis, row_axis), _of(y, step_axis, row_axis)
-    f.h0, f.c0 = _of(h0, -1, steps), _of(c0, -1, steps)
-    f.h_n, f.c_n = _of(h_n, -1, steps), _of(c_n, -1, steps)
-    memory = _scratch(_forward_scratch(&f))
-    with nogil:
-        mode = flush_subnormals()
-        _lstm_walk(&f, &alone, memory)
-        restore_mode(mode)
-    PyMem_RawFree(memory)
-    return y, (h_n, c_n)

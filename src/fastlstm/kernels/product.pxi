@@ -89,6 +89,44 @@ cdef void _multiply(
         b += width
 
 
+cdef struct Product:
+    Walk walk
+    Py_ssize_t K
+    Py_ssize_t N
+    Series a  # of [K]
+    const real* panels
+    Series out  # of [N]
+    const real* bias  # [N] or NULL
+    bint accumulate
+
+
+cdef Py_ssize_t _product_scratch() noexcept nogil:
+    """Bytes that `_multiply_all` wants."""
+    return MAX_TILE * sizeof(real) + 2 * CHUNK * sizeof(void*)
+
+
+cdef void _multiply_all(const Product* f, void* memory) noexcept nogil:
+    cdef const Walk* walk = &f.walk
+    cdef Py_ssize_t t, s, row, count = 0
+    cdef real* sums = <real*> _aligned(memory)
+    cdef const real** source = <const real**> (sums + MAX_TILE)
+    cdef real** target = <real**> (source + CHUNK)
+    for t in range(walk.T):
+        for s in range(walk.n):
+            row = _row(walk, s)
+            if s < _live_at(walk, t):
+                source[count], target[count] = _at(&f.a, t, row), _at(&f.out, t, row)
+                count += 1
+            elif not f.accumulate:
+                memset(_at(&f.out, t, row), 0, f.N * sizeof(real))
+            if count == CHUNK:
+                _multiply(
+                    source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums
+                )
+                count = 0
+    _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums)
+
+
 def product(
     const real[:, :, :] a,
     const real[:, :, :, ::1] packed,
@@ -99,33 +137,20 @@ def product(
     bint accumulate=False,
 ):
     """out [T, B, N] = a [T, B, K] · packedᵀ + bias [N]; rows that have ended get zeros."""
-    cdef Py_ssize_t T = a.shape[0], B = a.shape[1], K = a.shape[2], N = out.shape[2]
-    cdef Py_ssize_t t, s, count = 0
-    cdef Walk walk = _walk(T, B, rows, live, None, False)
-    _expect(out.shape[0] == T and out.shape[1] == B, "out")
-    _expect_packed(packed, N, K, "packed")
-    _expect(bias is None or bias.shape[0] == N, "bias")
+    cdef Product f
+    f.walk = _walk(a.shape[0], a.shape[1], rows, live, None, False)
+    f.K, f.N, f.accumulate = a.shape[2], out.shape[2], accumulate
+    _expect(out.shape[0] == f.walk.T and out.shape[1] == f.walk.B, "out")
+    _expect_packed(packed, f.N, f.K, "packed")
+    _expect(bias is None or bias.shape[0] == f.N, "bias")
     _expect_contiguous(a, "a")
     _expect_contiguous(out, "out")
-    if T * B * N == 0:
+    if f.walk.T * f.walk.B * f.N == 0:
         return
-    cdef void* memory = _scratch(MAX_TILE * sizeof(real) + 2 * CHUNK * sizeof(void*))
-    cdef real* sums = <real*> _aligned(memory)
-    cdef const real** source = <const real**> (sums + MAX_TILE)
-    cdef real** target = <real**> (source + CHUNK)
-    cdef const real* panels = &packed[0, 0, 0, 0] if K else NULL
-    cdef const real* start = &bias[0] if bias is not None else NULL
+    f.a, f.out = _series(a), _series(out)
+    f.panels = &packed[0, 0, 0, 0] if f.K else NULL
+    f.bias = &bias[0] if bias is not None else NULL
+    cdef void* memory = _scratch(_product_scratch())
     with nogil:
-        for t in range(T):
-            for s in range(walk.n):
-                if s < _live_at(&walk, t):
-                    source[count] = &a[t, _row(&walk, s), 0]
-                    target[count] = &out[t, _row(&walk, s), 0]
-                    count += 1
-                elif not accumulate:
-                    memset(&out[t, _row(&walk, s), 0], 0, N * sizeof(real))
-                if count == CHUNK:
-                    _multiply(source, count, K, panels, N, target, start, accumulate, sums)
-                    count = 0
-        _multiply(source, count, K, panels, N, target, start, accumulate, sums)
+        _multiply_all(&f, memory)
     PyMem_RawFree(memory)

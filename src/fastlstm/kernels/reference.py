@@ -53,6 +53,7 @@ import numpy as np
 __all__ = [
     "lstm_backward",
     "lstm_call",
+    "lstm_call_back",
     "lstm_forward",
     "pack",
     "pack_gates",
@@ -155,8 +156,12 @@ def lstm_forward(
     | None = None,  # OUT [T, B, 4, H]: i, f, g, o of every step, kept for lstm_backward
     cells: Array | None = None,  # OUT [T, B, H]: c of every step
     hidden: Array | None = None,  # OUT [T, B, H]: o * tanh(c), where a projection hides it
+    team: Array | None = None,
+    leads: bool = True,
 ) -> None:
     """One layer in one direction over the whole sequence."""
+    if not leads:
+        return
     inputs, H = x.shape[2], c0.shape[1]
     bias, W, R = packed[:, 0], packed[:, 1 : 1 + inputs], packed[:, 1 + inputs :].T
     from_input = x @ W.T + bias
@@ -196,8 +201,9 @@ def lstm_call(
     most: int,
     x: Any,
     state: Any,
-) -> tuple[Array, tuple[Array, Array]] | None:
-    """A short cut of the compiled builds: see lstm_forward.pxi. None sends the caller round it."""
+    keep: bool = False,
+) -> tuple[Array, tuple[Array, Array], Array | None, Array | None] | None:
+    """A short cut of the compiled builds, see lstm_call.pxi; None sends the caller round it."""
     return None
 
 
@@ -243,6 +249,22 @@ def lstm_backward(
         d_gates = np.concatenate([d_input, d_forget, d_candidate, d_output], axis=1)
         gates[t, now] = d_gates.reshape(-1, 4, c0.shape[1])
         dh[now], dc[now] = _cut(d_gates @ recurrent.T, d_cell, resets, t, now)
+
+
+def lstm_call_back(
+    recurrent: Array,
+    transposed: Array,
+    batch_first: bool,
+    x: Array,
+    state: tuple[Array, Array],
+    y: Array,
+    gates: Array,
+    cells: Array,
+    dy: Any,
+    dstate: Any,
+) -> tuple[Array, tuple[Array, Array], Array, Array] | None:
+    """A short cut of the compiled builds, see lstm_call.pxi; None sends the caller round it."""
+    return None
 
 
 def _steps(

@@ -88,7 +88,8 @@ cdef void _add_outer(
     const real* panels,  # from _pack_right
     Py_ssize_t N,
     Py_ssize_t depth,
-    real* out,  # [rows, N]: added to
+    real* out,  # [rows, N]: added to, or OUT where it is fresh
+    bint fresh,
     real* sums,  # scratch [MAX_TILE]
 ) noexcept nogil:
     cdef Py_ssize_t b, tile, m, r, columns
@@ -96,7 +97,9 @@ cdef void _add_outer(
         columns = min(N - b * PANEL, <Py_ssize_t> PANEL)
         for tile in range(_blocks(rows, TILE)):
             m = tile * TILE
-            for r in range(min(rows - m, <Py_ssize_t> TILE)):
+            if fresh:
+                memset(sums, 0, MAX_TILE * sizeof(real))
+            for r in range(0 if fresh else min(rows - m, <Py_ssize_t> TILE)):
                 memset(sums + r * PANEL + columns, 0, (PANEL - columns) * sizeof(real))
                 memcpy(sums + r * PANEL, out + (m + r) * N + b * PANEL, columns * sizeof(real))
             _outer_compute(
@@ -108,30 +111,84 @@ cdef void _add_outer(
 
 cdef struct Outer:
     # One pass over dz for the gradients of W, which met x, and R, which met the h before.
+    Walk walk
     Py_ssize_t M
     Py_ssize_t N
     Py_ssize_t P  # 0 without R
-    const real** dz  # [depth] of [M]
-    const real** x  # [depth] of [N]
-    const real** h  # [depth] of [P]
-    real* dW  # [M, N]
-    real* dR  # [M, P]
-    real* left  # scratch [SLAB][depth]
-    real* x_panels  # scratch
-    real* h_panels  # scratch
-    real* sums  # scratch [MAX_TILE]
+    Series dz  # of [M]
+    Series x  # of [N]
+    Series y  # of [P]
+    Series h0
+    real* dW  # OUT [M, N]
+    real* dR  # OUT [M, P]
 
 
-cdef void _sum_outer(const Outer* at, Py_ssize_t depth) noexcept nogil:
+cdef struct OuterRows:
+    # Up to DEPTH rows of some steps, and scratch.
+    const real** dz
+    const real** x
+    const real** h
+    real* left  # [SLAB][depth]
+    real* x_panels
+    real* h_panels
+    real* sums  # [MAX_TILE]
+
+
+cdef void _sum_rows(
+    const Outer* f, const OuterRows* at, Py_ssize_t depth, bint fresh
+) noexcept nogil:
     cdef Py_ssize_t slab, m, rows
-    _pack_right(at.x, at.N, depth, at.x_panels)
-    _pack_right(at.h, at.P, depth, at.h_panels)
-    for slab in range(_blocks(at.M, SLAB)):
+    _pack_right(at.x, f.N, depth, at.x_panels)
+    _pack_right(at.h, f.P, depth, at.h_panels)
+    for slab in range(_blocks(f.M, SLAB)):
         m = slab * SLAB
-        rows = min(at.M - m, <Py_ssize_t> SLAB)
+        rows = min(f.M - m, <Py_ssize_t> SLAB)
         _pack_left(at.dz, m, rows, depth, at.left)
-        _add_outer(at.left, rows, at.x_panels, at.N, depth, at.dW + m * at.N, at.sums)
-        _add_outer(at.left, rows, at.h_panels, at.P, depth, at.dR + m * at.P, at.sums)
+        _add_outer(at.left, rows, at.x_panels, f.N, depth, f.dW + m * f.N, fresh, at.sums)
+        _add_outer(at.left, rows, at.h_panels, f.P, depth, f.dR + m * f.P, fresh, at.sums)
+
+
+cdef inline Py_ssize_t _depth(const Outer* f) noexcept nogil:
+    return min(f.walk.n * f.walk.T, <Py_ssize_t> DEPTH)
+
+
+cdef Py_ssize_t _outer_scratch(const Outer* f) noexcept nogil:
+    """Bytes that `_sum_outer` wants."""
+    cdef Py_ssize_t columns = (_blocks(f.N, PANEL) + _blocks(f.P, PANEL)) * PANEL
+    return (
+        ((columns + SLAB) * _depth(f) + MAX_TILE + f.P) * sizeof(real)
+        + 3 * _depth(f) * sizeof(void*)
+    )
+
+
+cdef void _sum_outer(const Outer* f, void* memory) noexcept nogil:
+    cdef const Walk* walk = &f.walk
+    cdef Py_ssize_t depth = _depth(f), count = 0, i, s, t, row
+    cdef bint fresh = True
+    cdef OuterRows at
+    at.x_panels = <real*> _aligned(memory)
+    at.h_panels = at.x_panels + _blocks(f.N, PANEL) * depth * PANEL
+    at.sums = at.h_panels + _blocks(f.P, PANEL) * depth * PANEL
+    at.dz = <const real**> (at.sums + MAX_TILE)
+    at.x = at.dz + depth
+    at.h = at.x + depth
+    at.left = <real*> (at.h + depth)
+    cdef real* zeros = at.left + SLAB * depth
+    memset(zeros, 0, f.P * sizeof(real))
+    for i in range(walk.T):
+        t = _step(walk, i)
+        for s in range(_live_at(walk, i)):
+            row = _row(walk, s)
+            at.dz[count] = _at(&f.dz, t, row)
+            at.x[count] = _at(&f.x, t, row)
+            if f.P:
+                at.h[count] = _previous(walk, i, s, &f.y, &f.h0, zeros)
+            count += 1
+            if count == depth:
+                _sum_rows(f, &at, count, fresh)
+                count, fresh = 0, False
+    if count or fresh:
+        _sum_rows(f, &at, count, fresh)
 
 
 def weight_gradient(
@@ -147,58 +204,30 @@ def weight_gradient(
     bint reverse=False,
 ):
     """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h before t."""
-    cdef Py_ssize_t T = dz.shape[0], B = dz.shape[1], i, s, t, row, count = 0
-    cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
-    cdef Outer at
-    at.M, at.N, at.P = dz.shape[2], x.shape[2], 0
+    cdef Py_ssize_t T = dz.shape[0], B = dz.shape[1]
+    cdef Outer f
+    f.walk = _walk(T, B, rows, live, resets, reverse)
+    f.M, f.N, f.P = dz.shape[2], x.shape[2], 0
     _expect_contiguous(dz, "dz")
-    _expect_steps(x, T, B, at.N, "x")
+    _expect_steps(x, T, B, f.N, "x")
     _expect_contiguous(x, "x")
-    _expect(dW.shape[0] == at.M and dW.shape[1] == at.N, "dW")
-    dW[:, :] = 0
+    _expect(dW.shape[0] == f.M and dW.shape[1] == f.N, "dW")
     if y is not None:
-        at.P = y.shape[2]
-        _expect_steps(y, T, B, at.P, "y")
+        f.P = y.shape[2]
+        _expect_steps(y, T, B, f.P, "y")
         _expect_contiguous(y, "y")
-        _expect(h0 is not None and h0.shape[0] == B and h0.shape[1] == at.P, "h0")
-        _expect(dR is not None and dR.shape[0] == at.M and dR.shape[1] == at.P, "dR")
-        dR[:, :] = 0
-    if at.M == 0 or at.N == 0 or T * walk.n == 0:
+        _expect(h0 is not None and h0.shape[0] == B and h0.shape[1] == f.P, "h0")
+        _expect(dR is not None and dR.shape[0] == f.M and dR.shape[1] == f.P, "dR")
+    if f.M == 0 or f.N == 0 or T * f.walk.n == 0:
+        dW[:, :] = 0
+        if f.P:
+            dR[:, :] = 0
         return
-
-    cdef Py_ssize_t depth = min(walk.n * T, <Py_ssize_t> DEPTH)
-    cdef Py_ssize_t x_size = _blocks(at.N, PANEL) * depth * PANEL
-    cdef Py_ssize_t h_size = _blocks(at.P, PANEL) * depth * PANEL
-    cdef void* memory = _scratch(
-        (x_size + h_size + MAX_TILE + SLAB * depth + at.P) * sizeof(real)
-        + 3 * depth * sizeof(void*)
-    )
-    at.dW = &dW[0, 0]
-    at.dR = &dR[0, 0] if at.P else NULL
-    at.x_panels = <real*> _aligned(memory)
-    at.h_panels = at.x_panels + x_size
-    at.sums = at.h_panels + h_size
-    at.dz = <const real**> (at.sums + MAX_TILE)
-    at.x = at.dz + depth
-    at.h = at.x + depth
-    at.left = <real*> (at.h + depth)
-    cdef real* zeros = at.left + SLAB * depth
-    cdef Series before, first
-    if y is not None and h0 is not None:
-        before, first = _series(y), _states(h0)
+    f.dz, f.x, f.dW = _series(dz), _series(x), &dW[0, 0]
+    f.dR = NULL
+    if f.P:
+        f.y, f.h0, f.dR = _series(y), _states(h0), &dR[0, 0]
+    cdef void* memory = _scratch(_outer_scratch(&f))
     with nogil:
-        memset(zeros, 0, at.P * sizeof(real))
-        for i in range(T):
-            t = _step(&walk, i)
-            for s in range(_live_at(&walk, i)):
-                row = _row(&walk, s)
-                at.dz[count] = &dz[t, row, 0]
-                at.x[count] = &x[t, row, 0]
-                if at.P:
-                    at.h[count] = _previous(&walk, i, s, &before, &first, zeros)
-                count += 1
-                if count == depth:
-                    _sum_outer(&at, count)
-                    count = 0
-        _sum_outer(&at, count)
+        _sum_outer(&f, memory)
     PyMem_RawFree(memory)

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import as_array
+from fastlstm.layers import short
 from fastlstm.layers.module import Gradients, Module
-from fastlstm.layers.recurrent import Recurrent, RecurrentTape
+from fastlstm.layers.recurrent import Recurrent
+from fastlstm.layers.tape import RecurrentTape
 
 
 class RecurrentCell(Module):
@@ -21,7 +23,7 @@ class RecurrentCell(Module):
 
     def __call__(self, x: Any, state: Any = None) -> Any:
         """The next state."""
-        result = self._layer._short_call(x, state, (-1, 0))
+        result = short.call(self._layer, x, state, (-1, 0))
         if result is not None:
             return result[1]
         return _drop_axis(self._layer(self._one_step(x), _add_axis(state))[1])

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlstm import threads as pool
+from fastlstm.layers.module import Parameters
 
 if TYPE_CHECKING:
-    from fastlstm.layers.recurrent import Recurrent, RecurrentTape
+    from fastlstm.layers.recurrent import Recurrent
+    from fastlstm.layers.tape import RecurrentTape
 
 
 def backward_layer(
@@ -53,8 +55,7 @@ def _input_gradient(
     live = None if live is None else live[steps]
     for direction, kept in enumerate(tape.layers[layer].kept):
         name = "weight_ih" + stack._suffix(layer, direction)
-        pack = partial(_pack_transposed, k, parameters[name])
-        packed = parameters.derive((k, "transposed", name), pack)
+        packed = pack_transposed(k, parameters, name)
         dz = _joined(kept["gates"])[steps]
         k.product(dz, packed, dx[steps], None, rows, live, bool(direction))
 
@@ -83,13 +84,15 @@ def _weight_gradients(
         params[name + suffix] = out = np.empty((d.shape[2], source.shape[2]), stack.dtype)
         yield partial(gradient, d, source, out, None, None, None, *plan.rows)
     if stack.bias:
-        params["bias_ih" + suffix] = bias_ih = np.empty(dz.shape[2], stack.dtype)
-        params["bias_hh" + suffix] = bias_hh = np.empty_like(bias_ih)
-        yield partial(_bias_gradient, dz, bias_ih, bias_hh)
+        yield partial(bias_gradients, kept["gates"], suffix, params)
 
 
-def _pack_transposed(k: Any, weight: np.ndarray) -> Any:
-    return k.pack(weight.T)
+def pack_transposed(k: Any, parameters: Parameters, name: str) -> Any:
+    """The matrix `name`, transposed, as `product` wants it."""
+    try:
+        return parameters.derived[k, name]
+    except KeyError:
+        return parameters.derive((k, name), lambda: k.pack(parameters[name].T))
 
 
 def _slices(n: int, parts: int) -> Iterator[slice]:
@@ -104,6 +107,8 @@ def _joined(gates: np.ndarray) -> np.ndarray:
     return gates.reshape(T, B, count * H)
 
 
-def _bias_gradient(dz: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> None:
-    np.sum(dz.reshape(-1, dz.shape[2]), axis=0, out=bias_ih)
-    bias_hh[:] = bias_ih
+def bias_gradients(gates: np.ndarray, suffix: str, params: dict[str, np.ndarray]) -> None:
+    """Set those of bias_ih and bias_hh in `params` from the gates' gradients [T, B, GATES, H]."""
+    T, B, count, H = gates.shape
+    params["bias_ih" + suffix] = total = np.add.reduce(gates.reshape(T * B, count * H), axis=0)
+    params["bias_hh" + suffix] = total.copy()

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlstm.checks import real_number, whole_number
 from fastlstm.layers.cell import RecurrentCell
+from fastlstm.layers.gradients import pack_transposed
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
 
@@ -175,15 +176,16 @@ class LSTM(Recurrent):
         packed = parameters.derive((k, "gates", suffix), lambda: self._pack(k, parameters, suffix))
         projection = self._pack_projection(k, parameters, suffix, transposed=False)
 
-        def forward(x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any, *team: Any) -> None:
+        def forward(
+            x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any, *team: Any
+        ) -> None:
             keep = kept.get("gates"), kept.get("cells"), kept.get("hidden")
             k.lstm_forward(x, packed, projection, *state, y, *final, *walk, *keep, *team)
 
         return forward
 
     def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
-        weight = parameters["weight_hh" + suffix]
-        recurrent = parameters.derive((k, "backward", suffix), lambda: k.pack(weight.T))
+        recurrent = pack_transposed(k, parameters, "weight_hh" + suffix)
         projection = self._pack_projection(k, parameters, suffix, transposed=True)
 
         def backward(kept: Any, state: Any, dy: Any, dstate: Any, walk: Any, *team: Any) -> None:
@@ -202,6 +204,13 @@ class LSTM(Recurrent):
         projection = self._pack_projection(k, parameters, "_l0", transposed=False)
         sizes = self.input_size, self.hidden_size, self._output_size
         return partial(k.lstm_call, packed, projection, sizes, *axes)
+
+    def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
+        return partial(
+            k.lstm_call_back,
+            pack_transposed(k, parameters, "weight_hh_l0"),
+            pack_transposed(k, parameters, "weight_ih_l0"),
+        )
 
     def _more_gradients(
         self, kept: dict[str, np.ndarray]

@@ -1,19 +1,19 @@
 """The engine that every recurrent layer shares: stack, directions, dropout, threads, tape."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm import threads as pool
-from fastlstm.checks import LARGEST, flag, float_dtype, generator, real_number, whole_number
+from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
 from fastlstm.kernels import kernels
+from fastlstm.layers import short
 from fastlstm.layers.gradients import backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
-from fastlstm.layers.tape import Tape, check_tape
+from fastlstm.layers.tape import LayerTape, RecurrentTape, check_tape
 
 # Multiply-adds of one layer below which one thread does it. With two, at (T, 8, 64, 128): the
 # second pays from 16 million on while it is awake, from 80 million on after a pause.
@@ -32,24 +32,6 @@ class Share(NamedTuple):
     at: int  # the layer and direction's place in the state
     columns: slice  # of the layer's output
     walk: tuple[Any, Any, Any, bool]  # rows, live, resets, reverse: see kernels.reference
-
-
-@dataclass(slots=True, eq=False)
-class LayerTape:
-    """What one layer of the stack keeps."""
-
-    x: np.ndarray  # [T, B, I], after dropout
-    mask: np.ndarray | None  # [T, B, I]: dropout's factors
-    y: np.ndarray  # [T, B, directions * P]
-    kept: list[dict[str, np.ndarray]]  # what the cell keeps, by direction
-
-
-@dataclass(slots=True, eq=False)
-class RecurrentTape(Tape):
-    parameters: Parameters
-    kernels: Any
-    plan: Plan
-    layers: list[LayerTape] = field(default_factory=list)
 
 
 class Recurrent(Module):
@@ -121,8 +103,12 @@ class Recurrent(Module):
     def _call_kernel(
         self, k: Any, parameters: Parameters, axes: tuple[int, int]
     ) -> Callable[..., Any] | None:
-        """f(most, x, state): see `kernels.reference.lstm_call`; None where there is no short cut."""
+        """f(most, x, state, keep): see layers/short.py; None where the cell has no short cut."""
         return None
+
+    def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
+        """f(batch_first, x, state, y, *kept, dy, dstate)."""
+        raise NotImplementedError
 
     @cached_property
     def _most_alone(self) -> int:
@@ -171,9 +157,9 @@ class Recurrent(Module):
         threads: int | None = None,
     ) -> tuple[Any, Any]:
         if lengths is None and resets is None and out is None and threads is None:
-            result = self._short_call(x, state, (1, 0) if self.batch_first else (0, 1))
+            result = short.call(self, x, state, (1, 0) if self.batch_first else (0, 1))
             if result is not None:
-                return result
+                return result[:2]
         plan = self._plan(x, state, lengths, resets)
         threads = self._threads(threads)
         features = self._directions * self._output_size
@@ -198,6 +184,10 @@ class Recurrent(Module):
         Returns ``(y, state), tape``. Until `backward` has run, x and state must not be changed; y
         is read-only, since the tape holds it.
         """
+        if lengths is None and resets is None and threads is None:
+            result = short.forward(self, x, state)
+            if result is not None:
+                return result
         plan = self._plan(x, state, lengths, resets)
         threads = self._threads(threads)
         tape = RecurrentTape(self, self._parameters, kernels(self.dtype), plan)
@@ -218,6 +208,10 @@ class Recurrent(Module):
         dstate : gradient of the final state, in its shape; None for zeros
         """
         tape = check_tape(tape, RecurrentTape, self)
+        if tape.is_short and threads is None:
+            grads = short.backward(self, tape, dy, dstate)
+            if grads is not None:
+                return grads
         plan, threads = tape.plan, self._threads(threads)
         dy = plan.read_gradient("dy", dy, self._directions * self._output_size)
         dstate = plan.read_state_gradient("dstate", dstate)
@@ -233,22 +227,6 @@ class Recurrent(Module):
         return Gradients(plan.give_back(dx), plan.give_state_back(dstate), params)
 
     # The work.
-
-    def _short_call(self, x: Any, state: Any, axes: tuple[int, int]) -> tuple[Any, Any] | None:
-        """The result for arrays that need nothing done, on this thread; None for all others.
-
-        `axes` are x's of steps and rows; (-1, 0) for one step without its axis.
-        """
-        k, parameters = kernels(self.dtype), self._parameters
-        try:
-            call = parameters.derived[k, axes]
-        except KeyError:
-            call = parameters.derive((k, axes), partial(self._call_kernel, k, parameters, axes))
-        if call is None:
-            return None
-        alone = pool.get_num_threads() == 1
-        result: tuple[Any, Any] | None = call(LARGEST if alone else self._most_alone, x, state)
-        return result
 
     def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
         return make_plan(
@@ -334,6 +312,7 @@ class Recurrent(Module):
         T, B, features = x.shape
         weights = self.GATES * self.hidden_size * (features + self._output_size)
         work = T * B * weights * self._directions
-        if self._splits_units and self._directions == 1 and B < FEW_ROWS * threads:
+        few_rows = threads * FEW_ROWS > B
+        if few_rows and self._splits_units and self._directions == 1:
             return (threads, True) if work > TEAM_WORK else (1, False)
         return (threads if work > PARALLEL_WORK else 1), False

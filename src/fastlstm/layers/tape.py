@@ -1,9 +1,12 @@
-"""What `forward` leaves for `backward` in the layers without a recurrence, and in Sequential."""
+"""What `forward` leaves for `backward`."""
 
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from fastlstm.layers.module import Module
+import numpy as np
+
+from fastlstm.layers.inputs import Plan
+from fastlstm.layers.module import Module, Parameters
 
 
 @dataclass(slots=True, eq=False)
@@ -12,6 +15,25 @@ class Tape:
 
     layer: Module
     used: bool = field(default=False, init=False)
+
+
+@dataclass(slots=True, eq=False)
+class LayerTape:
+    """What one layer of the stack keeps."""
+
+    x: np.ndarray  # [T, B, I], after dropout
+    mask: np.ndarray | None  # [T, B, I]: dropout's factors
+    y: np.ndarray  # [T, B, directions * P]
+    kept: list[dict[str, np.ndarray]]  # what the cell keeps, by direction
+
+
+@dataclass(slots=True, eq=False)
+class RecurrentTape(Tape):
+    parameters: Parameters
+    kernels: Any
+    plan: Plan
+    layers: list[LayerTape] = field(default_factory=list)
+    is_short: bool = False  # whether the forward was a short cut, and so may be the backward
 
 
 AnyTape = TypeVar("AnyTape", bound=Tape)
