@@ -36,7 +36,7 @@ def run(tasks: Sequence[Callable[..., None]], threads: int, together: bool = Fal
     """Run every task, on at most `threads` threads; return when all are done.
 
     With `together` there is one task, a kernel call in whose steps all take part: it runs as
-    ``task(team, True)`` here and as ``task(team, False)`` wherever a thread wakes in time.
+    ``task(team, invite)`` here and as ``task(team)`` wherever a thread wakes in time.
     """
     if threads == 1:
         for task in tasks:
@@ -53,9 +53,10 @@ def run(tasks: Sequence[Callable[..., None]], threads: int, together: bool = Fal
 
 def _lead(task: Callable[..., None], threads: int) -> None:
     team = np.zeros((threads + 2, 8), np.int64)  # kernels/team.pxi says what is in it
-    _pool.help(_Batch([partial(task, team, False)] * (threads - 1)), threads - 1)
+    followers = _Batch([partial(task, team)] * (threads - 1))
     try:
-        task(team, True)
+        # Invited when the leader is about to give up the interpreter lock, which they need first.
+        task(team, partial(_pool.help, followers, threads - 1))
     finally:
         team[0, 0] = 2**32  # closed to those who come now,
         team[1, 0] = -1  # and over for those who came

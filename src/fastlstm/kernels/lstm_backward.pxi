@@ -140,7 +140,7 @@ def lstm_backward(
     bint reverse=False,
     real[:, :, ::1] dprojected=None,
     int64_t[:, ::1] team=None,
-    bint leads=True,
+    invite=None,
 ):
     """Back through time: see reference.py."""
     cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1]
@@ -171,9 +171,11 @@ def lstm_backward(
     if projection is not None:
         f.dprojected = _series(dprojected)
     cdef void* memory = _scratch(_backward_scratch(&f))
-    cdef Team place = _team(team, leads)
+    cdef Team place = _team(team, invite)
     cdef unsigned int mode
     if place.member >= 0:
+        if invite is not None:
+            invite()
         with nogil:
             mode = flush_subnormals()
             _lstm_walk_back(&f, &place, memory)

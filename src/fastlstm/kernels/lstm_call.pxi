@@ -28,7 +28,7 @@ def lstm_call(
     take an argument.
     """
     cdef Forward f
-    cdef Team alone = _team(None, True)
+    cdef Team alone = _team(None, None)
     cdef bint steps = step_axis >= 0
     cdef unsigned int mode
     cdef void* memory
@@ -102,7 +102,7 @@ def lstm_call_back(
     cdef Backward f
     cdef Product into_x
     cdef Outer sums
-    cdef Team alone = _team(None, True)
+    cdef Team alone = _team(None, None)
     cdef unsigned int mode
     cdef void* memory
     _expect(_is_ready(x, 3) and _is_ready(cells, 3), "x, cells")

@@ -138,7 +138,7 @@ def lstm_forward(
     real[:, :, ::1] cells=None,
     real[:, :, ::1] hidden=None,
     int64_t[:, ::1] team=None,
-    bint leads=True,
+    invite=None,
 ):
     """One layer in one direction over the whole sequence: see reference.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1]
@@ -178,9 +178,11 @@ def lstm_forward(
         if projection is not None:
             f.hidden = _series(hidden)
     cdef void* memory = _scratch(_forward_scratch(&f))
-    cdef Team place = _team(team, leads)
+    cdef Team place = _team(team, invite)
     cdef unsigned int mode
     if place.member >= 0:
+        if invite is not None:
+            invite()
         with nogil:
             mode = flush_subnormals()
             _lstm_walk(&f, &place, memory)

@@ -41,11 +41,11 @@ reverse : bool
 team : int64 [threads + 2, 8] array or None
     Shared by calls on several threads that split the units of every step; see `threads.lead`. Here
     the one that leads does it all.
-leads : bool
-    Whether this call of a team leads, or joins in where it can.
+invite : function or None
+    Of the call that leads a team, which calls it when it is about to begin.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -157,10 +157,10 @@ def lstm_forward(
     cells: Array | None = None,  # OUT [T, B, H]: c of every step
     hidden: Array | None = None,  # OUT [T, B, H]: o * tanh(c), where a projection hides it
     team: Array | None = None,
-    leads: bool = True,
+    invite: Callable[[], None] | None = None,
 ) -> None:
     """One layer in one direction over the whole sequence."""
-    if not leads:
+    if team is not None and invite is None:
         return
     inputs, H = x.shape[2], c0.shape[1]
     bias, W, R = packed[:, 0], packed[:, 1 : 1 + inputs], packed[:, 1 + inputs :].T
@@ -224,10 +224,10 @@ def lstm_backward(
     dprojected: Array
     | None = None,  # OUT [T, B, P]: gradient of every step's h, where it was projected
     team: Array | None = None,
-    leads: bool = True,
+    invite: Callable[[], None] | None = None,
 ) -> None:
     """Back through time: the gradients of every gate, and of the initial state."""
-    if not leads:
+    if team is not None and invite is None:
         return
     before = _before(cells, c0, rows, live, resets, reverse)
     steps = list(_steps(len(gates), rows, live, reverse))

@@ -48,10 +48,14 @@ cdef struct Team:
     Py_ssize_t parts  # of the step
 
 
-cdef Team _team(int64_t[:, ::1] lines, bint leads) except *:
-    """The calling thread's place in the team that `lines` (zeros at the start) is shared by."""
+cdef Team _team(int64_t[:, ::1] lines, invite) except *:
+    """The calling thread's place in the team that `lines` (zeros at the start) is shared by.
+
+    Who brings an `invite` leads, and calls it when it is about to begin.
+    """
     cdef Team team
     cdef int64_t came
+    cdef bint leads = invite is not None
     team.lines, team.members, team.member, team.parts = NULL, 1, 0, 1
     if lines is None or (leads and not TEAMS):
         return team
