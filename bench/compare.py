@@ -1,8 +1,9 @@
 """fastlstm beside its peers: `python -m bench.compare` from the project's root.
 
 Every engine gets the same weights, arrays and threads, is checked against fastlstm, and is then
-timed turn about with the others in one process. Prints medians and ratios; writes them as JSON and
-as a picture. Exits with 1 when a peer's result differs.
+timed turn about with the others in one process. Prints medians, ratios and, on one core, the part
+of the hardware's limit that fastlstm reaches; writes them as JSON and as a picture. Exits with 1
+when a peer's result differs.
 """
 
 import argparse
@@ -38,24 +39,38 @@ def _compare(
 ) -> int:
     # Only now that this process is held to its cores: these import NumPy and the peers.
     from bench import report as reports
-    from bench.peers import PEERS, FastLSTM
+    from bench.bound import least_seconds
+    from bench.peers import PEERS, FastLSTM, others
     from bench.picture import draw
+    from bench.probes import NoProbesError, Probes
     from bench.problem import make_problem
     from bench.timing import build, medians
 
     versions = FastLSTM.versions()
     for name in peers:
         versions |= PEERS[name].versions()
-    report = reports.new_report(options.threads, options.seconds, versions, missing)
+    try:
+        probes = Probes()
+        limits = probes.limits()
+    except NoProbesError as reason:
+        probes, limits = None, {"missing": str(reason)}
+    report = reports.new_report(options.threads, options.seconds, versions, missing, limits)
     print(reports.opening(report), end="\n\n")
     names = [FastLSTM.name, *peers]
     for mode in options.modes:
         print(f"{mode}\n{reports.heading(names)}")
         for case in cases:
-            engines, left_out = build(make_problem(case), mode, options.threads, peers)
-            found = medians(engines, mode, options.seconds, pause=options.threads > 1)
-            del engines
-            row = reports.add_row(report, case, mode, found, left_out)
+            problem = make_problem(case)
+            engines, left_out = build(problem, mode, options.threads, peers)
+            ways = others(problem, options.threads)
+            bound = None
+            if probes and options.threads == 1:
+                bound = least_seconds(problem, mode, probes)
+            turns = engines | ways
+            found = medians(turns, mode, options.seconds, pause=options.threads > 1)
+            beside = {name: found.pop(name) / way.steps for name, way in ways.items()}
+            del engines, ways, turns, problem
+            row = reports.add_row(report, case, mode, found, left_out, beside, bound)
             print(reports.line(row, names), flush=True)
             if options.json:
                 reports.save(report, options.json)  # now, since the next case may take long
