@@ -68,7 +68,7 @@ class Probes:
             return work / seconds, seconds
 
         amount = 1
-        while run(amount)[1] < TURN:
+        while min(run(amount)[1] for _ in range(3)) < TURN:
             amount *= 2
         return max(run(amount)[0] for _ in range(TURNS))
 

@@ -115,9 +115,9 @@ def opening(report: dict) -> str:
             ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
             *(f"left out: {name}: {reason}" for name, reason in report["missing"].items()),
             _limits(report.get("limits", {"missing": "measured without them"})),
-            "Medians in µs; ratio: fastest peer / fastlstm; "
-            "of limit: the least time that the matrix products take at these limits / fastlstm;",
-            "behind a colon: a step's time of fastlstm in that way / in the row's own.",
+            "Medians in µs. Ratio: fastest peer / fastlstm. "
+            "Of limit: matrix products alone, at these limits / fastlstm.",
+            "Behind a colon: a step of fastlstm in that way / in the row's own.",
         ]
     )
 
