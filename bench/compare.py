@@ -42,18 +42,13 @@ def _compare(
     from bench.bound import least_seconds
     from bench.peers import PEERS, FastLSTM, others
     from bench.picture import draw
-    from bench.probes import NoProbesError, Probes
     from bench.problem import make_problem
     from bench.timing import build, medians
 
     versions = FastLSTM.versions()
     for name in peers:
         versions |= PEERS[name].versions()
-    try:
-        probes = Probes()
-        limits = probes.limits()
-    except NoProbesError as reason:
-        probes, limits = None, {"missing": str(reason)}
+    probes, limits = _limits()
     report = reports.new_report(options.threads, options.seconds, versions, missing, limits)
     print(reports.opening(report), end="\n\n")
     names = [FastLSTM.name, *peers]
@@ -63,13 +58,11 @@ def _compare(
             problem = make_problem(case)
             engines, left_out = build(problem, mode, options.threads, peers)
             ways = others(problem, options.threads)
-            bound = None
-            if probes and options.threads == 1:
-                bound = least_seconds(problem, mode, probes)
-            turns = engines | ways
-            found = medians(turns, mode, options.seconds, pause=options.threads > 1)
+            one_core = probes if options.threads == 1 else None
+            bound = least_seconds(problem, mode, one_core) if one_core else None
+            found = medians(engines | ways, mode, options.seconds, pause=options.threads > 1)
             beside = {name: found.pop(name) / way.steps for name, way in ways.items()}
-            del engines, ways, turns, problem
+            del engines, ways, problem
             row = reports.add_row(report, case, mode, found, left_out, beside, bound)
             print(reports.line(row, names), flush=True)
             if options.json:
@@ -80,6 +73,17 @@ def _compare(
         draw(report, options.picture)
     differs = any("DIFFERS" in text for row in report["rows"] for text in row["left_out"].values())
     return 1 if differs else 0
+
+
+def _limits() -> tuple:
+    """The probes, or None, and what the report says of the limits."""
+    from bench.probes import NoProbesError, Probes
+
+    try:
+        probes = Probes()
+    except NoProbesError as reason:
+        return None, {"missing": str(reason)}
+    return probes, probes.limits()
 
 
 def _installed(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:
