@@ -1,7 +1,8 @@
 """Thinc on the CPU, its own LSTM over the BLAS that it brings; inference only.
 
-Not as a peer in training: of its backward, the first step is left out, and the recurrent weights'
-gradient multiplies a step's gates by the output of that step, not of the one before.
+No peer in training, since its gradients (9.1.1) differ from the equations': the first step is left
+out, a step's own output stands for the one before in the recurrent weights' gradient, and the
+weights themselves are added to their gradients.
 """
 
 import numpy as np
