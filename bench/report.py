@@ -114,7 +114,7 @@ def opening(report: dict) -> str:
             f"commit {report['commit']}, {report['date']}",
             ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
             *(f"left out: {name}: {reason}" for name, reason in report["missing"].items()),
-            _limits(report.get("limits", {"missing": "measured without them"})),
+            _limits(report.get("limits", {"missing": "the report is older than the probes"})),
             "Medians in µs. Ratio: fastest peer / fastlstm. "
             "Of limit: matrix products alone, at these limits / fastlstm.",
             "Behind a colon: a step of fastlstm in that way / in the row's own.",
