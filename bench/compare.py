@@ -1,8 +1,9 @@
 """fastlstm beside its peers: `python -m bench.compare` from the project's root.
 
 Every engine gets the same weights, arrays and threads, is checked against fastlstm, and is then
-timed turn about with the others in one process. Prints medians and ratios; writes them as JSON and
-as a picture. Exits with 1 when a peer's result differs.
+timed turn about with the others in one process. Prints medians, ratios and, on one core, the part
+of the hardware's limit that fastlstm reaches; writes them as JSON and as a picture. Exits with 1
+when a peer's result differs.
 """
 
 import argparse
@@ -38,7 +39,8 @@ def _compare(
 ) -> int:
     # Only now that this process is held to its cores: these import NumPy and the peers.
     from bench import report as reports
-    from bench.peers import PEERS, FastLSTM
+    from bench.bound import least_seconds
+    from bench.peers import PEERS, FastLSTM, others
     from bench.picture import draw
     from bench.problem import make_problem
     from bench.timing import build, medians
@@ -46,16 +48,22 @@ def _compare(
     versions = FastLSTM.versions()
     for name in peers:
         versions |= PEERS[name].versions()
-    report = reports.new_report(options.threads, options.seconds, versions, missing)
+    probes, limits = _limits()
+    report = reports.new_report(options.threads, options.seconds, versions, missing, limits)
     print(reports.opening(report), end="\n\n")
     names = [FastLSTM.name, *peers]
     for mode in options.modes:
         print(f"{mode}\n{reports.heading(names)}")
         for case in cases:
-            engines, left_out = build(make_problem(case), mode, options.threads, peers)
-            found = medians(engines, mode, options.seconds, pause=options.threads > 1)
-            del engines
-            row = reports.add_row(report, case, mode, found, left_out)
+            problem = make_problem(case)
+            engines, left_out = build(problem, mode, options.threads, peers)
+            ways = others(problem, options.threads)
+            one_core = probes if options.threads == 1 else None
+            bound = least_seconds(problem, mode, one_core) if one_core else None
+            found = medians(engines | ways, mode, options.seconds, pause=options.threads > 1)
+            beside = {name: found.pop(name) / way.steps for name, way in ways.items()}
+            del engines, ways, problem
+            row = reports.add_row(report, case, mode, found, left_out, beside, bound)
             print(reports.line(row, names), flush=True)
             if options.json:
                 reports.save(report, options.json)  # now, since the next case may take long
@@ -65,6 +73,17 @@ def _compare(
         draw(report, options.picture)
     differs = any("DIFFERS" in text for row in report["rows"] for text in row["left_out"].values())
     return 1 if differs else 0
+
+
+def _limits() -> tuple:
+    """The probes, or None, and what the report says of the limits."""
+    from bench.probes import NoProbesError, Probes
+
+    try:
+        probes = Probes()
+    except NoProbesError as reason:
+        return None, {"missing": str(reason)}
+    return probes, probes.limits()
 
 
 def _installed(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:

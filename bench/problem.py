@@ -1,6 +1,6 @@
 """The arrays of one case, the same for every engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,17 @@ class Problem:
     dy: np.ndarray
     lengths: np.ndarray | None
     resets: np.ndarray | None
+
+    @property
+    def live(self) -> int:
+        """Pairs of step and row that are computed."""
+        return self.case.T * self.case.B if self.lengths is None else int(self.lengths.sum())
+
+    def first(self, T: int) -> "Problem":
+        """The same up to step T; not for ragged batches."""
+        resets = None if self.resets is None else self.resets[:T]
+        case = replace(self.case, T=T)
+        return replace(self, case=case, x=self.x[:T], dy=self.dy[:T], resets=resets)
 
 
 def make_problem(case: Case) -> Problem:

@@ -15,8 +15,13 @@ OURS = "fastlstm"
 ROOT = Path(__file__).parents[1]
 
 
-def new_report(threads: int, seconds: float, versions: dict[str, str], missing: dict) -> dict:
-    """A report without rows; `missing` holds the reason for each peer that is not installed."""
+def new_report(
+    threads: int, seconds: float, versions: dict[str, str], missing: dict, limits: dict
+) -> dict:
+    """A report without rows; `missing` holds the reason for each peer that is not installed.
+
+    `limits` is from `Probes.limits`, or holds under "missing" why there are none.
+    """
     return {
         "machine": {
             "processor": _processor(),
@@ -30,18 +35,37 @@ def new_report(threads: int, seconds: float, versions: dict[str, str], missing: 
         "threads": threads,
         "seconds": seconds,
         "missing": missing,
+        "limits": limits,
         "rows": [],
     }
 
 
-def add_row(report: dict, case: Case, mode: str, medians: dict, left_out: dict) -> dict:
-    """Append what one case took, in seconds a call, and return the row."""
+def add_row(
+    report: dict,
+    case: Case,
+    mode: str,
+    medians: dict[str, float],
+    left_out: dict[str, str],
+    beside: dict[str, float],
+    bound: float | None,
+) -> dict:
+    """Append what one case took, and return the row.
+
+    Parameters
+    ----------
+    medians : seconds a call of each engine
+    left_out : the reason for each peer that was not timed
+    beside : seconds a step of fastlstm in other ways
+    bound : the least seconds that the hardware allows a call, where that is known
+    """
     row = {
         "label": case.label,
         "case": asdict(case),
         "mode": mode,
         "medians": medians,
         "left_out": left_out,
+        "beside": beside,
+        "bound": bound,
     }
     report["rows"].append(row)
     return row
@@ -51,6 +75,17 @@ def ratio(row: dict) -> float | None:
     """The fastest peer's time in units of fastlstm's; None where there is no peer."""
     peers = [median for name, median in row["medians"].items() if name != OURS]
     return min(peers) / row["medians"][OURS] if peers else None
+
+
+def of_limit(row: dict) -> float | None:
+    """The part of the hardware's speed that fastlstm reaches; None where it is not known."""
+    return row["bound"] / row["medians"][OURS] if row.get("bound") else None
+
+
+def beside(row: dict) -> dict[str, float]:
+    """A step's time of fastlstm in other ways, in units of its time in the row's own way."""
+    step = row["medians"][OURS] / row["case"]["T"]
+    return {name: seconds / step for name, seconds in row.get("beside", {}).items()}
 
 
 def summary(report: dict) -> dict:
@@ -79,26 +114,31 @@ def opening(report: dict) -> str:
             f"commit {report['commit']}, {report['date']}",
             ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
             *(f"left out: {name}: {reason}" for name, reason in report["missing"].items()),
-            "Medians in µs; ratio: fastest peer / fastlstm.",
+            _limits(report.get("limits", {"missing": "the report is older than the probes"})),
+            "Medians in µs. Ratio: fastest peer / fastlstm. "
+            "Of limit: matrix products alone, at these limits / fastlstm.",
+            "Behind a colon: a step of fastlstm in that way / in the row's own.",
         ]
     )
 
 
 def heading(names: list[str]) -> str:
     """The table's first line; columns for the engines `names`."""
-    return f"{'T, B, I, H':<44}" + "".join(f"{name:>{_width(name)}}" for name in names) + "   ratio"
+    columns = "".join(f"{name:>{_width(name)}}" for name in names)
+    return f"{'T, B, I, H':<44}{columns}{'ratio':>8}{'of limit':>10}"
 
 
 def line(row: dict, names: list[str]) -> str:
-    """One case: µs a call of each engine, and the ratio; for curves µs a step too."""
-    found, quotient = row["medians"], ratio(row)
+    """One case: µs a call of each engine, ratio, share of the limit; for curves µs a step too."""
+    found, quotient, share = row["medians"], ratio(row), of_limit(row)
     text = f"{row['label']:<44}"
     for name in names:
         text += f"{f'{found[name] * 1e6:.1f}' if name in found else '–':>{_width(name)}}"
     text += f"{'–' if quotient is None else f'{quotient:.2f}':>8}"
+    text += f"{'–' if share is None else f'{share:.0%}':>10}"
     if row["case"]["group"] == "curves":
         text += f"   {found[OURS] * 1e6 / row['case']['T']:.2f} a step"
-    return text
+    return text + "".join(f"   {name}: {times:.2f}" for name, times in beside(row).items())
 
 
 def closing(report: dict) -> str:
@@ -108,6 +148,7 @@ def closing(report: dict) -> str:
         f"({found['worst_case']}), {found['cases']} cases"
         for name, found in summary(report).items()
     ]
+    lines += _ways(report)
     reasons: dict[str, list[str]] = {}
     for row in report["rows"]:
         for name, reason in row["left_out"].items():
@@ -127,6 +168,44 @@ def save(report: dict, path: Path) -> None:
 def load(path: Path) -> dict:
     """What `save` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _limits(limits: dict) -> str:
+    if "missing" in limits:
+        return f"limits: not measured: {limits['missing']}"
+    flops = ", ".join(
+        f"{value / 1e9:.1f} GF/s in {name}" for name, value in limits["flops_per_second"].items()
+    )
+    reading = "".join(
+        f", {found['bytes_per_second'] / 1e9:.0f} GB/s from {level} ({found['size'] // 1024} KB)"
+        for level, found in limits["reading"].items()
+    )
+    return f"limits of one core: {flops}{reading}"
+
+
+def _ways(report: dict) -> list[str]:
+    """What became of a step's time in the other ways, and whether it depends on T."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    lines = []
+    for row in report["rows"]:
+        times = beside(row)
+        for name, value in times.items():
+            found.setdefault((row["mode"], name), {})[row["label"]] = value
+        lengths = [1.0, *(value for name, value in times.items() if name.startswith("T = "))]
+        if len(lengths) > 1:
+            lines.append(
+                f"{row['mode']} {row['label']} and its beginnings: "
+                f"longest / shortest time a step {max(lengths) / min(lengths):.2f}"
+            )
+    for (mode, name), values in found.items():
+        if not name.startswith("T = "):
+            least = min(values, key=values.__getitem__)
+            lines.append(
+                f"{mode}, {name} / fastlstm: geometric mean "
+                f"{statistics.geometric_mean(values.values()):.2f}, "
+                f"least {values[least]:.2f} ({least}), {len(values)} cases"
+            )
+    return lines
 
 
 def _width(name: str) -> int:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import TINY
+from bench.cases import FEWER_STEPS, MANY_STEPS, TINY
+from bench.limits import usable_cores
 from bench.peers import PEERS
 
 ROOT = Path(__file__).parents[1]
 
 
-def compare(*arguments):
+def compare(*arguments, **variables):
     """Its output. In a process of its own, since it changes this one's cores."""
     command = [sys.executable, "-m", "bench.compare", *map(str, arguments)]
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -51,3 +52,37 @@ def test_picture_again_from_the_report(suffix, tmp_path):
         compare("--from-json", file, "--picture", picture)
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size > 1000
+
+
+def test_fastlstm_in_other_ways_is_no_peer(tmp_path):
+    file = tmp_path / "report.json"
+    text = compare("--cases", "tiny", "--peers", "", "--seconds", 0.01, "--json", file)
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert not report["summary"]
+    for row in report["rows"]:
+        expected = [f"T = {T}" for T in FEWER_STEPS if row["case"]["T"] == MANY_STEPS]
+        expected += ["no resets"] * (row["case"]["resets"] > 0)
+        assert list(row["beside"]) == expected
+        assert set(row["medians"]) == {"fastlstm"}
+    assert "training, no resets / fastlstm" in text
+    assert "longest / shortest time a step" in text
+
+
+def test_two_threads_are_timed_beside_one(tmp_path):
+    if len(usable_cores()) < 2:
+        pytest.skip("needs two cores")
+    file = tmp_path / "report.json"
+    only = "--cases", "tiny", "--only", "3, 2, 4, 5", "--modes", "inference"
+    compare(*only, "--threads", 2, "--peers", "", "--seconds", 0.01, "--json", file)
+    (row,) = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert row["beside"]["one thread"] > 0
+    assert row["bound"] is None  # the limits are those of one core
+
+
+def test_without_a_compiler_the_limits_are_left_out(tmp_path):
+    file = tmp_path / "report.json"
+    only = "--cases", "tiny", "--only", "3, 2, 4, 5", "--peers", "", "--seconds", 0.01
+    assert "limits: not measured: " in compare(*only, "--json", file, CC="no-such-compiler")
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert list(report["limits"]) == ["missing"]
+    assert [row["bound"] for row in report["rows"]] == [None, None]

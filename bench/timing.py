@@ -67,7 +67,10 @@ def medians(
     """
     runs = {name: _run(engine, mode) for name, engine in engines.items()}
     turn = TURN_AFTER_PAUSE if pause else TURN
-    calls = {name: _calls(run, turn) for name, run in runs.items()}
+    calls = {}
+    for name, engine in engines.items():
+        engine.prepare()
+        calls[name] = _calls(runs[name], turn)
     times: dict[str, list[float]] = {name: [] for name in runs}
     order, shuffle = list(runs), random.Random(0).shuffle
     gc.collect()
@@ -77,6 +80,7 @@ def medians(
             break
         shuffle(order)
         for name in order:
+            engines[name].prepare()
             if pause:
                 time.sleep(PAUSE)
                 runs[name]()

@@ -4,10 +4,21 @@ from bench.peers.base import CannotDoError, Peer
 from bench.peers.jax_scan import Jax
 from bench.peers.onnx_runtime import BoundOnnxRuntime, OnnxRuntime
 from bench.peers.open_vino import BoundOpenVino, OpenVino
-from bench.peers.ours import FastLSTM
+from bench.peers.ours import FastLSTM, others
 from bench.peers.pytorch import PaddedTorch, Torch, TorchEval
+from bench.peers.thinc_lstm import Thinc
 
-ALL = (Torch, TorchEval, PaddedTorch, OnnxRuntime, BoundOnnxRuntime, OpenVino, BoundOpenVino, Jax)
+ALL = (
+    Torch,
+    TorchEval,
+    PaddedTorch,
+    OnnxRuntime,
+    BoundOnnxRuntime,
+    OpenVino,
+    BoundOpenVino,
+    Jax,
+    Thinc,
+)
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in ALL}
 
-__all__ = ["PEERS", "CannotDoError", "FastLSTM", "Peer"]
+__all__ = ["PEERS", "CannotDoError", "FastLSTM", "Peer", "others"]

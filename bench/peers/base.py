@@ -54,6 +54,9 @@ class Peer:
         """The version of each package it needs."""
         return {module: metadata.version(module) for module in cls.requires}
 
+    def prepare(self) -> None:
+        """What comes before each of its turns, not timed."""
+
     def infer(self) -> np.ndarray:
         """The output [T, B, directions * P]."""
         raise NotImplementedError

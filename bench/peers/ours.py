@@ -1,8 +1,11 @@
 """fastlstm, in the form of its peers."""
 
+from dataclasses import replace
+
 import numpy as np
 
 import fastlstm as fl
+from bench.cases import FEWER_STEPS, MANY_STEPS
 from bench.peers.base import Peer, Training
 from bench.problem import Problem
 
@@ -15,7 +18,9 @@ class FastLSTM(Peer):
     trains = True
 
     def __init__(self, problem: Problem, threads: int):
-        fl.set_num_threads(threads)
+        self.steps = problem.case.T
+        self._threads = threads
+        self.prepare()
         self._lstm, self._x, self._dy = problem.lstm, problem.x, problem.dy
         self._state = problem.h0, problem.c0
         options = {"lengths": problem.lengths, "resets": problem.resets}
@@ -25,6 +30,9 @@ class FastLSTM(Peer):
     def versions(cls) -> dict[str, str]:
         return {"fastlstm": fl.__version__, "numpy": np.__version__}
 
+    def prepare(self) -> None:
+        fl.set_num_threads(self._threads)
+
     def infer(self) -> np.ndarray:
         return self._lstm(self._x, self._state, **self._options)[0]
 
@@ -32,3 +40,15 @@ class FastLSTM(Peer):
         _, tape = self._lstm.forward(self._x, self._state, **self._options)
         gradients = self._lstm.backward(tape, self._dy)
         return gradients.x, gradients.params
+
+
+def others(problem: Problem, threads: int) -> dict[str, FastLSTM]:
+    """fastlstm doing `problem` in other ways, to be timed beside it; none counts as a peer."""
+    found = {}
+    if threads > 1:
+        found["one thread"] = FastLSTM(problem, 1)
+    if problem.resets is not None:
+        found["no resets"] = FastLSTM(replace(problem, resets=None), threads)
+    if problem.case.T == MANY_STEPS:
+        found |= {f"T = {T}": FastLSTM(problem.first(T), threads) for T in FEWER_STEPS}
+    return found
