@@ -1,4 +1,4 @@
-# The LSTM forward. Equations and sources: reference.py.
+# The LSTM forward. Equations and sources: reference/__init__.py.
 
 cdef enum:
     # Up to HOIST_ROWS rows a step, W is read once for HOIST pairs of step and row together; more
@@ -192,7 +192,7 @@ def lstm_forward(
     real[:, :, ::1] cells=None,
     real[:, :, ::1] hidden=None,
 ):
-    """One layer in one direction over the whole sequence: see reference.py."""
+    """One layer in one direction over the whole sequence: see reference/lstm.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2]
     cdef Py_ssize_t H = c0.shape[1], P = h0.shape[1], blocks = _blocks(H, V)
     cdef Py_ssize_t i, t, s, n, row, count, used = 0, prepared = 0
