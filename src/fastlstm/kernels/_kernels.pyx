@@ -10,6 +10,10 @@ Design:
     weight_gradient.pxi   sums of outer products
     lstm.pxi              the cell, and the walk through time
     lstm_backward.pxi     the same, backwards
+    layer_norm.pxi        a row to mean 0 and variance 1, and back
+    lstm_variants.pxi     the cell with peepholes, coupled gates, other activations, ...
+    lstm_general.pxi      a cell's walk when whole rows of preactivations come first
+    lstm_general_backward.pxi
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -23,6 +27,7 @@ neighbours. What flags and macros decide: `real`, V, and how many rows a tile ho
 import numpy as np
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -35,3 +40,7 @@ include "product.pxi"
 include "weight_gradient.pxi"
 include "lstm.pxi"
 include "lstm_backward.pxi"
+include "layer_norm.pxi"
+include "lstm_variants.pxi"
+include "lstm_general.pxi"
+include "lstm_general_backward.pxi"

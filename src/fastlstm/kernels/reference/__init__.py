@@ -47,6 +47,7 @@ from fastlstm.kernels.reference.activations import (
     tanh,
 )
 from fastlstm.kernels.reference.lstm import lstm_backward, lstm_forward, pack_gates
+from fastlstm.kernels.reference.lstm_general import lstm_general_backward, lstm_general_forward
 from fastlstm.kernels.reference.product import pack, product, weight_gradient
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "activation_slope",
     "lstm_backward",
     "lstm_forward",
+    "lstm_general_backward",
+    "lstm_general_forward",
     "pack",
     "pack_gates",
     "product",
