@@ -6,10 +6,13 @@ Design:
     more_activations.pxi  all the activations that ONNX lists, with their slopes
     tile.pxi              the one inner loop: a tile of rows x gates kept in registers
     walk.pxi              which rows live at which step, and what came before them
+    team.pxi              threads that share every step
     product.pxi           packing and dense products
     weight_gradient.pxi   sums of outer products
-    lstm.pxi              the cell, and the walk through time
-    lstm_backward.pxi     the same, backwards
+    arrays.pxi            arrays by pointer
+    lstm.pxi              the cell, and one step of all rows
+    lstm_forward.pxi      the walk through time
+    lstm_backward.pxi     the cell and the walk, backwards
     layer_norm.pxi        a row to mean 0 and variance 1, and back
     lstm_variants.pxi     the cell with peepholes, coupled gates, other activations, ...
     lstm_general.pxi      a cell's walk when whole rows of preactivations come first
@@ -28,7 +31,7 @@ import numpy as np
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 include "simd.pxi"
@@ -36,9 +39,12 @@ include "activations.pxi"
 include "more_activations.pxi"
 include "tile.pxi"
 include "walk.pxi"
+include "team.pxi"
 include "product.pxi"
 include "weight_gradient.pxi"
+include "arrays.pxi"
 include "lstm.pxi"
+include "lstm_forward.pxi"
 include "lstm_backward.pxi"
 include "layer_norm.pxi"
 include "lstm_variants.pxi"

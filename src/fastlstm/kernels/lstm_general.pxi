@@ -208,6 +208,8 @@ def lstm_general_forward(
     cdef real** y_rows = h_after + walk.n
     cdef real* zeros = <real*> (y_rows + walk.n)  # as many as a panel or a state holds
     cdef real* wide_h = zeros + PANEL + max(H, P)
+    cdef Series y_series = _series(y), first_h = _states(h0)
+    cdef Series c_series = _series(cells) if training else _states(c_n), first_c = _states(c0)
     cdef const real* c_before
     cdef real* c_after
     cdef real* here
@@ -250,7 +252,7 @@ def lstm_general_forward(
             for s in range(n):
                 row = _row(&walk, s)
                 y_rows[s] = &y[t, row, 0]
-                h_before[s] = h_met[s] = _previous(&walk, i, s, y, h0, zeros)
+                h_before[s] = h_met[s] = _previous(&walk, i, s, &y_series, &first_h, zeros)
                 if mask is not None:
                     h_met[s] = &masked[t, row, 0]
                     for k in range(P):
@@ -283,7 +285,7 @@ def lstm_general_forward(
                 elif training:
                     _store_gates(here + s * row_size, &gates[t, row, 0, 0], H)
                 if training:
-                    c_before = _previous(&walk, i, s, cells, c0, zeros)
+                    c_before = _previous(&walk, i, s, &c_series, &first_c, zeros)
                     c_after = &cells[t, row, 0]
                 else:
                     c_before = zeros if _is_reset(&walk, t, row) else &c_n[row, 0]

@@ -202,6 +202,7 @@ def lstm_general_backward(
     cdef const real** dp_rows = <const real**> (d_hidden + walk.n)
     cdef real* zeros = <real*> (dp_rows + walk.n)
     cdef real* wide_dh = zeros + H
+    cdef Series c_series = _series(cells), first_c = _states(c0)
     cdef real* direct = wide_dh + (walk.n * H if projected else 0)  # [n, P]: past the zoneout
     cdef unsigned int mode
     with nogil:
@@ -237,7 +238,7 @@ def lstm_general_backward(
                     &gates[t, row, 0, 0],
                     &recurrent_gates[t, row, 0, 0] if normal else NULL,
                     &scales[t, row, 0, 0] if normal else NULL,
-                    _previous(&walk, i, s, cells, c0, zeros),
+                    _previous(&walk, i, s, &c_series, &first_c, zeros),
                     d_hidden[s],
                     &dc[row, 0],
                     &flags_c[t, row, 0] if flags_c is not None else NULL,

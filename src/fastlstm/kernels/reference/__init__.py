@@ -38,6 +38,11 @@ resets : bool [T, B] array or None
     Where true, the row's state is cut to zero before step t.
 reverse : bool
     Walk the steps from last to first.
+team : int64 [threads + 2, 8] array or None
+    Shared by calls on several threads that split the units of every step; see `threads.lead`. Here
+    the one that leads does it all.
+leads : bool
+    Whether this call of a team leads, or joins in where it can.
 """
 
 from fastlstm.kernels.reference.activations import (
@@ -46,7 +51,7 @@ from fastlstm.kernels.reference.activations import (
     sigmoid,
     tanh,
 )
-from fastlstm.kernels.reference.lstm import lstm_backward, lstm_forward, pack_gates
+from fastlstm.kernels.reference.lstm import lstm_backward, lstm_call, lstm_forward, pack_gates
 from fastlstm.kernels.reference.lstm_general import lstm_general_backward, lstm_general_forward
 from fastlstm.kernels.reference.product import pack, product, weight_gradient
 
@@ -54,6 +59,7 @@ __all__ = [
     "activate",
     "activation_slope",
     "lstm_backward",
+    "lstm_call",
     "lstm_forward",
     "lstm_general_backward",
     "lstm_general_forward",
