@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compare import assert_near
 from examples import VARIANTS, example
-from slopes import assert_slope
+from slopes import assert_slope_along
 
 import fastlstm as fl
 from fastlstm.layers.activations import PARAMETERS
@@ -43,10 +43,10 @@ def assert_slopes(rng, case, state):
         for part in result[1]
     )
     grads = twin.backward(tape, dy, dstate)
-    assert_slope(grads.x, loss, case.x, "x")
+    assert_slope_along(grads.x, loss, case.x, rng, "x")
     if state is not None:
         for array, actual in zip(arrays_of(state), arrays_of(grads.state), strict=True):
-            assert_slope(actual, loss, array, "state")
+            assert_slope_along(actual, loss, array, rng, "state")
     parameters = start.state_dict()
     assert list(grads.params) == list(parameters)
 
@@ -55,7 +55,7 @@ def assert_slopes(rng, case, state):
         return loss()
 
     for name, array in parameters.items():
-        assert_slope(grads.params[name], with_parameters, array, name)
+        assert_slope_along(grads.params[name], with_parameters, array, rng, name)
 
 
 @pytest.mark.parametrize("timing", [{}, RAGGED], ids=["", "lengths and resets"])
