@@ -1,18 +1,23 @@
-"""The compiled twin of reference.py: this source, built once for each instruction set and dtype.
+"""The compiled twin of reference/: this source, built once for each instruction set and dtype.
 
 Design:
-    simd.pxi             the register type, partial loads and stores, scratch memory
-    activations.pxi      tanh and sigmoid
-    tile.pxi             the one inner loop: a tile of rows x gates kept in registers
-    walk.pxi             which rows live at which step, and what came before them
-    team.pxi             threads that share every step
-    product.pxi          packing and dense products
-    weight_gradient.pxi  sums of outer products
-    arrays.pxi           arrays by pointer
-    lstm.pxi             the cell, and one step of all rows
-    lstm_forward.pxi     the walk through time
-    lstm_backward.pxi    the cell and the walk, backwards
-    lstm_call.pxi        whole calls, for the small ones
+    simd.pxi              the register type, partial loads and stores, scratch memory
+    activations.pxi       tanh and sigmoid
+    more_activations.pxi  all the activations that ONNX lists, with their slopes
+    tile.pxi              the one inner loop: a tile of rows x gates kept in registers
+    walk.pxi              which rows live at which step, and what came before them
+    team.pxi              threads that share every step
+    product.pxi           packing and dense products
+    weight_gradient.pxi   sums of outer products
+    arrays.pxi            arrays by pointer
+    lstm.pxi              the cell, and one step of all rows
+    lstm_forward.pxi      the walk through time
+    lstm_backward.pxi     the cell and the walk, backwards
+    lstm_call.pxi         whole calls, for the small ones
+    layer_norm.pxi        a row to mean 0 and variance 1, and back
+    lstm_variants.pxi     the cell with peepholes, coupled gates, other activations, ...
+    lstm_general.pxi      a cell's walk when whole rows of preactivations come first
+    lstm_general_backward.pxi
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -26,11 +31,13 @@ neighbours. What flags and macros decide: `real`, V, and how many rows a tile ho
 import numpy as np
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 include "simd.pxi"
 include "activations.pxi"
+include "more_activations.pxi"
 include "tile.pxi"
 include "walk.pxi"
 include "team.pxi"
@@ -41,3 +48,7 @@ include "lstm.pxi"
 include "lstm_forward.pxi"
 include "lstm_backward.pxi"
 include "lstm_call.pxi"
+include "layer_norm.pxi"
+include "lstm_variants.pxi"
+include "lstm_general.pxi"
+include "lstm_general_backward.pxi"

@@ -1,4 +1,4 @@
-# The LSTM forward. Equations and sources: reference.py.
+# The LSTM forward. Equations and sources: reference/__init__.py.
 
 cdef enum:
     # Up to HOIST_ROWS rows a step, W is read once for HOIST pairs of step and row together; more

@@ -1,4 +1,4 @@
-# The LSTM back through time. Equations and sources: reference.py.
+# The LSTM back through time. Equations and sources: reference/__init__.py.
 
 cdef inline void _cell_backward(
     real* gates,  # IN [4, H] from a unit on: i, f, g, o; OUT: gradients before the activations
@@ -142,7 +142,7 @@ def lstm_backward(
     int64_t[:, ::1] team=None,
     invite=None,
 ):
-    """Back through time: see reference.py."""
+    """Back through time: see reference/lstm.py."""
     cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1]
     cdef Backward f
     f.H, f.P = gates.shape[3], dh.shape[1]

@@ -138,7 +138,7 @@ def lstm_call_back(
     f.dh, f.dc = _of(dh, -1, 1), _of(dc, -1, 1)
     into_x.panels, into_x.bias = <const real*> cnp.PyArray_DATA(transposed), NULL
     into_x.out, into_x.accumulate = _of(dx, batch_first, not batch_first), False
-    sums.x, sums.y, sums.h0 = _of(x, 0, 1), _of(y, 0, 1), _of(h0, -1, 1)
+    sums.x, sums.y, sums.h0, sums.before = _of(x, 0, 1), _of(y, 0, 1), _of(h0, -1, 1), True
     sums.dW, sums.dR = <real*> cnp.PyArray_DATA(dW), <real*> cnp.PyArray_DATA(dR)
     memory = _scratch(max(_backward_scratch(&f), _product_scratch(), _outer_scratch(&sums)))
     with nogil:

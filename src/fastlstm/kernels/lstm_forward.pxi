@@ -140,7 +140,7 @@ def lstm_forward(
     int64_t[:, ::1] team=None,
     invite=None,
 ):
-    """One layer in one direction over the whole sequence: see reference.py."""
+    """One layer in one direction over the whole sequence: see reference/lstm.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1]
     cdef Forward f
     f.inputs, f.H, f.P = x.shape[2], c0.shape[1], h0.shape[1]

@@ -24,10 +24,28 @@ cdef extern from *:
         EACH_LANE(a[j] = a[j] > b[j] ? a[j] : b[j]);
         return a;
     }
+    static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
+        EACH_LANE(below[j] = x[j] < bound[j] ? below[j] : otherwise[j]);
+        return below;
+    }
     static inline vec vec_load_first(const real *source, int n) {
         vec lanes = {0};
         EACH_LANE(lanes[j] = j < n ? source[j] : 0);
         return lanes;
+    }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) {
+        vec lanes = {0};
+        if (n >= (int) (sizeof(vec) / sizeof(real))) EACH_LANE(lanes[j] = flags[j] != 0);
+        else EACH_LANE(lanes[j] = j < n ? flags[j] != 0 : 0);
+        return lanes;
+    }
+    /* In pairs at half the distance each time: short, and always the same order. */
+    static inline real vec_sum(vec lanes) {
+        real sums[sizeof(vec) / sizeof(real)];
+        *(vec *) sums = lanes;
+        for (int half = (int) (sizeof(vec) / sizeof(real)) / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++) sums[j] += sums[j + half];
+        return sums[0];
     }
     static inline void vec_store_first(real *target, vec lanes, int n) {
         EACH_LANE(if (j < n) target[j] = lanes[j]);
@@ -38,7 +56,12 @@ cdef extern from *:
     static inline vec vec_of(real x) { return x; }
     static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
     static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+    static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
+        return x < bound ? below : otherwise;
+    }
     static inline vec vec_load_first(const real *source, int n) { return n > 0 ? *source : 0; }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) { return n > 0 && *flags; }
+    static inline real vec_sum(vec a) { return a; }
     static inline void vec_store_first(real *target, vec a, int n) { if (n > 0) *target = a; }
     #endif
 
@@ -73,7 +96,10 @@ cdef extern from *:
     vec vec_of(real x) nogil
     vec vec_min(vec a, vec b) nogil  # b where one is NaN
     vec vec_max(vec a, vec b) nogil  # b where one is NaN
+    vec vec_if_below(vec x, vec bound, vec below, vec otherwise) nogil
     vec vec_load_first(const real* source, int n) nogil  # zeros behind the first n
+    vec vec_of_flags(const unsigned char* flags, int n) nogil  # 1 where true; zeros behind n
+    real vec_sum(vec lanes) nogil
     void vec_store_first(real* target, vec lanes, int n) nogil
     unsigned int flush_subnormals() nogil  # gives the mode for restore_mode
     void restore_mode(unsigned int mode) nogil

@@ -118,6 +118,7 @@ cdef struct Outer:
     Series dz  # of [M]
     Series x  # of [N]
     Series y  # of [P]
+    bint before  # whether R met y before the step, h0 the first time; else at the step
     Series h0
     real* dW  # OUT [M, N]
     real* dR  # OUT [M, P]
@@ -181,8 +182,10 @@ cdef void _sum_outer(const Outer* f, void* memory) noexcept nogil:
             row = _row(walk, s)
             at.dz[count] = _at(&f.dz, t, row)
             at.x[count] = _at(&f.x, t, row)
-            if f.P:
+            if f.P and f.before:
                 at.h[count] = _previous(walk, i, s, &f.y, &f.h0, zeros)
+            elif f.P:
+                at.h[count] = _at(&f.y, t, row)
             count += 1
             if count == depth:
                 _sum_rows(f, &at, count, fresh)
@@ -203,7 +206,10 @@ def weight_gradient(
     resets=None,
     bint reverse=False,
 ):
-    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h before t."""
+    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h.
+
+    h is y before t, and with no h0, y at t.
+    """
     cdef Py_ssize_t T = dz.shape[0], B = dz.shape[1]
     cdef Outer f
     f.walk = _walk(T, B, rows, live, resets, reverse)
@@ -216,17 +222,20 @@ def weight_gradient(
         f.P = y.shape[2]
         _expect_steps(y, T, B, f.P, "y")
         _expect_contiguous(y, "y")
-        _expect(h0 is not None and h0.shape[0] == B and h0.shape[1] == f.P, "h0")
+        _expect(h0 is None or h0.shape[0] == B and h0.shape[1] == f.P, "h0")
         _expect(dR is not None and dR.shape[0] == f.M and dR.shape[1] == f.P, "dR")
-    if f.M == 0 or f.N == 0 or T * f.walk.n == 0:
+    if f.M == 0 or f.N + f.P == 0 or T * f.walk.n == 0:
         dW[:, :] = 0
         if f.P:
             dR[:, :] = 0
         return
-    f.dz, f.x, f.dW = _series(dz), _series(x), &dW[0, 0]
+    f.dz, f.x, f.before = _series(dz), _series(x), h0 is not None
+    f.dW = &dW[0, 0] if f.N else NULL
     f.dR = NULL
     if f.P:
-        f.y, f.h0, f.dR = _series(y), _states(h0), &dR[0, 0]
+        f.y, f.dR = _series(y), &dR[0, 0]
+    if f.before:
+        f.h0 = _states(h0)
     cdef void* memory = _scratch(_outer_scratch(&f))
     with nogil:
         _sum_outer(&f, memory)

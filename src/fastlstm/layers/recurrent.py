@@ -10,9 +10,10 @@ from fastlstm import threads as pool
 from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
 from fastlstm.kernels import kernels
 from fastlstm.layers import short
-from fastlstm.layers.gradients import backward_layer
+from fastlstm.layers.gradients import RecurrentSum, backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
+from fastlstm.layers.state import Part, StateLayout
 from fastlstm.layers.tape import LayerTape, RecurrentTape, check_tape
 
 # Multiply-adds of one layer below which one thread does it. With two, at (T, 8, 64, 128): the
@@ -44,7 +45,7 @@ class Recurrent(Module):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: Any,
         num_layers: int,
         bias: bool,
         batch_first: bool,
@@ -52,15 +53,17 @@ class Recurrent(Module):
         bidirectional: bool,
         dtype: Any,
         rng: Any,
+        learn_initial_state: bool = False,
     ):
         self.input_size = whole_number("input_size", input_size)
-        self.hidden_size = whole_number("hidden_size", hidden_size)
         self.num_layers = whole_number("num_layers", num_layers)
+        self._read_widths(hidden_size)
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = real_number("dropout", dropout, 0, 1)
         self.bidirectional = flag("bidirectional", bidirectional)
         self.dtype = float_dtype("dtype", dtype)
+        self.learn_initial_state = flag("learn_initial_state", learn_initial_state)
         self._rng = generator("rng", rng)
         self._directions = 2 if self.bidirectional else 1
         if self.dropout and self.num_layers == 1:
@@ -68,17 +71,26 @@ class Recurrent(Module):
 
     # The cell, which a subclass provides.
 
+    def _sizes(self, layer: int) -> tuple[int, ...]:
+        """Sizes of the state's parts in one layer; the first is what a direction gives, P."""
+        return (self._widths[layer],)
+
     @cached_property
     def _output_size(self) -> int:
-        """Features that one direction gives, P."""
-        return self.hidden_size
+        """Features that one direction of the last layer gives."""
+        return self._sizes(self.num_layers - 1)[0]
 
     @cached_property
-    def _state_sizes(self) -> tuple[int, ...]:
-        raise NotImplementedError
+    def _layout(self) -> StateLayout:
+        by_layer = (self._sizes(layer) for layer in range(self.num_layers))
+        return StateLayout(self.STATE, tuple(zip(*by_layer, strict=True)), self._directions)
 
-    def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
-        """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them."""
+    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+        """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them.
+
+        What training draws at random is drawn here, in the order of layers and directions.
+        After backward, "gates" holds the gradient of W x, with zeros where a row has ended.
+        """
         raise NotImplementedError
 
     def _forward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
@@ -89,10 +101,19 @@ class Recurrent(Module):
         """f(kept, state, dy, dstate, walk): in `kept`, gates become their gradients."""
         raise NotImplementedError
 
+    def _recurrent_sums(self, kept: dict[str, np.ndarray]) -> Iterator[RecurrentSum]:
+        """What weight_hh's gradient sums, for all its rows."""
+        yield RecurrentSum(slice(None))
+
     def _more_gradients(
         self, kept: dict[str, np.ndarray]
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """(name, dz [T, B, M], source [T, B, N]) for weights beyond weight_ih and weight_hh."""
+        return iter(())
+
+    def _vector_gradients(self, kept: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """(name, gradient of each row [B, N]) for vectors: those beyond the biases, and these too
+        where theirs is not the sum of the gates' gradients."""
         return iter(())
 
     @cached_property
@@ -113,7 +134,7 @@ class Recurrent(Module):
     @cached_property
     def _most_alone(self) -> int:
         """Pairs of step and row that are too few for a second thread."""
-        weights = self.GATES * self.hidden_size * (self.input_size + self._output_size)
+        weights = self.GATES * self._widths[0] * (self.input_size + self._output_size)
         return TEAM_WORK // weights
 
     # Names.
@@ -123,20 +144,40 @@ class Recurrent(Module):
 
     def _inputs(self) -> Iterator[tuple[int, str]]:
         """(features of its input, suffix of its parameters' names) for each layer and direction."""
+        size = self.input_size
         for layer in range(self.num_layers):
             for direction in range(self._directions):
-                size = self._directions * self._output_size if layer else self.input_size
                 yield size, self._suffix(layer, direction)
+            size = self._directions * self._sizes(layer)[0]
+
+    def _read_widths(self, hidden_size: Any) -> None:
+        """One width for all layers, or a list of one for each."""
+        self.hidden_size: Any
+        self._widths: list[int]
+        if not isinstance(hidden_size, (list, tuple)):
+            self.hidden_size = whole_number("hidden_size", hidden_size)
+            self._widths = [self.hidden_size] * self.num_layers
+            return
+        self.hidden_size = list(hidden_size)
+        self._widths = [whole_number("hidden_size", width) for width in hidden_size]
+        if self.num_layers not in (1, len(self._widths)):
+            raise ValueError(
+                f"num_layers: hidden_size gives {len(self._widths)} layers, got {self.num_layers}"
+            )
+        self.num_layers = len(self._widths)
+        if not self._widths:
+            raise ValueError("hidden_size: expected at least one layer, got none")
 
     def _describe(self) -> str:
         """The arguments, those at their default left out."""
         text = f"{self.input_size}, {self.hidden_size}"
         for name, default in (
-            ("num_layers", 1),
+            ("num_layers", len(self._widths) if isinstance(self.hidden_size, list) else 1),
             ("bias", True),
             ("batch_first", False),
             ("dropout", 0.0),
             ("bidirectional", False),
+            ("learn_initial_state", False),
             ("dtype", np.dtype(np.float32)),
         ):
             value = getattr(self, name)
@@ -160,11 +201,12 @@ class Recurrent(Module):
             result = short.call(self, x, state, (1, 0) if self.batch_first else (0, 1))
             if result is not None:
                 return result[:2]
-        plan = self._plan(x, state, lengths, resets)
+        parameters = self._parameters
+        plan = self._plan(x, state, lengths, resets, parameters)
         threads = self._threads(threads)
         features = self._directions * self._output_size
         y = plan.empty(features) if out is None else plan.room_in(out, features)
-        final = self._run(plan, self._parameters, kernels(self.dtype), y, threads)
+        final = self._run(plan, parameters, kernels(self.dtype), y, threads)
         if out is not None and y is not out:
             out[...] = y
             y = out
@@ -188,9 +230,11 @@ class Recurrent(Module):
             result = short.forward(self, x, state)
             if result is not None:
                 return result
-        plan = self._plan(x, state, lengths, resets)
+        parameters = self._parameters
+        plan = self._plan(x, state, lengths, resets, parameters)
         threads = self._threads(threads)
-        tape = RecurrentTape(self, self._parameters, kernels(self.dtype), plan)
+        learns_state = self.learn_initial_state and state is None
+        tape = RecurrentTape(self, parameters, kernels(self.dtype), plan, learns_state)
         y = plan.empty(self._directions * self._output_size)
         final = self._run(plan, tape.parameters, tape.kernels, y, threads, tape.layers)
         y.flags.writeable = False
@@ -223,24 +267,37 @@ class Recurrent(Module):
             backward_layer(self, tape, layer, dy, dstate, below, params, threads)
             dy = below
         tape.layers.clear()
+        if self.learn_initial_state:
+            for name, part, at in self._initial_states():
+                gradient = dstate[part][at].sum(axis=0)
+                params[name] = gradient if tape.learns_state else np.zeros_like(gradient)
         params = {name: params[name] for name in tape.parameters}
         return Gradients(plan.give_back(dx), plan.give_state_back(dstate), params)
 
     # The work.
 
-    def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
-        return make_plan(
+    def _plan(self, x: Any, state: Any, lengths: Any, resets: Any, parameters: Parameters) -> Plan:
+        plan = make_plan(
             x,
             state,
             lengths,
             resets,
             features=self.input_size,
             batch_first=self.batch_first,
-            state_names=self.STATE,
-            state_sizes=self._state_sizes,
-            depth=self.num_layers * self._directions,
+            layout=self._layout,
             dtype=self.dtype,
         )
+        if state is None and self.learn_initial_state:
+            for name, part, at in self._initial_states():
+                plan.state[part][at][...] = parameters[name]
+        return plan
+
+    def _initial_states(self) -> Iterator[tuple[str, int, int]]:
+        """(parameter's name, part of the state, place in it) of all learned initial states."""
+        for at in range(self.num_layers * self._directions):
+            suffix = self._suffix(*divmod(at, self._directions))
+            for part, name in enumerate(self.STATE):
+                yield f"initial_{name}{suffix}", part, at
 
     def _run(
         self,
@@ -250,22 +307,23 @@ class Recurrent(Module):
         y: np.ndarray,
         threads: int,
         tapes: list[LayerTape] | None = None,
-    ) -> tuple[np.ndarray, ...]:
+    ) -> tuple[Part, ...]:
         """Fill `y` (in the caller's layout) and return the final state."""
         T, B, _ = plan.x.shape
-        final = tuple(np.empty_like(part) for part in plan.state)
+        final = plan.layout.empty(B, self.dtype)
         x = plan.x
         for layer in range(self.num_layers):
             if layer == self.num_layers - 1:
                 result = plan.to_steps(y)
             else:
-                result = np.empty((T, B, self._directions * self._output_size), self.dtype)
+                features = self._directions * self._sizes(layer)[0]
+                result = np.empty((T, B, features), self.dtype)
             kept: list[dict[str, np.ndarray]] = [{} for _ in range(self._directions)]
             if tapes is not None:
                 x, mask = self._drop(x) if layer else (x, None)
-                kept = [self._keep(T, B, plan.rows.live is not None) for _ in kept]
+                kept = [self._keep(layer, T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
-            busy, by_units = self._worthwhile(threads, x)
+            busy, by_units = self._worthwhile(threads, x, layer)
             tasks: list[Callable[..., None]] = []
             for share in self._shares(plan, layer, 1 if by_units else busy):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
@@ -281,7 +339,7 @@ class Recurrent(Module):
 
     def _shares(self, plan: Plan, layer: int, threads: int) -> Iterator[Share]:
         """One layer's work, dealt out: directions first, then rows of the batch."""
-        P = self._output_size
+        P = self._sizes(layer)[0]
         parts = -(-threads // self._directions)
         for direction in range(self._directions):
             for rows, live in plan.rows.split(parts, plan.x.shape[1]):
@@ -305,12 +363,12 @@ class Recurrent(Module):
     def _threads(self, threads: int | None) -> int:
         return pool.get_num_threads() if threads is None else whole_number("threads", threads)
 
-    def _worthwhile(self, threads: int, x: np.ndarray) -> tuple[int, bool]:
+    def _worthwhile(self, threads: int, x: np.ndarray, layer: int) -> tuple[int, bool]:
         """How many of `threads` one layer over x keeps busy, and whether they split its units."""
         if threads == 1:
             return 1, False
         T, B, features = x.shape
-        weights = self.GATES * self.hidden_size * (features + self._output_size)
+        weights = self.GATES * self._widths[layer] * (features + self._sizes(layer)[0])
         work = T * B * weights * self._directions
         few_rows = threads * FEW_ROWS > B
         if few_rows and self._splits_units and self._directions == 1:

@@ -51,9 +51,9 @@ def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], Re
     y, final, gates, cells = result
     y.flags.writeable = False
     steps = (x.swapaxes(0, 1), y.swapaxes(0, 1)) if batch_first else (x, y)
-    plan = Plan("batch", batch_first, steps[0], layer.STATE, state, Rows(), None, None)
+    plan = Plan("batch", batch_first, steps[0], layer._layout, state, Rows(), None, None)
     layers = [LayerTape(steps[0], None, steps[1], [{"gates": gates, "cells": cells}])]
-    return (y, final), RecurrentTape(layer, parameters, k, plan, layers, is_short=True)
+    return (y, final), RecurrentTape(layer, parameters, k, plan, False, layers, is_short=True)
 
 
 def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> Gradients | None:
@@ -72,5 +72,5 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
     dx, dstate, dW, dR = result
     params = {"weight_ih_l0": dW, "weight_hh_l0": dR}
     if layer.bias:
-        bias_gradients(gates, "_l0", params)
+        bias_gradients(gates, [], "_l0", params)
     return Gradients(dx, dstate, params)

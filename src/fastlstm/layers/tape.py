@@ -32,6 +32,7 @@ class RecurrentTape(Tape):
     parameters: Parameters
     kernels: Any
     plan: Plan
+    learns_state: bool  # whether the state was the learned one
     layers: list[LayerTape] = field(default_factory=list)
     is_short: bool = False  # whether the forward was a short cut, and so may be the backward
 
