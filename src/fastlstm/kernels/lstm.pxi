@@ -1,10 +1,6 @@
 # The LSTM forward. Equations and sources: reference.py.
 
 cdef enum:
-    # Up to HOIST_ROWS rows a step, W is read once for HOIST pairs of step and row together; more
-    # rows take W and the recurrent weights in one go.
-    HOIST_ROWS = 3
-    HOIST = 24
     # Bytes of recurrent weights below which a single row takes few blocks at a time: more turns of
     # the sweep find their panels in the first cache (hidden 40 to 64: 5 to 15 % measured).
     NEAR = 98304
@@ -88,35 +84,6 @@ cdef inline void _cell(
         _store(gates + 3 * H, output_gate, n)
 
 
-cdef void _input_part(
-    const real** x,  # [n] of [I]
-    Py_ssize_t n,
-    Py_ssize_t inputs,
-    const real* packed,
-    Py_ssize_t blocks,
-    Py_ssize_t panel_block,
-    real* z,  # OUT [n][blocks][4][V]
-) noexcept nogil:
-    """z = W x + bias, for rows of several steps at once."""
-    cdef Py_ssize_t b = 0, s, rows, width, most = TILE // _even(max(n, 1), TILE)
-    cdef Tile tile
-    tile.start_row, tile.start_block, tile.panel_block = 0, panel_block, panel_block
-    tile.first_size, tile.second_size, tile.second = inputs, 0, NULL
-    tile.sums_row = blocks * PANEL
-    while b < blocks:
-        width = _even(blocks - b, most)
-        tile.start = packed + b * panel_block
-        tile.panel = tile.start + PANEL
-        s = 0
-        while s < n:
-            rows = _even(n - s, TILE)
-            tile.first = x + s
-            tile.sums = z + (s * blocks + b) * PANEL
-            _compute(&tile, rows, width, 4)
-            s += rows
-        b += width
-
-
 cdef void _lstm_step(
     const StepRows* at,
     Py_ssize_t n,
@@ -195,7 +162,7 @@ def lstm_forward(
     """One layer in one direction over the whole sequence: see reference.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2]
     cdef Py_ssize_t H = c0.shape[1], P = h0.shape[1], blocks = _blocks(H, V)
-    cdef Py_ssize_t i, t, s, n, row, count, used = 0, prepared = 0
+    cdef Py_ssize_t i, t, s, n, row
     cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
     cdef bint training = gates is not None, projected = projection is not None
     _expect_contiguous(x, "x")
@@ -230,12 +197,14 @@ def lstm_forward(
         + 64
     )
     cdef real* sums = <real*> _aligned(memory)
-    cdef real* z = sums + MAX_TILE
     cdef real* hoisted
     cdef const real* panels = &packed[0, 0, 0, 0]
-    cdef const real** pair_x = <const real**> (z + pairs * blocks * PANEL)
+    cdef Hoist hoist
     cdef StepRows at
-    at.x = pair_x + pairs
+    hoist.pairs, hoist.prepared, hoist.used = pairs, 0, 0
+    hoist.z = sums + MAX_TILE
+    hoist.x = <const real**> (hoist.z + pairs * blocks * PANEL)
+    at.x = hoist.x + pairs
     at.h_before = at.x + walk.n
     at.c_before = at.h_before + walk.n
     at.c_after = <real**> (at.c_before + walk.n)
@@ -278,24 +247,9 @@ def lstm_forward(
             if n == 0:
                 continue
 
-            hoisted = NULL
-            if n <= HOIST_ROWS:
-                if i >= prepared:
-                    used = count = 0
-                    prepared = i
-                    while (
-                        prepared < T
-                        and _live_at(&walk, prepared) <= min(HOIST_ROWS, pairs - count)
-                    ):
-                        for s in range(_live_at(&walk, prepared)):
-                            pair_x[count] = &x[_step(&walk, prepared), _row(&walk, s), 0]
-                            count += 1
-                        prepared += 1
-                    _input_part(
-                        pair_x, count, inputs, panels, blocks, (1 + inputs + P) * PANEL, z
-                    )
-                hoisted = z + used * blocks * PANEL
-                used += n
+            hoisted = _hoisted(
+                &hoist, &walk, i, x, panels, blocks, (1 + inputs + P) * PANEL, False
+            )
             _lstm_step(&at, n, inputs, P, H, panels, hoisted, sums, i & 1)
             if projected:
                 _multiply(
