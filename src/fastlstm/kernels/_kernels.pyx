@@ -1,14 +1,15 @@
-"""The compiled twin of reference.py: this source, built once for each instruction set and dtype.
+"""The compiled twin of reference/: this source, built once for each instruction set and dtype.
 
 Design:
-    simd.pxi             the register type, partial loads and stores, scratch memory
-    activations.pxi      tanh and sigmoid
-    tile.pxi             the one inner loop: a tile of rows x gates kept in registers
-    walk.pxi             which rows live at which step, and what came before them
-    product.pxi          packing and dense products
-    weight_gradient.pxi  sums of outer products
-    lstm.pxi             the cell, and the walk through time
-    lstm_backward.pxi  the same, backwards
+    simd.pxi              the register type, partial loads and stores, scratch memory
+    activations.pxi       tanh and sigmoid
+    more_activations.pxi  all the activations that ONNX lists, with their slopes
+    tile.pxi              the one inner loop: a tile of rows x gates kept in registers
+    walk.pxi              which rows live at which step, and what came before them
+    product.pxi           packing and dense products
+    weight_gradient.pxi   sums of outer products
+    lstm.pxi              the cell, and the walk through time
+    lstm_backward.pxi     the same, backwards
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -27,6 +28,7 @@ from libc.string cimport memcpy, memset
 
 include "simd.pxi"
 include "activations.pxi"
+include "more_activations.pxi"
 include "tile.pxi"
 include "walk.pxi"
 include "product.pxi"

@@ -1,4 +1,4 @@
-# The LSTM forward. Equations and sources: reference.py.
+# The LSTM forward. Equations and sources: reference/__init__.py.
 
 cdef enum:
     # Bytes of recurrent weights below which a single row takes few blocks at a time: more turns of
@@ -159,7 +159,7 @@ def lstm_forward(
     real[:, :, ::1] cells=None,
     real[:, :, ::1] hidden=None,
 ):
-    """One layer in one direction over the whole sequence: see reference.py."""
+    """One layer in one direction over the whole sequence: see reference/lstm.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2]
     cdef Py_ssize_t H = c0.shape[1], P = h0.shape[1], blocks = _blocks(H, V)
     cdef Py_ssize_t i, t, s, n, row

@@ -1,4 +1,4 @@
-# The LSTM back through time. Equations and sources: reference.py.
+# The LSTM back through time. Equations and sources: reference/__init__.py.
 
 cdef inline void _cell_backward(
     real* gates,  # IN [4, H] from a unit on: i, f, g, o; OUT: gradients before the activations
@@ -35,7 +35,7 @@ def lstm_backward(
     bint reverse=False,
     real[:, :, ::1] dprojected=None,
 ):
-    """Back through time: see reference.py."""
+    """Back through time: see reference/lstm.py."""
     cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1], H = gates.shape[3], P = dh.shape[1]
     cdef Py_ssize_t i, t, s, n, k, row, unit, blocks = _blocks(H, V)
     cdef Walk walk = _walk(T, B, rows, live, resets, reverse)

@@ -24,6 +24,10 @@ cdef extern from *:
         EACH_LANE(a[j] = a[j] > b[j] ? a[j] : b[j]);
         return a;
     }
+    static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
+        EACH_LANE(below[j] = x[j] < bound[j] ? below[j] : otherwise[j]);
+        return below;
+    }
     static inline vec vec_load_first(const real *source, int n) {
         vec lanes = {0};
         EACH_LANE(lanes[j] = j < n ? source[j] : 0);
@@ -38,6 +42,9 @@ cdef extern from *:
     static inline vec vec_of(real x) { return x; }
     static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
     static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+    static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
+        return x < bound ? below : otherwise;
+    }
     static inline vec vec_load_first(const real *source, int n) { return n > 0 ? *source : 0; }
     static inline void vec_store_first(real *target, vec a, int n) { if (n > 0) *target = a; }
     #endif
@@ -73,6 +80,7 @@ cdef extern from *:
     vec vec_of(real x) nogil
     vec vec_min(vec a, vec b) nogil  # b where one is NaN
     vec vec_max(vec a, vec b) nogil  # b where one is NaN
+    vec vec_if_below(vec x, vec bound, vec below, vec otherwise) nogil
     vec vec_load_first(const real* source, int n) nogil  # zeros behind the first n
     void vec_store_first(real* target, vec lanes, int n) nogil
     unsigned int flush_subnormals() nogil  # gives the mode for restore_mode

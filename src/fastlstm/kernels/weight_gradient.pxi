@@ -146,7 +146,10 @@ def weight_gradient(
     resets=None,
     bint reverse=False,
 ):
-    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h before t."""
+    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h.
+
+    h is y before t, and with no h0, y at t.
+    """
     cdef Py_ssize_t T = dz.shape[0], B = dz.shape[1], i, s, t, row, count = 0
     cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
     cdef Outer at
@@ -160,10 +163,10 @@ def weight_gradient(
         at.P = y.shape[2]
         _expect_steps(y, T, B, at.P, "y")
         _expect_contiguous(y, "y")
-        _expect(h0 is not None and h0.shape[0] == B and h0.shape[1] == at.P, "h0")
+        _expect(h0 is None or h0.shape[0] == B and h0.shape[1] == at.P, "h0")
         _expect(dR is not None and dR.shape[0] == at.M and dR.shape[1] == at.P, "dR")
         dR[:, :] = 0
-    if at.M == 0 or at.N == 0 or T * walk.n == 0:
+    if at.M == 0 or at.N + at.P == 0 or T * walk.n == 0:
         return
 
     cdef Py_ssize_t depth = min(walk.n * T, <Py_ssize_t> DEPTH)
@@ -173,7 +176,7 @@ def weight_gradient(
         (x_size + h_size + MAX_TILE + SLAB * depth + at.P) * sizeof(real)
         + 3 * depth * sizeof(void*)
     )
-    at.dW = &dW[0, 0]
+    at.dW = &dW[0, 0] if at.N else NULL
     at.dR = &dR[0, 0] if at.P else NULL
     at.x_panels = <real*> _aligned(memory)
     at.h_panels = at.x_panels + x_size
@@ -190,8 +193,10 @@ def weight_gradient(
             for s in range(_live_at(&walk, i)):
                 row = _row(&walk, s)
                 at.dz[count] = &dz[t, row, 0]
-                at.x[count] = &x[t, row, 0]
-                if at.P:
+                at.x[count] = &x[t, row, 0] if at.N else NULL
+                if at.P and h0 is None:
+                    at.h[count] = &y[t, row, 0]
+                elif at.P:
                     at.h[count] = _previous(&walk, i, s, y, h0, zeros)
                 count += 1
                 if count == depth:

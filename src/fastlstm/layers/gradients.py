@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,14 @@ from fastlstm import threads as pool
 
 if TYPE_CHECKING:
     from fastlstm.layers.recurrent import Recurrent, RecurrentTape
+
+
+class RecurrentSum(NamedTuple):
+    """weight_hh[rows] has the gradient Σ dz[t, b]ᵀ · met[t, b]."""
+
+    rows: slice
+    dz: np.ndarray | None = None  # [T, B, rows] of R's product; None: the same as of W x
+    met: np.ndarray | None = None  # [T, B, P]: what R was multiplied by; None: the h before
 
 
 def backward_layer(
@@ -36,7 +44,7 @@ def backward_layer(
 
     tasks = [
         partial(_input_gradient, stack, tape, layer, dx, steps)
-        for steps in _slices(len(this.x), threads)
+        for steps in _slices(range(len(this.x)), threads)
     ]
     for direction in range(stack._directions):
         tasks += _weight_gradients(stack, tape, layer, direction, params, threads)
@@ -77,25 +85,38 @@ def _weight_gradients(
     params["weight_ih" + suffix] = dW = np.empty((dz.shape[2], this.x.shape[2]), stack.dtype)
     params["weight_hh" + suffix] = dR = np.empty((dz.shape[2], P), stack.dtype)
     gradient = tape.kernels.weight_gradient
-    for part in _slices(len(dW), threads):
-        yield partial(gradient, dz[:, :, part], this.x, dW[part], y, h0, dR[part], *walk)
+    sums = list(stack._recurrent_sums(kept))
+    for rows, own_dz, met in sums:
+        h = (y, h0) if met is None else (met, None)
+        for part in _slices(range(len(dW))[rows], threads):
+            from_x = dz[:, :, part], this.x, dW[part]
+            if own_dz is None:  # both sums in one pass
+                yield partial(gradient, *from_x, *h, dR[part], *walk)
+            else:
+                own = slice(part.start - (rows.start or 0), part.stop - (rows.start or 0))
+                nothing = this.x[:, :, :0], dW[part, :0]
+                yield partial(gradient, *from_x, None, None, None, *walk)
+                yield partial(gradient, own_dz[:, :, own], *nothing, *h, dR[part], *walk)
     for name, d, source in stack._more_gradients(kept):
         params[name + suffix] = out = np.empty((d.shape[2], source.shape[2]), stack.dtype)
         yield partial(gradient, d, source, out, None, None, None, *plan.rows)
-    if stack.bias:
+    for name, per_row in stack._vector_gradients(kept):
+        params[name + suffix] = per_row.sum(axis=0)
+    if stack.bias and "bias_ih" + suffix not in params:
         params["bias_ih" + suffix] = bias_ih = np.empty(dz.shape[2], stack.dtype)
         params["bias_hh" + suffix] = bias_hh = np.empty_like(bias_ih)
-        yield partial(_bias_gradient, dz, bias_ih, bias_hh)
+        yield partial(_bias_gradients, dz, sums, bias_ih, bias_hh)
 
 
 def _pack_transposed(k: Any, weight: np.ndarray) -> Any:
     return k.pack(weight.T)
 
 
-def _slices(n: int, parts: int) -> Iterator[slice]:
-    """range(n) in up to `parts` pieces."""
-    size = max(1, -(-n // parts))
-    return (slice(start, min(n, start + size)) for start in range(0, n, size))
+def _slices(indices: range, parts: int) -> Iterator[slice]:
+    """Neighbouring indices in up to `parts` pieces."""
+    size = max(1, -(-len(indices) // parts))
+    ends = range(indices.start + size, indices.stop + size, size)
+    return (slice(end - size, min(end, indices.stop)) for end in ends)
 
 
 def _joined(gates: np.ndarray) -> np.ndarray:
@@ -104,6 +125,11 @@ def _joined(gates: np.ndarray) -> np.ndarray:
     return gates.reshape(T, B, count * H)
 
 
-def _bias_gradient(dz: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> None:
-    np.sum(dz.reshape(-1, dz.shape[2]), axis=0, out=bias_ih)
+def _bias_gradients(
+    dz: np.ndarray, sums: list[RecurrentSum], bias_ih: np.ndarray, bias_hh: np.ndarray
+) -> None:
+    np.sum(dz, axis=(0, 1), out=bias_ih)
     bias_hh[:] = bias_ih
+    for rows, own_dz, _ in sums:
+        if own_dz is not None:
+            np.sum(own_dz, axis=(0, 1), out=bias_hh[rows])

@@ -10,7 +10,7 @@ import numpy as np
 from fastlstm import threads as pool
 from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
 from fastlstm.kernels import kernels
-from fastlstm.layers.gradients import backward_layer
+from fastlstm.layers.gradients import RecurrentSum, backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
 from fastlstm.layers.tape import Tape, check_tape
@@ -92,7 +92,10 @@ class Recurrent(Module):
         raise NotImplementedError
 
     def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
-        """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them."""
+        """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them.
+
+        After backward, "gates" holds the gradient of W x, with zeros where a row has ended.
+        """
         raise NotImplementedError
 
     def _forward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
@@ -103,10 +106,19 @@ class Recurrent(Module):
         """f(kept, state, dy, dstate, walk): in `kept`, gates become their gradients."""
         raise NotImplementedError
 
+    def _recurrent_sums(self, kept: dict[str, np.ndarray]) -> Iterator[RecurrentSum]:
+        """What weight_hh's gradient sums, for all its rows."""
+        yield RecurrentSum(slice(None))
+
     def _more_gradients(
         self, kept: dict[str, np.ndarray]
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """(name, dz [T, B, M], source [T, B, N]) for weights beyond weight_ih and weight_hh."""
+        return iter(())
+
+    def _vector_gradients(self, kept: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """(name, gradient of each row [B, N]) for vectors: those beyond the biases, and these too
+        where theirs is not the sum of the gates' gradients."""
         return iter(())
 
     @cached_property
