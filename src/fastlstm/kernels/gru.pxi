@@ -1,4 +1,4 @@
-# The GRU forward, with sigmoid, tanh and the reset after the product. Equations: reference.
+# The GRU forward, with sigmoid, tanh and the reset after the product. Equations: reference/gru.py.
 #
 # The candidate wants W_n x and R_n h apart, so a block's 4 sums are those of r, z, W_n x and R_n h,
 # while a panel holds 3 groups a k: see `_tile` with SPLIT.
@@ -62,14 +62,14 @@ cdef inline void _gru_cell(
     """h' = (1 - z) n + z h of V units, with one division for both sigmoids."""
     cdef vec pr, qr, pz, qz, inverse, reset_gate, update_gate, candidate
     cdef vec recurrent = (<const vec*> sums)[3]
-    cdef real half = 0.5
+    cdef real half = 0.5, one = 1
     _tanh_fraction((<const vec*> sums)[0], &pr, &qr)
     _tanh_fraction((<const vec*> sums)[1], &pz, &qz)
     inverse = vec_of(1) / (qr * qz)
     reset_gate = half * _clamp(pr * qz * inverse) + half
     update_gate = half * _clamp(pz * qr * inverse) + half
     candidate = _tanh((<const vec*> sums)[2] + reset_gate * recurrent)
-    _store(h, candidate + update_gate * (_load(h_before, n) - candidate), n)
+    _store(h, (one - update_gate) * candidate + update_gate * _load(h_before, n), n)
     if gates != NULL:
         _store(gates, reset_gate, n)
         _store(gates + H, update_gate, n)
@@ -141,7 +141,7 @@ def gru_forward(
     bint reverse=False,
     real[:, :, :, ::1] gates=None,
 ):
-    """One layer in one direction over the whole sequence: see the reference."""
+    """One layer in one direction over the whole sequence: see reference/gru.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2], H = h0.shape[1]
     cdef Py_ssize_t blocks = _blocks(H, V), panel_block = PANEL + (inputs + H) * PANEL3
     cdef Py_ssize_t i, t, s, n, row

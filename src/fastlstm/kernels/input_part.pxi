@@ -7,6 +7,26 @@ cdef enum:
     HOIST = 24
 
 
+cdef inline Py_ssize_t _gather(
+    const Walk* walk,
+    Py_ssize_t i,
+    const real[:, :, :] series,  # [T, B, N]
+    Py_ssize_t most_rows,  # of a step
+    Py_ssize_t most,
+    const real** pointers,  # OUT [count] of [N]
+    Py_ssize_t* count,
+) noexcept nogil:
+    """The rows of as many steps, from the i-th on, as fit whole; the step after them."""
+    cdef Py_ssize_t s
+    count[0] = 0
+    while i < walk.T and _live_at(walk, i) <= min(most_rows, most - count[0]):
+        for s in range(_live_at(walk, i)):
+            pointers[count[0]] = &series[_step(walk, i), _row(walk, s), 0]
+            count[0] += 1
+        i += 1
+    return i
+
+
 cdef struct Hoist:
     Py_ssize_t pairs  # of a step and a row: so many at most are prepared at once
     const real** x  # scratch [pairs] of [I]
@@ -26,21 +46,13 @@ cdef inline real* _hoisted(
     bint split,
 ) noexcept nogil:
     """[n][blocks][4][V] for the n rows of the walk's i-th step; NULL where rows are many."""
-    cdef Py_ssize_t n = _live_at(walk, i), count = 0, s
+    cdef Py_ssize_t n = _live_at(walk, i), count
     cdef real* z
     if n > HOIST_ROWS:
         return NULL
     if i >= hoist.prepared:
         hoist.used = 0
-        hoist.prepared = i
-        while (
-            hoist.prepared < walk.T
-            and _live_at(walk, hoist.prepared) <= min(HOIST_ROWS, hoist.pairs - count)
-        ):
-            for s in range(_live_at(walk, hoist.prepared)):
-                hoist.x[count] = &x[_step(walk, hoist.prepared), _row(walk, s), 0]
-                count += 1
-            hoist.prepared += 1
+        hoist.prepared = _gather(walk, i, x, HOIST_ROWS, hoist.pairs, hoist.x, &count)
         _input_part(hoist.x, count, x.shape[2], packed, blocks, panel_block, split, hoist.z)
     z = hoist.z + hoist.used * blocks * PANEL
     hoist.used += n

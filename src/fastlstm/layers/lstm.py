@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlstm.checks import real_number, whole_number
 from fastlstm.layers.cell import RecurrentCell
+from fastlstm.layers.initial import orthogonal
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
 
@@ -146,7 +147,7 @@ class LSTM(Recurrent):
             if init == "torch":
                 array = self._rng.uniform(-(H**-0.5), H**-0.5, shape)
             elif kind == "weight_hh":
-                array = _orthogonal(self._rng, shape)
+                array = orthogonal(self._rng, shape)
             elif kind in ("weight_ih", "weight_hr"):
                 limit = (6 / sum(shape)) ** 0.5
                 array = self._rng.uniform(-limit, limit, shape)
@@ -243,10 +244,3 @@ class LSTMCell(RecurrentCell):
     ):
         options = {"init": init, "forget_bias": forget_bias, "dtype": dtype, "rng": rng}
         super().__init__(LSTM(input_size, hidden_size, bias=bias, **options))
-
-
-def _orthogonal(rng: "np.random.Generator", shape: tuple[int, ...]) -> np.ndarray:
-    """A matrix [N, K] with orthonormal columns, or rows where N < K."""
-    q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
-    q *= np.sign(np.diag(r))
-    return q if shape[0] >= shape[1] else q.T

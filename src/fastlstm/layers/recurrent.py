@@ -89,7 +89,7 @@ class Recurrent(Module):
 
     @cached_property
     def _state_sizes(self) -> tuple[int, ...]:
-        raise NotImplementedError
+        return (self.hidden_size,)
 
     def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
         """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them.
@@ -137,6 +137,16 @@ class Recurrent(Module):
             for direction in range(self._directions):
                 size = self._directions * self._output_size if layer else self.input_size
                 yield size, self._suffix(layer, direction)
+
+    def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """(kind, suffix, shape) of every parameter, in torch's order."""
+        rows = self.GATES * self.hidden_size
+        for features, suffix in self._inputs():
+            yield "weight_ih", suffix, (rows, features)
+            yield "weight_hh", suffix, (rows, self._output_size)
+            if self.bias:
+                yield "bias_ih", suffix, (rows,)
+                yield "bias_hh", suffix, (rows,)
 
     def _describe(self) -> str:
         """The arguments, those at their default left out."""
@@ -235,14 +245,16 @@ class Recurrent(Module):
 
         Where the arithmetic is a step or two, what comes before it is most of a call's time.
         """
-        dtype = self.dtype
+        dtype, parts = self.dtype, len(self._state_sizes)
+        if parts == 1:
+            state = (state,)
         if (
             type(x) is not np.ndarray
             or type(state) is not tuple
             or x.dtype is not dtype
             or x.ndim != 3
             or not self._is_plain
-            or len(state) != len(self._state_sizes)
+            or len(state) != parts
         ):
             return None
         T, B, _ = x.shape
@@ -264,7 +276,7 @@ class Recurrent(Module):
             kernel(x, before, y, after, (None, None, None, False), {})
         except ValueError:
             return None  # not contiguous, or an x of other features
-        return y, tuple(final)
+        return y, tuple(final) if parts > 1 else final[0]
 
     def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
         return make_plan(
