@@ -1,11 +1,11 @@
 """Every compiled build computes what the reference does, asked directly."""
 
 import inspect
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from compare import assert_close
+from walks import WALKS, Walk, walk
 
 from fastlstm.kernels import load, reference
 
@@ -18,53 +18,6 @@ SIZES = [  # T, B, I, H
     (2, 70, 5, 19),
     (4, 2, 40, 16),
     (6, 7, 9, 130),
-]
-
-
-@dataclass
-class Walk:
-    """The arguments that every kernel over a sequence shares."""
-
-    rows: np.ndarray | None = None
-    live: np.ndarray | None = None
-    resets: np.ndarray | None = None
-    reverse: bool = False
-
-    def alive(self, T, B):
-        """bool [T, B]: which steps of which rows are computed at all."""
-        alive = np.full((T, B), self.rows is None)
-        if self.rows is not None:
-            for t in range(T):
-                alive[t, self.rows if self.live is None else self.rows[: self.live[t]]] = True
-        return alive
-
-
-def walk(rng, T, B, kind):
-    lengths = rng.permutation(np.linspace(0, T, B).astype(int))
-    order = np.argsort(-lengths, kind="stable")
-    live = (lengths > np.arange(T)[:, None]).sum(1)
-    resets = rng.random((T, B)) < 0.3
-    subset = order[::2].copy()
-    subset_live = (lengths[subset] > np.arange(T)[:, None]).sum(1)
-    return {
-        "plain": Walk(),
-        "reverse": Walk(reverse=True),
-        "resets": Walk(resets=resets),
-        "subset": Walk(rows=subset),
-        "ragged": Walk(order, live),
-        "ragged-subset-resets": Walk(subset, subset_live, resets),
-        "ragged-resets-reverse": Walk(order, live, resets, reverse=True),
-    }[kind]
-
-
-KINDS = [
-    "plain",
-    "reverse",
-    "resets",
-    "subset",
-    "ragged",
-    "ragged-subset-resets",
-    "ragged-resets-reverse",
 ]
 
 
@@ -178,7 +131,7 @@ def test_signatures(build):
         ], name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WALKS)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("projected", [False, True], ids=["plain", "projected"])
 def test_lstm(build, rng, dtype, sizes, kind, projected):
@@ -239,7 +192,7 @@ def test_product(build, rng, dtype, sizes, bias, accumulate, kind):
     assert_close(*results, dtype)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WALKS)
 @pytest.mark.parametrize("recurrent", ["none", "same step", "step before"])
 @pytest.mark.parametrize(
     "sizes", [(7, 5, 3, 4), (5, 2, 33, 40), (40, 9, 20, 17), (3, 6, 5, 0)], ids=str

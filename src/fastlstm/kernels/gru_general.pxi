@@ -74,7 +74,7 @@ def gru_general_forward(
     real[:, ::1] h_n,
     bint linear_before_reset,
     const real[:, ::1] activations,
-    real clip,
+    double clip,
     const Py_ssize_t[::1] rows=None,
     const Py_ssize_t[::1] live=None,
     resets=None,
@@ -102,7 +102,7 @@ def gru_general_forward(
         _expect(gates.shape[2] == 4 and gates.shape[3] == H, "gates")
         _expect(slopes.shape[0] == T and slopes.shape[1] == B, "slopes")
         _expect(slopes.shape[2] == 3 and slopes.shape[3] == H, "slopes")
-    options.linear_before_reset, options.clip = linear_before_reset, clip
+    options.linear_before_reset, options.clip = linear_before_reset, <real> clip
     options.gate = _read_activation(activations[0])
     options.candidate = _read_activation(activations[1])
     if walk.n == 0 or H == 0:

@@ -187,10 +187,10 @@ cdef inline vec _activate_clipped(
     return y
 
 
-def activate(int kind, real alpha, real beta, const real[::1] x):
+def activate(int kind, double alpha, double beta, const real[::1] x):
     """One of the activations at x [n]: see reference/activations.py."""
     cdef Py_ssize_t block, start, n = x.shape[0]
-    cdef Activation a = _activation(kind, alpha, beta)
+    cdef Activation a = _activation(kind, <real> alpha, <real> beta)
     result = np.empty_like(x)
     cdef real[::1] out = result
     for block in range(_blocks(n, V)):
@@ -199,10 +199,10 @@ def activate(int kind, real alpha, real beta, const real[::1] x):
     return result
 
 
-def activation_slope(int kind, real alpha, real beta, const real[::1] x):
+def activation_slope(int kind, double alpha, double beta, const real[::1] x):
     """Its derivative by x [n]."""
     cdef Py_ssize_t block, start, n = x.shape[0]
-    cdef Activation a = _activation(kind, alpha, beta)
+    cdef Activation a = _activation(kind, <real> alpha, <real> beta)
     cdef vec slope
     result = np.empty_like(x)
     cdef real[::1] out = result

@@ -11,7 +11,7 @@ def rnn_forward(
     real[:, :, :] y,
     real[:, ::1] h_n,
     const real[::1] activation,
-    real clip,
+    double clip,
     const Py_ssize_t[::1] rows=None,
     const Py_ssize_t[::1] live=None,
     resets=None,
@@ -85,7 +85,7 @@ def rnn_forward(
                         h[s] + unit,
                         _activate_clipped(
                             &f,
-                            clip,
+                            <real> clip,
                             _load(h[s] + unit, H - unit),
                             &slope if gates is not None else no_slope,
                         ),
