@@ -119,6 +119,33 @@ BAD_GRADIENTS = {
 }
 
 
+BAD_VARIANTS = [  # layer, argument, value
+    ("GRU", "linear_before_reset", 1),
+    ("GRU", "linear_before_reset", None),
+    ("GRU", "init", "chrono"),
+    ("GRU", "init", None),
+    ("GRU", "activations", "sigmoid"),
+    ("GRU", "activations", ("sigmoid", "tanh", "tanh")),
+    ("GRU", "activations", ("sigmoid", "nonsense")),
+    ("GRU", "activations", ("sigmoid", ("tanh", 0.5))),
+    ("GRU", "activations", (("hard_sigmoid", np.nan), "tanh")),
+    ("GRU", "activations", None),
+    ("GRU", "proj_size", 2),
+    ("RNN", "nonlinearity", "nonsense"),
+    ("RNN", "nonlinearity", None),
+    ("RNN", "nonlinearity", 3),
+    ("RNN", "nonlinearity", ("relu", 0.5)),
+    ("RNN", "nonlinearity", ("elu", "one")),
+    ("RNN", "nonlinearity", True),
+    ("RNN", "activations", ("tanh",)),
+    *(
+        (layer, "clip", value)
+        for layer in ("GRU", "RNN")
+        for value in (0, -1, np.nan, np.inf, "1", [1], 1j, True)
+    ),
+]
+
+
 def rows(table):
     """Each (argument, bad value) of a table as one test."""
     return [
@@ -151,6 +178,36 @@ def case(kernels, rng):
 def test_options(argument, value):
     with raises(argument):
         fl.LSTM(**{"input_size": I, "hidden_size": H} | {argument: value})
+
+
+@pytest.mark.parametrize("layer", [fl.GRU, fl.RNN])
+@pytest.mark.parametrize(("argument", "value"), rows(BAD_OPTIONS))
+def test_options_of_other_layers(layer, argument, value):
+    if argument in ("proj_size", "forget_bias") or (layer is fl.RNN and argument == "init"):
+        pytest.skip("an LSTM's option")
+    with raises(argument):
+        layer(**{"input_size": I, "hidden_size": H} | {argument: value})
+
+
+@pytest.mark.parametrize(("layer", "argument", "value"), BAD_VARIANTS)
+@pytest.mark.parametrize("suffix", ["", "Cell"])
+def test_variants(layer, argument, value, suffix):
+    with raises(argument):
+        getattr(fl, layer + suffix)(I, H, **{argument: value})
+
+
+@pytest.mark.parametrize(("argument", "value"), rows(BAD_CALLS))
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_calls_of_other_layers(kernels, rng, kind, argument, value):
+    case = example(rng, T, B, I, H, kind=kind)
+    expected, _ = case()
+    arguments = {"x": case.x, "state": case.state} | {argument: value}
+    with raises(argument):
+        case.layer(**arguments)
+    if argument != "out":
+        with raises(argument):
+            case.layer.forward(**arguments)
+    assert_same_bits(case()[0], expected)
 
 
 @pytest.mark.parametrize(("argument", "value"), rows(BAD_CALLS))
