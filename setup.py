@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -64,7 +65,12 @@ def extension(name, source, macros=(), flags=()):
         quiet=True,
     )
     # Only now: cythonize gives every extension of one source the macros and flags of the first.
-    made.define_macros = [("CYTHON_INLINE", INLINE), *macros]
+    made.define_macros = [
+        ("CYTHON_INLINE", INLINE),
+        ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+        *macros,
+    ]
+    made.include_dirs = [numpy.get_include()]
     made.extra_compile_args = [*FLAGS, *flags]
     return made
 

@@ -48,6 +48,7 @@ def dtype(request) -> np.dtype:
 def share_all_work(monkeypatch) -> None:
     """However little the work of a call, all its threads get some."""
     monkeypatch.setattr(recurrent, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(recurrent, "TEAM_WORK", 0)
 
 
 @pytest.fixture(scope="session")

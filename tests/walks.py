@@ -1,4 +1,4 @@
-"""The ways a kernel walks through a batch."""
+"""Which rows kernels walk, at which steps."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ def walk(rng, T, B, kind):
     }[kind]
 
 
-WALKS = [
+KINDS = [
     "plain",
     "reverse",
     "resets",

@@ -3,9 +3,12 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
+
+import numpy as np
 
 from fastlstm.checks import whole_number
 from fastlstm.kernels import core
@@ -29,22 +32,39 @@ def get_num_threads() -> int:
     return _num_threads
 
 
-def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
-    """Run every task, on at most `threads` threads; return when all are done."""
+def run(tasks: Sequence[Callable[..., None]], threads: int, together: bool = False) -> None:
+    """Run every task, on at most `threads` threads; return when all are done.
+
+    With `together` there is one task, a kernel call in whose steps all take part: it runs as
+    ``task(team, True)`` here and as ``task(team, False)`` wherever a thread wakes in time.
+    """
     if threads == 1:
         for task in tasks:
             task()
-        return
-    batch = _Batch(tasks)
-    _pool.help(batch, min(threads, batch.unfinished) - 1)
-    batch.drain()
-    batch.wait()
+    elif together:
+        (task,) = tasks
+        _lead(task, threads)
+    else:
+        batch = _Batch(tasks)
+        _pool.help(batch, min(threads, batch.unfinished) - 1)
+        batch.drain()
+        batch.wait()
+
+
+def _lead(task: Callable[..., None], threads: int) -> None:
+    team = np.zeros((threads + 2, 8), np.int64)  # kernels/team.pxi says what is in it
+    _pool.help(_Batch([partial(task, team, False)] * (threads - 1)), threads - 1)
+    try:
+        task(team, True)
+    finally:
+        team[0, 0] = 2**32  # closed to those who come now,
+        team[1, 0] = -1  # and over for those who came
 
 
 class _Batch:
     """Tasks that whoever is free takes in turn; the caller never waits for one nobody began."""
 
-    def __init__(self, tasks: Iterable[Callable[[], None]]):
+    def __init__(self, tasks: Sequence[Callable[[], None]]):
         self.tasks = deque(tasks)
         self.unfinished = len(self.tasks)
         self.error: BaseException | None = None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from compare import assert_close
-from walks import WALKS, Walk, walk
+from walks import KINDS, Walk, walk
 
 from fastlstm.kernels import load, reference
 from fastlstm.kernels.reference.activations import Kind
@@ -102,7 +102,7 @@ def assert_all_close(actual, expected, dtype):
         assert_close(actual[name], expected[name], dtype, name)
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("general", [None, *GENERAL.values()], ids=["plain", *GENERAL])
 def test_gru(build, rng, dtype, sizes, kind, general):
@@ -120,7 +120,7 @@ def test_gru(build, rng, dtype, sizes, kind, general):
     )
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize(
     ("activation", "clip"),

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 from compare import assert_close
-from walks import WALKS, Walk, walk
+from walks import KINDS, Walk, walk
 
 from fastlstm.kernels import load, reference
 
@@ -131,7 +131,7 @@ def test_signatures(build):
         ], name
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("projected", [False, True], ids=["plain", "projected"])
 def test_lstm(build, rng, dtype, sizes, kind, projected):
@@ -192,7 +192,7 @@ def test_product(build, rng, dtype, sizes, bias, accumulate, kind):
     assert_close(*results, dtype)
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("recurrent", ["none", "same step", "step before"])
 @pytest.mark.parametrize(
     "sizes", [(7, 5, 3, 4), (5, 2, 33, 40), (40, 9, 20, 17), (3, 6, 5, 0)], ids=str

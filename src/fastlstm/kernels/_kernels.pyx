@@ -6,10 +6,17 @@ Design:
     more_activations.pxi  all the activations that ONNX lists, with their slopes
     tile.pxi              the one inner loop: a tile of rows x gates kept in registers
     walk.pxi              which rows live at which step, and what came before them
+    team.pxi              threads that share every step
     product.pxi           packing and dense products
     weight_gradient.pxi   sums of outer products
-    lstm.pxi              the cell, and the walk through time
-    lstm_backward.pxi     the same, backwards
+    arrays.pxi            arrays by pointer
+    lstm.pxi              the cell, and one step of all rows
+    lstm_forward.pxi      the walk through time
+    lstm_backward.pxi     the cell and the walk, backwards
+    gru.pxi               the GRU forward, as torch has it
+    gru_general.pxi       the same with other activations, clip, reset before the product
+    gru_backward.pxi      both, backwards
+    rnn.pxi               the plain recurrent network, both ways
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -23,7 +30,7 @@ neighbours. What flags and macros decide: `real`, V, and how many rows a tile ho
 import numpy as np
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 include "simd.pxi"
@@ -31,10 +38,12 @@ include "activations.pxi"
 include "more_activations.pxi"
 include "tile.pxi"
 include "walk.pxi"
+include "team.pxi"
 include "product.pxi"
 include "weight_gradient.pxi"
-include "input_part.pxi"
+include "arrays.pxi"
 include "lstm.pxi"
+include "lstm_forward.pxi"
 include "lstm_backward.pxi"
 include "gru.pxi"
 include "gru_general.pxi"

@@ -77,6 +77,38 @@ cdef inline void _gru_cell(
         _store(gates + 3 * H, recurrent, n)
 
 
+cdef struct Hoist:
+    Py_ssize_t pairs  # of a step and a row: so many at most are prepared at once
+    const real** x  # scratch [pairs] of [I]
+    real* z  # scratch [pairs][blocks][4][V]
+    Py_ssize_t prepared  # steps begun
+    Py_ssize_t used  # pairs
+
+
+cdef inline real* _hoisted(
+    Hoist* hoist,
+    const Walk* walk,
+    Py_ssize_t i,
+    const Series* x,
+    Py_ssize_t inputs,
+    const real* packed,
+    Py_ssize_t blocks,
+    Py_ssize_t panel_block,
+) noexcept nogil:
+    """[n][blocks][4][V] for the n rows of the walk's i-th step; NULL where rows are many."""
+    cdef Py_ssize_t n = _live_at(walk, i), count
+    cdef real* z
+    if n > HOIST_ROWS:
+        return NULL
+    if i >= hoist.prepared:
+        hoist.used = 0
+        hoist.prepared = _gather(walk, i, x, HOIST_ROWS, hoist.pairs, hoist.x, &count)
+        _input_part(hoist.x, count, inputs, packed, blocks, 0, blocks, panel_block, True, hoist.z)
+    z = hoist.z + hoist.used * blocks * PANEL
+    hoist.used += n
+    return z
+
+
 cdef void _gru_step(
     const GruRows* at,
     Py_ssize_t n,
@@ -175,6 +207,7 @@ def gru_forward(
     at.gates = at.h_after + walk.n if gates is not None else NULL
     cdef real* zeros = <real*> (at.h_after + 2 * walk.n)
     cdef const real* panels = &packed[0, 0]
+    cdef Series x_rows = _series(x), y_rows = _series(y), first = _states(h0)
     cdef unsigned int mode
     with nogil:
         mode = flush_subnormals()
@@ -188,7 +221,7 @@ def gru_forward(
             for s in range(n):
                 row = _row(&walk, s)
                 at.x[s] = &x[t, row, 0]
-                at.h_before[s] = _previous(&walk, i, s, y, h0, zeros)
+                at.h_before[s] = _previous(&walk, i, s, &y_rows, &first, zeros)
                 at.h_after[s] = &y[t, row, 0]
                 if at.gates != NULL:
                     at.gates[s] = &gates[t, row, 0, 0]
@@ -202,7 +235,7 @@ def gru_forward(
                 inputs,
                 H,
                 panels,
-                _hoisted(&hoist, &walk, i, x, panels, blocks, panel_block, True),
+                _hoisted(&hoist, &walk, i, &x_rows, inputs, panels, blocks, panel_block),
                 sums,
                 i & 1,
             )

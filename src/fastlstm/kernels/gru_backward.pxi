@@ -100,6 +100,7 @@ def gru_backward(
     cdef const real** candidate_rows = <const real**> (dh_rows + walk.n)
     cdef real** d_kept = <real**> (candidate_rows + walk.n)
     cdef real* zeros = <real*> (d_kept + walk.n)
+    cdef Series y_series = _series(y), first = _states(h0)
     cdef unsigned int mode
     with nogil:
         mode = flush_subnormals()
@@ -112,7 +113,7 @@ def gru_backward(
                 gate_rows[s] = &gates[t, row, 0, 0]
                 candidate_rows[s] = &gates[t, row, 3 if linear_before_reset else 2, 0]
                 slope_rows[s] = &slopes[t, row, 0, 0] if slopes is not None else NULL
-                h_before[s] = _previous(&walk, i, s, y, h0, zeros)
+                h_before[s] = _previous(&walk, i, s, &y_series, &first, zeros)
                 dh_rows[s] = &dh[row, 0]
                 d_kept[s] = zeros + (1 + s) * H
                 for k in range(H):

@@ -123,6 +123,7 @@ def gru_general_forward(
     cdef real** recurrent = kept + walk.n  # [n] of [H]: R_n h + b_hn, or R_n (r * h) + b_hn
     cdef real* zeros = <real*> (recurrent + walk.n)
     cdef real* free = zeros + H
+    cdef Series x_series = _series(x), y_series = _series(y), first = _states(h0)
     cdef const real* W_panels = &W[0, 0, 0, 0] if inputs else NULL
     cdef unsigned int mode
     with nogil:
@@ -144,7 +145,7 @@ def gru_general_forward(
             if n == 0:
                 continue
             if i >= prepared:
-                prepared = _gather(&walk, i, x, walk.n, pairs, x_rows, &count)
+                prepared = _gather(&walk, i, &x_series, walk.n, pairs, x_rows, &count)
                 _multiply(
                     x_rows, count, inputs, W_panels, 3 * H, z_rows, &bias[0, 0], False, sums
                 )
@@ -152,7 +153,7 @@ def gru_general_forward(
             z = z_rows + used
             used += n
             for s in range(n):
-                h_before[s] = _previous(&walk, i, s, y, h0, zeros)
+                h_before[s] = _previous(&walk, i, s, &y_series, &first, zeros)
             _multiply(h_before, n, H, &R[0, 0, 0, 0], 2 * H, z, NULL, True, sums)
             for s in range(n):
                 row = _row(&walk, s)

@@ -1,6 +1,13 @@
 # The LSTM forward. Equations and sources: reference/__init__.py.
 
 cdef enum:
+    # Up to HOIST_ROWS rows a step, W is read once for HOIST pairs of step and row together; more
+    # rows take W and the recurrent weights in one go.
+    HOIST_ROWS = 3
+    HOIST = 24
+    # Steps after which members of a team that have not come are not expected: until then it does
+    # not prepare input products that most likely others will do.
+    LATE = 4
     # Bytes of recurrent weights below which a single row takes few blocks at a time: more turns of
     # the sweep find their panels in the first cache (hidden 40 to 64: 5 to 15 % measured).
     NEAR = 98304
@@ -84,6 +91,41 @@ cdef inline void _cell(
         _store(gates + 3 * H, output_gate, n)
 
 
+cdef void _input_part(
+    const real** x,  # [n] of [I]
+    Py_ssize_t n,
+    Py_ssize_t inputs,
+    const real* packed,
+    Py_ssize_t blocks,
+    Py_ssize_t begin,
+    Py_ssize_t end,
+    Py_ssize_t panel_block,
+    bint split,  # whether panels are as `_compute_split` takes them
+    real* z,  # OUT [n][blocks][4][V]
+) noexcept nogil:
+    """z = W x + bias in blocks `begin` to `end`, for rows of several steps at once."""
+    cdef Py_ssize_t b = begin, s, rows, width, most = TILE // _even(max(n, 1), TILE)
+    cdef Tile tile
+    tile.start_row, tile.start_block, tile.panel_block = 0, panel_block, panel_block
+    tile.first_size, tile.second_size, tile.second = inputs, 0, NULL
+    tile.sums_row = blocks * PANEL
+    while b < end:
+        width = _even(end - b, most)
+        tile.start = packed + b * panel_block
+        tile.panel = tile.start + PANEL
+        s = 0
+        while s < n:
+            rows = _even(n - s, TILE)
+            tile.first = x + s
+            tile.sums = z + (s * blocks + b) * PANEL
+            if split:
+                _compute_split(&tile, rows, width)
+            else:
+                _compute(&tile, rows, width, 4)
+            s += rows
+        b += width
+
+
 cdef void _lstm_step(
     const StepRows* at,
     Py_ssize_t n,
@@ -92,23 +134,25 @@ cdef void _lstm_step(
     Py_ssize_t H,
     const real* packed,
     real* hoisted,  # [n][blocks][4][V] where the input's part is done; NULL where it is not
+    Py_ssize_t begin,
+    Py_ssize_t end,
     real* sums,  # scratch [MAX_TILE]
     bint downwards,
 ) noexcept nogil:
-    """All gates and the cell update of one step; panels outermost, rows inside.
+    """The gates and cell updates of one step in blocks `begin` to `end`; panels outermost.
 
     Sweeping the panels downwards in every other step finds the last ones still in cache.
     """
     cdef Py_ssize_t blocks = _blocks(H, V), done = 0, width, b, s, rows, r, w, unit
-    cdef Py_ssize_t most = TILE // _even(n, TILE)
+    cdef Py_ssize_t most = TILE // _even(max(n, 1), TILE)
     cdef Tile tile
-    if n == 1 and blocks * P * PANEL * sizeof(real) <= NEAR:
+    if n == 1 and (end - begin) * P * PANEL * sizeof(real) <= NEAR:
         most = 2
     tile.panel_block = (1 + inputs + P) * PANEL
     tile.second, tile.second_size = NULL, 0
-    while done < blocks:
-        width = _even(blocks - done, most)
-        b = blocks - done - width if downwards else done
+    while done < end - begin:
+        width = _even(end - begin - done, most)
+        b = end - done - width if downwards else begin + done
         s = 0
         while s < n:
             rows = _even(n - s, TILE)
@@ -140,133 +184,3 @@ cdef void _lstm_step(
                     )
             s += rows
         done += width
-
-
-def lstm_forward(
-    const real[:, :, :] x,
-    const real[:, :, :, ::1] packed,
-    const real[:, :, :, ::1] projection,
-    const real[:, ::1] h0,
-    const real[:, ::1] c0,
-    real[:, :, :] y,
-    real[:, ::1] h_n,
-    real[:, ::1] c_n,
-    const Py_ssize_t[::1] rows=None,
-    const Py_ssize_t[::1] live=None,
-    resets=None,
-    bint reverse=False,
-    real[:, :, :, ::1] gates=None,
-    real[:, :, ::1] cells=None,
-    real[:, :, ::1] hidden=None,
-):
-    """One layer in one direction over the whole sequence: see reference/lstm.py."""
-    cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2]
-    cdef Py_ssize_t H = c0.shape[1], P = h0.shape[1], blocks = _blocks(H, V)
-    cdef Py_ssize_t i, t, s, n, row
-    cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
-    cdef bint training = gates is not None, projected = projection is not None
-    _expect_contiguous(x, "x")
-    _expect_contiguous(y, "y")
-    _expect(packed.shape[0] == blocks and packed.shape[1] == 1 + inputs + P, "packed")
-    _expect(packed.shape[2] == 4 and packed.shape[3] == V, "packed")
-    _expect_steps(y, T, B, P, "y")
-    _expect(h0.shape[0] == B and h_n.shape[0] == B and h_n.shape[1] == P, "h0, h_n")
-    _expect(c0.shape[0] == B and c_n.shape[0] == B and c_n.shape[1] == H, "c0, c_n")
-    _expect((cells is not None) == training, "cells")
-    if projected:
-        _expect_packed(projection, P, H, "projection")
-        _expect((hidden is not None) == training, "hidden")
-    else:
-        _expect(P == H and hidden is None, "hidden")
-    if training:
-        _expect_steps(cells, T, B, H, "cells")
-        _expect(gates.shape[0] == T and gates.shape[1] == B, "gates")
-        _expect(gates.shape[2] == 4 and gates.shape[3] == H, "gates")
-        if projected:
-            _expect_steps(hidden, T, B, H, "hidden")
-    if walk.n == 0 or H == 0 or P == 0:
-        return
-
-    cdef Py_ssize_t pairs = min(HOIST, T * walk.n)
-    cdef Py_ssize_t wide = walk.n * H if projected and not training else 0
-    cdef void* memory = _scratch(
-        _padded(MAX_TILE * sizeof(real))
-        + _padded(pairs * blocks * PANEL * sizeof(real))
-        + (max(H, P) + wide) * sizeof(real)
-        + (7 * walk.n + pairs) * sizeof(void*)
-        + 64
-    )
-    cdef real* sums = <real*> _aligned(memory)
-    cdef real* hoisted
-    cdef const real* panels = &packed[0, 0, 0, 0]
-    cdef Hoist hoist
-    cdef StepRows at
-    hoist.pairs, hoist.prepared, hoist.used = pairs, 0, 0
-    hoist.z = sums + MAX_TILE
-    hoist.x = <const real**> (hoist.z + pairs * blocks * PANEL)
-    at.x = hoist.x + pairs
-    at.h_before = at.x + walk.n
-    at.c_before = at.h_before + walk.n
-    at.c_after = <real**> (at.c_before + walk.n)
-    at.h_after = at.c_after + walk.n
-    at.y = at.h_after + walk.n
-    at.gates = at.y + walk.n if training else NULL
-    cdef real* zeros = <real*> (at.y + 2 * walk.n)
-    cdef real* wide_h = zeros + max(H, P)
-    cdef unsigned int mode
-    with nogil:
-        mode = flush_subnormals()
-        memset(zeros, 0, max(H, P) * sizeof(real))
-        for s in range(walk.n):
-            row = _row(&walk, s)
-            memcpy(&h_n[row, 0], &h0[row, 0], P * sizeof(real))
-            memcpy(&c_n[row, 0], &c0[row, 0], H * sizeof(real))
-        for i in range(T):
-            t = _step(&walk, i)
-            n = _live_at(&walk, i)
-            for s in range(n):
-                row = _row(&walk, s)
-                at.x[s] = &x[t, row, 0]
-                at.y[s] = &y[t, row, 0]
-                at.h_before[s] = _previous(&walk, i, s, y, h0, zeros)
-                if training:
-                    at.c_before[s] = _previous(&walk, i, s, cells, c0, zeros)
-                    at.c_after[s] = &cells[t, row, 0]
-                    at.gates[s] = &gates[t, row, 0, 0]
-                else:
-                    at.c_before[s] = zeros if _is_reset(&walk, t, row) else &c_n[row, 0]
-                    at.c_after[s] = &c_n[row, 0]
-                if not projected:
-                    at.h_after[s] = at.y[s]
-                elif training:
-                    at.h_after[s] = &hidden[t, row, 0]
-                else:
-                    at.h_after[s] = wide_h + s * H
-            for s in range(n, walk.n):
-                memset(&y[t, _row(&walk, s), 0], 0, P * sizeof(real))
-            if n == 0:
-                continue
-
-            hoisted = _hoisted(
-                &hoist, &walk, i, x, panels, blocks, (1 + inputs + P) * PANEL, False
-            )
-            _lstm_step(&at, n, inputs, P, H, panels, hoisted, sums, i & 1)
-            if projected:
-                _multiply(
-                    <const real**> at.h_after,
-                    n,
-                    H,
-                    &projection[0, 0, 0, 0],
-                    P,
-                    at.y,
-                    NULL,
-                    False,
-                    sums,
-                )
-            for s in range(_live_at(&walk, i + 1), n):
-                row = _row(&walk, s)
-                memcpy(&h_n[row, 0], at.y[s], P * sizeof(real))
-                if training:
-                    memcpy(&c_n[row, 0], at.c_after[s], H * sizeof(real))
-        restore_mode(mode)
-    PyMem_RawFree(memory)

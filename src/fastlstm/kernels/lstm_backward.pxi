@@ -20,6 +20,111 @@ cdef inline void _cell_backward(
     _store(d_cell, dc * f, n)
 
 
+cdef struct Backward:
+    Walk walk
+    Py_ssize_t H
+    Py_ssize_t P
+    const real* recurrent
+    const real* projection  # NULL for none
+    Series gates
+    Series cells
+    Series c0
+    Series dy
+    Series dh
+    Series dc
+    Series dprojected
+
+
+cdef Py_ssize_t _backward_scratch(const Backward* f) noexcept nogil:
+    """Bytes that `_lstm_walk_back` wants."""
+    return (
+        _padded(MAX_TILE * sizeof(real))
+        + (f.H + f.walk.n * f.H) * sizeof(real)
+        + 4 * f.walk.n * sizeof(void*)
+    )
+
+
+cdef void _lstm_walk_back(const Backward* f, Team* team, void* memory) noexcept nogil:
+    """The whole sequence; for one of a team, its part of every step that it comes to.
+
+    Each step has two phases: all gates' gradients, and what they make of dh. The parts are the same
+    units in both, so that the first phase of a step waits for nobody.
+    """
+    cdef const Walk* walk = &f.walk
+    cdef Py_ssize_t P = f.P, H = f.H, panels = _blocks(P, PANEL), step = -1
+    cdef Py_ssize_t i, t, s, n, k, row, unit, begin, end, unit_end
+    cdef real* sums = <real*> _aligned(memory)
+    cdef const real** gate_rows = <const real**> (sums + MAX_TILE)
+    cdef real** dh_rows = <real**> (gate_rows + walk.n)
+    cdef real** d_hidden = dh_rows + walk.n
+    cdef const real** dp_rows = <const real**> (d_hidden + walk.n)
+    cdef real* zeros = <real*> (dp_rows + walk.n)
+    cdef real* wide_dh = zeros + H
+    cdef real* gates
+    cdef real* dh
+    cdef const real* dy
+    cdef const real* c
+    cdef const real* c_before
+    memset(zeros, 0, H * sizeof(real))
+    while _begin_step(team, &step, walk.T):
+        i = walk.T - 1 - step
+        t = _step(walk, i)
+        n = _live_at(walk, i)
+        begin = panels * team.member // team.parts * PANEL
+        end = min(P, panels * (team.member + 1) // team.parts * PANEL)
+        unit_end = end if f.projection == NULL else H
+        for s in range(n):
+            row = _row(walk, s)
+            dh, dy = _at(&f.dh, 0, row), _at(&f.dy, t, row)
+            gate_rows[s] = _at(&f.gates, t, row)
+            d_hidden[s], dh_rows[s] = dh, dh + begin
+            for k in range(begin, end):
+                dh[k] += dy[k]
+            if f.projection != NULL:
+                dp_rows[s] = _at(&f.dprojected, t, row)
+                memcpy(_at(&f.dprojected, t, row), dh, P * sizeof(real))
+                d_hidden[s] = wide_dh + s * H
+        if f.projection != NULL:
+            _multiply(dp_rows, n, P, f.projection, H, d_hidden, NULL, False, sums)
+        for s in range(n):
+            row = _row(walk, s)
+            gates, c = _at(&f.gates, t, row), _at(&f.cells, t, row)
+            c_before = _previous(walk, i, s, &f.cells, &f.c0, zeros)
+            unit = begin
+            while unit < unit_end:
+                _cell_backward(
+                    gates + unit,
+                    H,
+                    c + unit,
+                    c_before + unit,
+                    d_hidden[s] + unit,
+                    _at(&f.dc, 0, row) + unit,
+                    H - unit,
+                )
+                unit += V
+        _phase_done(team, 2 * step + 1)
+        _wait_for_all(team, 2 * step + 1)
+        _multiply(
+            gate_rows,
+            n,
+            4 * H,
+            f.recurrent + begin * 4 * H,
+            end - begin,
+            dh_rows,
+            NULL,
+            False,
+            sums,
+        )
+        for s in range(n):
+            row = _row(walk, s)
+            if _is_reset(walk, t, row):
+                memset(dh_rows[s], 0, (end - begin) * sizeof(real))
+                memset(_at(&f.dc, 0, row) + begin, 0, (unit_end - begin) * sizeof(real))
+        _phase_done(team, 2 * step + 2)
+        if team.member == 0 and (step + 1 == walk.T or _may_grow(team)):
+            _wait_for_all(team, 2 * step + 2)
+
+
 def lstm_backward(
     real[:, :, :, ::1] gates,
     const real[:, :, ::1] cells,
@@ -34,83 +139,43 @@ def lstm_backward(
     resets=None,
     bint reverse=False,
     real[:, :, ::1] dprojected=None,
+    int64_t[:, ::1] team=None,
+    bint leads=True,
 ):
     """Back through time: see reference/lstm.py."""
-    cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1], H = gates.shape[3], P = dh.shape[1]
-    cdef Py_ssize_t i, t, s, n, k, row, unit, blocks = _blocks(H, V)
-    cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
-    cdef bint projected = projection is not None
+    cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1]
+    cdef Backward f
+    f.H, f.P = gates.shape[3], dh.shape[1]
+    f.walk = _walk(T, B, rows, live, resets, reverse)
     _expect(gates.shape[2] == 4, "gates")
-    _expect_steps(cells, T, B, H, "cells")
-    _expect_steps(dy, T, B, P, "dy")
+    _expect_steps(cells, T, B, f.H, "cells")
+    _expect_steps(dy, T, B, f.P, "dy")
     _expect_contiguous(dy, "dy")
-    _expect(c0.shape[0] == B and c0.shape[1] == H, "c0")
-    _expect(dc.shape[0] == B and dc.shape[1] == H, "dc")
+    _expect(c0.shape[0] == B and c0.shape[1] == f.H, "c0")
+    _expect(dc.shape[0] == B and dc.shape[1] == f.H, "dc")
     _expect(dh.shape[0] == B, "dh")
-    _expect_packed(recurrent, P, 4 * H, "recurrent")
-    _expect((dprojected is not None) == projected, "dprojected")
-    if projected:
-        _expect_packed(projection, H, P, "projection")
-        _expect_steps(dprojected, T, B, P, "dprojected")
+    _expect_packed(recurrent, f.P, 4 * f.H, "recurrent")
+    _expect((dprojected is not None) == (projection is not None), "dprojected")
+    if projection is not None:
+        _expect_packed(projection, f.H, f.P, "projection")
+        _expect_steps(dprojected, T, B, f.P, "dprojected")
+        _expect(team is None, "team")
     else:
-        _expect(P == H, "dh")
-    if walk.n == 0 or H == 0 or P == 0:
+        _expect(f.P == f.H, "dh")
+    if f.walk.n == 0 or f.H == 0 or f.P == 0:
         return
-
-    cdef Py_ssize_t wide = walk.n * H if projected else 0
-    cdef void* memory = _scratch(
-        _padded(MAX_TILE * sizeof(real)) + (H + wide) * sizeof(real) + 4 * walk.n * sizeof(void*)
-    )
-    cdef real* sums = <real*> _aligned(memory)
-    cdef const real** gate_rows = <const real**> (sums + MAX_TILE)
-    cdef real** dh_rows = <real**> (gate_rows + walk.n)
-    cdef real** d_hidden = dh_rows + walk.n
-    cdef const real** dp_rows = <const real**> (d_hidden + walk.n)
-    cdef real* zeros = <real*> (dp_rows + walk.n)
-    cdef real* wide_dh = zeros + H
-    cdef const real* c_before
+    f.recurrent = &recurrent[0, 0, 0, 0]
+    f.projection = &projection[0, 0, 0, 0] if projection is not None else NULL
+    f.gates, f.cells, f.dy = _series(gates[:, :, 0]), _series(cells), _series(dy)
+    f.c0, f.dh, f.dc = _states(c0), _states(dh), _states(dc)
+    if projection is not None:
+        f.dprojected = _series(dprojected)
+    cdef void* memory = _scratch(_backward_scratch(&f))
+    cdef Team place = _team(team, leads)
     cdef unsigned int mode
-    with nogil:
-        mode = flush_subnormals()
-        memset(zeros, 0, H * sizeof(real))
-        for i in range(T - 1, -1, -1):
-            t = _step(&walk, i)
-            n = _live_at(&walk, i)
-            for s in range(n):
-                row = _row(&walk, s)
-                gate_rows[s] = &gates[t, row, 0, 0]
-                d_hidden[s] = dh_rows[s] = &dh[row, 0]
-                for k in range(P):
-                    dh[row, k] += dy[t, row, k]
-                if projected:
-                    dp_rows[s] = &dprojected[t, row, 0]
-                    memcpy(&dprojected[t, row, 0], &dh[row, 0], P * sizeof(real))
-                    d_hidden[s] = wide_dh + s * H
-            if projected:
-                _multiply(
-                    dp_rows, n, P, &projection[0, 0, 0, 0], H, d_hidden, NULL, False, sums
-                )
-            for s in range(n):
-                row = _row(&walk, s)
-                c_before = _previous(&walk, i, s, cells, c0, zeros)
-                for k in range(blocks):
-                    unit = k * V
-                    _cell_backward(
-                        &gates[t, row, 0, unit],
-                        H,
-                        &cells[t, row, unit],
-                        c_before + unit,
-                        d_hidden[s] + unit,
-                        &dc[row, unit],
-                        H - unit,
-                    )
-            _multiply(
-                gate_rows, n, 4 * H, &recurrent[0, 0, 0, 0], P, dh_rows, NULL, False, sums
-            )
-            for s in range(n):
-                row = _row(&walk, s)
-                if _is_reset(&walk, t, row):
-                    memset(&dh[row, 0], 0, P * sizeof(real))
-                    memset(&dc[row, 0], 0, H * sizeof(real))
-        restore_mode(mode)
+    if place.member >= 0:
+        with nogil:
+            mode = flush_subnormals()
+            _lstm_walk_back(&f, &place, memory)
+            restore_mode(mode)
     PyMem_RawFree(memory)

@@ -50,6 +50,7 @@ def rnn_forward(
     cdef real** h
     cdef const real** h_before = y_rows + pairs
     cdef real* zeros = <real*> (h_before + walk.n)
+    cdef Series x_series = _series(x), y_series = _series(y), first = _states(h0)
     cdef const real* W_panels = &W[0, 0, 0, 0] if inputs else NULL
     cdef unsigned int mode
     with nogil:
@@ -66,8 +67,8 @@ def rnn_forward(
             if n == 0:
                 continue
             if i >= prepared:
-                _gather(&walk, i, y, walk.n, pairs, y_rows, &count)
-                prepared = _gather(&walk, i, x, walk.n, pairs, x_rows, &count)
+                _gather(&walk, i, &y_series, walk.n, pairs, y_rows, &count)
+                prepared = _gather(&walk, i, &x_series, walk.n, pairs, x_rows, &count)
                 _multiply(
                     x_rows, count, inputs, W_panels, H, <real**> y_rows, &bias[0], False, sums
                 )
@@ -75,7 +76,7 @@ def rnn_forward(
             h = <real**> y_rows + used
             used += n
             for s in range(n):
-                h_before[s] = _previous(&walk, i, s, y, h0, zeros)
+                h_before[s] = _previous(&walk, i, s, &y_series, &first, zeros)
             _multiply(h_before, n, H, &R[0, 0, 0, 0], H, h, NULL, True, sums)
             for s in range(n):
                 row = _row(&walk, s)

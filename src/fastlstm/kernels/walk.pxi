@@ -65,12 +65,38 @@ cdef inline bint _is_reset(const Walk* walk, Py_ssize_t t, Py_ssize_t row) noexc
     return walk.resets != NULL and walk.resets[t * walk.B + row] != 0
 
 
+cdef struct Series:
+    # An array [T, B, N], its last axis contiguous, by pointer; one [B, N] has a step of 0 bytes.
+    char* data  # NULL where it is empty
+    Py_ssize_t step  # strides in bytes
+    Py_ssize_t row
+
+
+cdef inline Series _series(const real[:, :, :] array) noexcept nogil:
+    cdef Series series
+    cdef bint empty = array.shape[0] * array.shape[1] * array.shape[2] == 0
+    series.data = NULL if empty else <char*> &array[0, 0, 0]
+    series.step, series.row = array.strides[0], array.strides[1]
+    return series
+
+
+cdef inline Series _states(const real[:, ::1] array) noexcept nogil:
+    cdef Series series
+    series.data = NULL if array.shape[0] * array.shape[1] == 0 else <char*> &array[0, 0]
+    series.step, series.row = 0, array.strides[0]
+    return series
+
+
+cdef inline real* _at(const Series* series, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    return <real*> (series.data + t * series.step + row * series.row)
+
+
 cdef inline const real* _previous(
     const Walk* walk,
     Py_ssize_t i,
     Py_ssize_t s,
-    const real[:, :, :] series,  # [T, B, N]: what every step left behind
-    const real[:, ::1] first,  # [B, N]: what the first step found
+    const Series* series,  # [T, B, N]: what every step left behind
+    const Series* first,  # [B, N]: what the first step found
     const real* zeros,  # [N]
 ) noexcept nogil:
     """What the i-th step of the walk finds in the row at place s."""
@@ -78,5 +104,25 @@ cdef inline const real* _previous(
     if _is_reset(walk, _step(walk, i), row):
         return zeros
     if s < _live_at(walk, i - 1):
-        return &series[_step(walk, i - 1), row, 0]
-    return &first[row, 0]
+        return _at(series, _step(walk, i - 1), row)
+    return _at(first, 0, row)
+
+
+cdef inline Py_ssize_t _gather(
+    const Walk* walk,
+    Py_ssize_t i,
+    const Series* series,
+    Py_ssize_t most_rows,  # of a step
+    Py_ssize_t most,
+    const real** pointers,  # OUT [count] of [N]
+    Py_ssize_t* count,
+) noexcept nogil:
+    """The rows of as many steps, from the i-th on, as fit whole; gives the step after them."""
+    cdef Py_ssize_t s
+    count[0] = 0
+    while i < walk.T and _live_at(walk, i) <= min(most_rows, most - count[0]):
+        for s in range(_live_at(walk, i)):
+            pointers[count[0]] = _at(series, _step(walk, i), _row(walk, s))
+            count[0] += 1
+        i += 1
+    return i

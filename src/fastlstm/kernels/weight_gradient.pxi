@@ -186,6 +186,11 @@ def weight_gradient(
     at.h = at.x + depth
     at.left = <real*> (at.h + depth)
     cdef real* zeros = at.left + SLAB * depth
+    cdef Series before, first
+    if y is not None:
+        before = _series(y)
+    if h0 is not None:
+        first = _states(h0)
     with nogil:
         memset(zeros, 0, at.P * sizeof(real))
         for i in range(T):
@@ -195,9 +200,9 @@ def weight_gradient(
                 at.dz[count] = &dz[t, row, 0]
                 at.x[count] = &x[t, row, 0] if at.N else NULL
                 if at.P and h0 is None:
-                    at.h[count] = &y[t, row, 0]
+                    at.h[count] = _at(&before, t, row)
                 elif at.P:
-                    at.h[count] = _previous(&walk, i, s, y, h0, zeros)
+                    at.h[count] = _previous(&walk, i, s, &before, &first, zeros)
                 count += 1
                 if count == depth:
                     _sum_outer(&at, count)

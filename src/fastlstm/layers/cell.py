@@ -21,6 +21,9 @@ class RecurrentCell(Module):
 
     def __call__(self, x: Any, state: Any = None) -> Any:
         """The next state."""
+        result = self._layer._short_call(x, state, (-1, 0))
+        if result is not None:
+            return result[1]
         return _drop_axis(self._layer(self._one_step(x), _add_axis(state))[1])
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, RecurrentTape]:

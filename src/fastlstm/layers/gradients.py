@@ -32,15 +32,15 @@ def backward_layer(
 ) -> None:
     """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
     plan, this = tape.plan, tape.layers[layer]
-    threads = stack._worthwhile(threads, this.x)
-    tasks: list[Callable[[], None]] = []
-    for share in stack._shares(plan, layer, threads):
+    threads, by_units = stack._worthwhile(threads, this.x)
+    tasks: list[Callable[..., None]] = []
+    for share in stack._shares(plan, layer, 1 if by_units else threads):
         kernel = stack._backward_kernel(tape.kernels, tape.parameters, share.suffix)
         state = tuple(part[share.at] for part in plan.state)
         gradient = tuple(part[share.at] for part in dstate)
         kept = this.kept[share.direction]
         tasks.append(partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk))
-    pool.run(tasks, threads)
+    pool.run(tasks, threads, by_units)
 
     tasks = [
         partial(_input_gradient, stack, tape, layer, dx, steps)

@@ -1,7 +1,7 @@
 """The long short-term memory layer."""
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,10 @@ class LSTM(Recurrent):
     def _state_sizes(self) -> tuple[int, ...]:
         return self._output_size, self.hidden_size
 
+    @cached_property
+    def _splits_units(self) -> bool:
+        return not self.proj_size
+
     def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """(kind, suffix, shape) of every parameter, in torch's order."""
         H, P = self.hidden_size, self._output_size
@@ -172,9 +176,11 @@ class LSTM(Recurrent):
         packed = parameters.derive((k, "gates", suffix), lambda: self._pack(k, parameters, suffix))
         projection = self._pack_projection(k, parameters, suffix, transposed=False)
 
-        def forward(x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any) -> None:
+        def forward(
+            x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any, *team: Any
+        ) -> None:
             keep = kept.get("gates"), kept.get("cells"), kept.get("hidden")
-            k.lstm_forward(x, packed, projection, *state, y, *final, *walk, *keep)
+            k.lstm_forward(x, packed, projection, *state, y, *final, *walk, *keep, *team)
 
         return forward
 
@@ -183,12 +189,22 @@ class LSTM(Recurrent):
         recurrent = parameters.derive((k, "backward", suffix), lambda: k.pack(weight.T))
         projection = self._pack_projection(k, parameters, suffix, transposed=True)
 
-        def backward(kept: Any, state: Any, dy: Any, dstate: Any, walk: Any) -> None:
+        def backward(kept: Any, state: Any, dy: Any, dstate: Any, walk: Any, *team: Any) -> None:
             tape = kept["gates"], kept["cells"], state[1]
             weights = recurrent, projection
-            k.lstm_backward(*tape, dy, *dstate, *weights, *walk, kept.get("dprojected"))
+            k.lstm_backward(*tape, dy, *dstate, *weights, *walk, kept.get("dprojected"), *team)
 
         return backward
+
+    def _call_kernel(
+        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+    ) -> Callable[..., Any] | None:
+        if self.num_layers > 1 or self.bidirectional:
+            return None
+        packed = parameters.derive((k, "gates", "_l0"), lambda: self._pack(k, parameters, "_l0"))
+        projection = self._pack_projection(k, parameters, "_l0", transposed=False)
+        sizes = self.input_size, self.hidden_size, self._output_size
+        return partial(k.lstm_call, packed, projection, sizes, *axes)
 
     def _more_gradients(
         self, kept: dict[str, np.ndarray]

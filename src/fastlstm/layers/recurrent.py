@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm import threads as pool
-from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
+from fastlstm.checks import LARGEST, flag, float_dtype, generator, real_number, whole_number
 from fastlstm.kernels import kernels
 from fastlstm.layers.gradients import RecurrentSum, backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
@@ -18,6 +18,10 @@ from fastlstm.layers.tape import Tape, check_tape
 # Multiply-adds of one layer below which one thread does it. With two, at (T, 8, 64, 128): the
 # second pays from 16 million on while it is awake, from 80 million on after a pause.
 PARALLEL_WORK = 32_000_000
+# Where a thread would get fewer rows than this, threads split the units of every step instead, and
+# whoever wakes late joins late, so that less work is enough.
+FEW_ROWS = 8
+TEAM_WORK = 10_000_000
 
 
 class Share(NamedTuple):
@@ -122,9 +126,21 @@ class Recurrent(Module):
         return iter(())
 
     @cached_property
-    def _is_plain(self) -> bool:
-        """Whether a call is one kernel call on arrays as they are."""
-        return self.num_layers == self._directions == 1 and not self.batch_first
+    def _splits_units(self) -> bool:
+        """Whether the kernels take a team of threads."""
+        return False
+
+    def _call_kernel(
+        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+    ) -> Callable[..., Any] | None:
+        """f(most, x, state): see `kernels.reference.lstm_call`; None where there is no short cut."""
+        return None
+
+    @cached_property
+    def _most_alone(self) -> int:
+        """Pairs of step and row that are too few for a second thread."""
+        weights = self.GATES * self.hidden_size * (self.input_size + self._output_size)
+        return TEAM_WORK // weights
 
     # Names.
 
@@ -177,7 +193,7 @@ class Recurrent(Module):
         threads: int | None = None,
     ) -> tuple[Any, Any]:
         if lengths is None and resets is None and out is None and threads is None:
-            result = self._plain_call(x, state)
+            result = self._short_call(x, state, (1, 0) if self.batch_first else (0, 1))
             if result is not None:
                 return result
         plan = self._plan(x, state, lengths, resets)
@@ -240,43 +256,21 @@ class Recurrent(Module):
 
     # The work.
 
-    def _plain_call(self, x: Any, state: Any) -> tuple[Any, Any] | None:
-        """The result for arrays that need nothing done, through one layer; None for all others.
+    def _short_call(self, x: Any, state: Any, axes: tuple[int, int]) -> tuple[Any, Any] | None:
+        """The result for arrays that need nothing done, on this thread; None for all others.
 
-        Where the arithmetic is a step or two, what comes before it is most of a call's time.
+        `axes` are x's of steps and rows; (-1, 0) for one step without its axis.
         """
-        dtype, parts = self.dtype, len(self._state_sizes)
-        if parts == 1:
-            state = (state,)
-        if (
-            type(x) is not np.ndarray
-            or type(state) is not tuple
-            or x.dtype is not dtype
-            or x.ndim != 3
-            or not self._is_plain
-            or len(state) != parts
-        ):
-            return None
-        T, B, _ = x.shape
-        if self._worthwhile(pool.get_num_threads(), x) > 1:
-            return None
-        y = np.empty((T, B, self._output_size), dtype)
-        before, final, after = [], [], []
-        for part, size in zip(state, self._state_sizes, strict=True):
-            shape = (1, B, size)
-            if type(part) is not np.ndarray or part.dtype is not dtype or part.shape != shape:
-                return None
-            fresh = np.empty(shape, dtype)
-            before.append(part[0])
-            final.append(fresh)
-            after.append(fresh[0])
-        k, parameters = kernels(dtype), self._parameters
-        kernel = parameters.derive((k, "plain"), lambda: self._forward_kernel(k, parameters, "_l0"))
+        k, parameters = kernels(self.dtype), self._parameters
         try:
-            kernel(x, before, y, after, (None, None, None, False), {})
-        except ValueError:
-            return None  # not contiguous, or an x of other features
-        return y, tuple(final) if parts > 1 else final[0]
+            call = parameters.derived[k, axes]
+        except KeyError:
+            call = parameters.derive((k, axes), partial(self._call_kernel, k, parameters, axes))
+        if call is None:
+            return None
+        alone = pool.get_num_threads() == 1
+        result: tuple[Any, Any] | None = call(LARGEST if alone else self._most_alone, x, state)
+        return result
 
     def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
         return make_plan(
@@ -315,9 +309,9 @@ class Recurrent(Module):
                 x, mask = self._drop(x) if layer else (x, None)
                 kept = [self._keep(T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
-            busy = self._worthwhile(threads, x)
-            tasks: list[Callable[[], None]] = []
-            for share in self._shares(plan, layer, busy):
+            busy, by_units = self._worthwhile(threads, x)
+            tasks: list[Callable[..., None]] = []
+            for share in self._shares(plan, layer, 1 if by_units else busy):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
                 state = tuple(part[share.at] for part in plan.state)
                 final_state = tuple(part[share.at] for part in final)
@@ -325,7 +319,7 @@ class Recurrent(Module):
                 tasks.append(
                     partial(kernel, x, state, out, final_state, share.walk, kept[share.direction])
                 )
-            pool.run(tasks, busy)
+            pool.run(tasks, busy, by_units)
             x = result
         return final
 
@@ -355,10 +349,13 @@ class Recurrent(Module):
     def _threads(self, threads: int | None) -> int:
         return pool.get_num_threads() if threads is None else whole_number("threads", threads)
 
-    def _worthwhile(self, threads: int, x: np.ndarray) -> int:
-        """How many of `threads` one layer over x keeps busy."""
+    def _worthwhile(self, threads: int, x: np.ndarray) -> tuple[int, bool]:
+        """How many of `threads` one layer over x keeps busy, and whether they split its units."""
         if threads == 1:
-            return 1
-        weights = self.GATES * self.hidden_size * (x.shape[2] + self._output_size)
-        work = x.shape[0] * x.shape[1] * weights * self._directions
-        return threads if work > PARALLEL_WORK else 1
+            return 1, False
+        T, B, features = x.shape
+        weights = self.GATES * self.hidden_size * (features + self._output_size)
+        work = T * B * weights * self._directions
+        if self._splits_units and self._directions == 1 and FEW_ROWS * threads > B:
+            return (threads, True) if work > TEAM_WORK else (1, False)
+        return (threads if work > PARALLEL_WORK else 1), False

@@ -38,6 +38,11 @@ resets : bool [T, B] array or None
     Where true, the row's state is cut to zero before step t.
 reverse : bool
     Walk the steps from last to first.
+team : int64 [threads + 2, 8] array or None
+    Shared by calls on several threads that split the units of every step; see `threads.lead`. Here
+    the one that leads does it all.
+leads : bool
+    Whether this call of a team leads, or joins in where it can.
 """
 
 from fastlstm.kernels.reference.activations import (
@@ -52,7 +57,7 @@ from fastlstm.kernels.reference.gru import (
     gru_general_forward,
     pack_gru,
 )
-from fastlstm.kernels.reference.lstm import lstm_backward, lstm_forward, pack_gates
+from fastlstm.kernels.reference.lstm import lstm_backward, lstm_call, lstm_forward, pack_gates
 from fastlstm.kernels.reference.product import pack, product, weight_gradient
 from fastlstm.kernels.reference.rnn import rnn_backward, rnn_forward
 
@@ -63,6 +68,7 @@ __all__ = [
     "gru_forward",
     "gru_general_forward",
     "lstm_backward",
+    "lstm_call",
     "lstm_forward",
     "pack",
     "pack_gates",

@@ -1,5 +1,7 @@
 """The plain LSTM; its equations stand in `fastlstm.kernels.reference`."""
 
+from typing import Any
+
 import numpy as np
 
 from fastlstm.kernels.reference.activations import sigmoid
@@ -29,8 +31,12 @@ def lstm_forward(
     | None = None,  # OUT [T, B, 4, H]: i, f, g, o of every step, kept for lstm_backward
     cells: Array | None = None,  # OUT [T, B, H]: c of every step
     hidden: Array | None = None,  # OUT [T, B, H]: o * tanh(c), where a projection hides it
+    team: Array | None = None,
+    leads: bool = True,
 ) -> None:
     """One layer in one direction over the whole sequence."""
+    if not leads:
+        return
     inputs, H = x.shape[2], c0.shape[1]
     bias, W, R = packed[:, 0], packed[:, 1 : 1 + inputs], packed[:, 1 + inputs :].T
     from_input = x @ W.T + bias
@@ -61,6 +67,20 @@ def lstm_forward(
         y[t, ended(rows, live, t)] = 0
 
 
+def lstm_call(
+    packed: Array,
+    projection: Array | None,
+    sizes: tuple[int, int, int],
+    step_axis: int,
+    row_axis: int,
+    most: int,
+    x: Any,
+    state: Any,
+) -> tuple[Array, tuple[Array, Array]] | None:
+    """A short cut of the compiled builds: see lstm_forward.pxi. None sends the caller round it."""
+    return None
+
+
 @quiet
 def lstm_backward(
     gates: Array,  # IN what lstm_forward kept; OUT [T, B, 4, H]: gradients before the activations
@@ -77,8 +97,12 @@ def lstm_backward(
     reverse: bool = False,
     dprojected: Array
     | None = None,  # OUT [T, B, P]: gradient of every step's h, where it was projected
+    team: Array | None = None,
+    leads: bool = True,
 ) -> None:
     """Back through time: the gradients of every gate, and of the initial state."""
+    if not leads:
+        return
     c_before = before(cells, c0, rows, live, resets, reverse)
     for t, now in reversed(list(steps(len(gates), rows, live, reverse))):
         input_gate, forget_gate, candidate, output_gate = np.moveaxis(gates[t, now], 1, 0)
