@@ -60,37 +60,30 @@ cdef inline void _tile(
     of `sums` for the first part, the fourth for the second.
     """
     cdef vec acc[TILE][4]
-    cdef int r, b, g
+    cdef const real* panel = tile.panel
+    cdef const real** rows = tile.first
+    cdef Py_ssize_t size = tile.first_size, block = tile.panel_block
+    cdef int part, r, b, g
     for r in range(ROWS):
         for b in range(BLOCKS):
             for g in range(4 if SPLIT else GROUPS):
                 acc[r * BLOCKS + b][g] = (
                     <const vec*> (tile.start + r * tile.start_row + b * tile.start_block)
                 )[g]
-    _add_products(
-        ROWS,
-        BLOCKS,
-        GROUPS,
-        3 * V if SPLIT else PANEL,
-        GROUPS - 1,
-        acc,
-        tile.panel,
-        tile.panel_block,
-        tile.first,
-        tile.first_size,
-    )
-    _add_products(
-        ROWS,
-        BLOCKS,
-        GROUPS,
-        3 * V if SPLIT else PANEL,
-        3 if SPLIT else GROUPS - 1,
-        acc,
-        tile.panel + tile.first_size * (3 * V if SPLIT else PANEL),
-        tile.panel_block,
-        tile.second,
-        tile.second_size,
-    )
+    if SPLIT:
+        _add_products(ROWS, BLOCKS, 3, 3 * V, 2, acc, panel, block, rows, size)
+        panel += 3 * V * size
+        _add_products(
+            ROWS, BLOCKS, 3, 3 * V, 3, acc, panel, block, tile.second, tile.second_size
+        )
+    else:
+        for part in range(2):
+            _add_products(
+                ROWS, BLOCKS, GROUPS, PANEL, GROUPS - 1, acc, panel, block, rows, size
+            )
+            panel += size * PANEL
+            rows = tile.second
+            size = tile.second_size
     for r in range(ROWS):
         for b in range(BLOCKS):
             for g in range(4 if SPLIT else GROUPS):
