@@ -12,6 +12,7 @@ from fastlstm.layers.gradients import RecurrentSum
 from fastlstm.layers.initial import initial
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
+from fastlstm.layers.short_call import short_call
 
 
 class GRU(Recurrent):
@@ -150,6 +151,14 @@ class GRU(Recurrent):
             k.gru_forward(x, packed, *state, y, *final, *walk, kept.get("tape"))
 
         return forward
+
+    def _call_kernel(
+        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+    ) -> Callable[..., Any] | None:
+        if self.num_layers > 1 or self.bidirectional or axes[0] == 1:
+            return None
+        kernel = self._forward_kernel(k, parameters, "_l0")
+        return short_call(kernel, self.input_size, self.hidden_size, self.dtype, axes[0] < 0)
 
     def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
         H, R = self.hidden_size, parameters["weight_hh" + suffix]
