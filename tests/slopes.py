@@ -24,3 +24,19 @@ def assert_slope(actual, function, array, what=""):
     assert actual.dtype == np.float64, what
     expected = slope(function, array)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8, err_msg=what)
+
+
+def assert_slope_along(actual, function, array, rng, what=""):
+    """As `assert_slope`, in one random direction, and of fourth order for functions that bend."""
+    assert actual.dtype == np.float64, what
+    assert actual.shape == array.shape, what
+    step, direction, start = STEP / 5, rng.standard_normal(array.shape), array.copy()
+
+    def at(steps):
+        array[...] = start + steps * step * direction
+        return function()
+
+    expected = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
+    array[...] = start
+    tolerance = 1e-7 * np.abs(actual * direction).sum() + 1e-8
+    np.testing.assert_allclose(np.vdot(actual, direction), expected, 0, tolerance, err_msg=what)

@@ -14,14 +14,31 @@ NUMBERS_OF_NO_KIND = ["3", None, 2.5, 3 + 0j, [3], True, np.nan, np.array([3, 4]
 
 BAD_OPTIONS = {
     "input_size": [0, -1, 2**31, 2**70, *NUMBERS_OF_NO_KIND],
-    "hidden_size": [0, -1, 2**31, 2**70, *NUMBERS_OF_NO_KIND],
+    "hidden_size": [
+        *(0, -1, 2**31, 2**70, *(n for n in NUMBERS_OF_NO_KIND if not isinstance(n, list))),
+        *([], [0], [4, "5"], [4, True], (3, 2.5), [[3]]),
+    ],
     "num_layers": [0, -1, 2**31, 2**70, *NUMBERS_OF_NO_KIND],
     "bias": [0, 1, "yes", None, [True]],
     "batch_first": [0, 1, "yes", None],
     "dropout": [-0.1, 1.1, np.nan, np.inf, "0.5", None, [0.5], 0.5j, True],
     "bidirectional": [0, 2, "both", None],
     "proj_size": [-1, H, H + 1, *NUMBERS_OF_NO_KIND],
+    "peepholes": [0, 1, "yes", None, [True]],
+    "coupled": [0, 1, "yes", None],
+    "layer_norm": [0, 1, "yes", None],
+    "learn_initial_state": [0, 1, "yes", None],
+    "activations": [
+        *("tanh", None, 3, (), ("sigmoid", "tanh"), ("sigmoid", "tanh", "tanh", "tanh")),
+        *(("sigmoid", "tanh", wrong) for wrong in ("Tanh", "swish", None, 3, (), ["tanh"] * 2)),
+        *((("tanh", 1.0), "tanh", "tanh"), (("elu", 1.0, 2.0), "tanh", "tanh")),
+        *((("elu", "1"), "tanh", "tanh"), (("affine", 1.0, np.nan), "tanh", "tanh")),
+    ],
+    "clip": [0, 0.0, -1, np.nan, np.inf, "1", [1.0], True],
+    "recurrent_dropout": [-0.1, 1.1, np.nan, "0.5", None, True],
+    "zoneout": [0.1, None, (0.1,), (0.1, 0.1, 0.1), (0.1, 1.1), (-0.1, 0), ("0", 0), (0, None)],
     "init": ["xavier", None, 3],
+    "t_max": [3, 100.0],
     "forget_bias": [np.nan, np.inf, "one", [1.0], 1j, True],
     "dtype": [np.float16, np.longdouble, int, complex, "nonsense", None, object],
     "rng": ["seed", -1, 2.5, {}],
@@ -119,6 +136,18 @@ BAD_GRADIENTS = {
 }
 
 
+ENGINES_OPTIONS = [
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "learn_initial_state",
+    "dtype",
+    "rng",
+]
 BAD_VARIANTS = [  # layer, argument, value
     ("GRU", "linear_before_reset", 1),
     ("GRU", "linear_before_reset", None),
@@ -181,10 +210,10 @@ def test_options(argument, value):
 
 
 @pytest.mark.parametrize("layer", [fl.GRU, fl.RNN])
-@pytest.mark.parametrize(("argument", "value"), rows(BAD_OPTIONS))
+@pytest.mark.parametrize(
+    ("argument", "value"), rows({name: BAD_OPTIONS[name] for name in ENGINES_OPTIONS})
+)
 def test_options_of_other_layers(layer, argument, value):
-    if argument in ("proj_size", "forget_bias") or (layer is fl.RNN and argument == "init"):
-        pytest.skip("an LSTM's option")
     with raises(argument):
         layer(**{"input_size": I, "hidden_size": H} | {argument: value})
 
@@ -208,6 +237,53 @@ def test_calls_of_other_layers(kernels, rng, kind, argument, value):
         with raises(argument):
             case.layer.forward(**arguments)
     assert_same_bits(case()[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("num_layers", {"hidden_size": [4, 5], "num_layers": 3}),
+        ("proj_size", {"hidden_size": [4, 3], "proj_size": 3}),
+        ("dropout", {"hidden_size": [4], "dropout": 0.5}),
+        ("t_max", {"init": "chrono"}),
+        ("t_max", {"init": "chrono", "t_max": 1.5}),
+        ("t_max", {"init": "chrono", "t_max": "10"}),
+        ("t_max", {"init": "keras", "t_max": 10}),
+        ("init", {"init": "chrono", "t_max": 10, "bias": False}),
+        ("forget_bias", {"init": "chrono", "t_max": 10, "forget_bias": 1.0}),
+        ("forget_bias", {"bias": False, "forget_bias": 1.0}),
+        ("forget_bias", {"coupled": True, "forget_bias": 1.0}),
+    ],
+)
+def test_options_that_exclude_each_other(argument, options):
+    with raises(argument):
+        fl.LSTM(**{"input_size": I, "hidden_size": H} | options)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        np.zeros((2, B, 4)),
+        [np.zeros((1, B, 4))],
+        [np.zeros((1, B, 4))] * 2,
+        [np.zeros((1, B, 5)), np.zeros((1, B, 4))],
+        [np.zeros((B, 4)), np.zeros((B, 5))],
+        [np.zeros((1, B, 4)), np.zeros((1, B, 5), complex)],
+        [np.zeros((1, B, 4)), None],
+        None,
+        3,
+    ],
+    ids=["array", "one", "same", "order", "axis", "complex", "nothing inside", "nothing", "number"],
+)
+def test_state_of_layers_that_differ(kernels, part):
+    lstm = fl.LSTM(I, [4, 5])
+    good = [np.zeros((1, B, 4)), np.zeros((1, B, 5))]
+    x = np.zeros((T, B, I))
+    with raises("state"):
+        lstm(x, (good, part))
+    (y, _), tape = lstm.forward(x, (good, good))
+    with raises("dstate"):
+        lstm.backward(tape, y, (part, good))
 
 
 @pytest.mark.parametrize(("argument", "value"), rows(BAD_CALLS))

@@ -5,8 +5,11 @@ import pytest
 from compare import assert_close, assert_same_bits, assert_same_result
 from examples import GRU_AND_RNN, example
 from oracle_gru_rnn import ACTIVATIONS, gru_cell, recurrent, rnn_cell
+from slopes import assert_slope
 
 import fastlstm as fl
+
+SIDES = ("", "_reverse")
 
 SHAPES = [
     {},
@@ -141,6 +144,48 @@ def test_cell_is_one_step(kernels, dtype, rng, kind):
     assert_same_bits(grads.x, expected.x[0])
     assert_same_bits(grads.state, expected.state[0])
     assert list(grads.params) == list(cell.state_dict())
+
+
+@kinds
+def test_widths_and_learned_state(kernels, rng, kind):
+    """A width for each layer makes the state a list; without one given, it is learned."""
+    options = {name: value for name, value in kind.items() if name != "kind"}
+    layer = getattr(fl, kind["kind"])(
+        2,
+        [4, 3],
+        bidirectional=True,
+        learn_initial_state=True,
+        dtype=np.float64,
+        rng=rng,
+        **options,
+    )
+    parameters = layer.state_dict()
+    for name, array in parameters.items():
+        if name.startswith("initial_h"):
+            assert (array == 0).all()
+            array += rng.uniform(-1, 1, array.shape)
+    layer.load_state_dict(parameters)
+    x = rng.standard_normal((4, 3, 2))
+    (y, h), tape = layer.forward(x)
+    assert y.shape == (4, 3, 6)
+    assert [part.shape for part in h] == [(2, 3, 4), (2, 3, 3)]
+    given = [
+        np.stack([np.tile(parameters[f"initial_h_l{k}{side}"], (3, 1)) for side in SIDES])
+        for k in range(2)
+    ]
+    assert_same_bits(layer(x, given)[0], y)
+    dy, dh = rng.standard_normal(y.shape), [rng.standard_normal(part.shape) for part in h]
+    grads = layer.backward(tape, dy, dh)
+
+    def loss():
+        layer.load_state_dict(parameters)
+        y, h = layer(x)
+        return np.vdot(dy, y) + sum(np.vdot(d, part) for d, part in zip(dh, h, strict=True))
+
+    assert list(grads.params) == list(parameters)
+    assert_slope(grads.x, loss, x, "x")
+    for name, array in parameters.items():
+        assert_slope(grads.params[name], loss, array, name)
 
 
 def test_keras_init(rng):

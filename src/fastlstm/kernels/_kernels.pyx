@@ -17,6 +17,10 @@ Design:
     gru_general.pxi       the same with other activations, clip, reset before the product
     gru_backward.pxi      both, backwards
     rnn.pxi               the plain recurrent network, both ways
+    layer_norm.pxi        a row to mean 0 and variance 1, and back
+    lstm_variants.pxi     the cell with peepholes, coupled gates, other activations, ...
+    lstm_general.pxi      a cell's walk when whole rows of preactivations come first
+    lstm_general_backward.pxi
 
 A matrix is packed into panels [block][k][4][V], V lanes of a register: one k of one block is what a
 tile multiplies by one number of each row. For gates, "4" are the gates of V hidden units, so that
@@ -30,6 +34,7 @@ neighbours. What flags and macros decide: `real`, V, and how many rows a tile ho
 import numpy as np
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -49,3 +54,7 @@ include "gru.pxi"
 include "gru_general.pxi"
 include "gru_backward.pxi"
 include "rnn.pxi"
+include "layer_norm.pxi"
+include "lstm_variants.pxi"
+include "lstm_general.pxi"
+include "lstm_general_backward.pxi"

@@ -33,6 +33,19 @@ cdef extern from *:
         EACH_LANE(lanes[j] = j < n ? source[j] : 0);
         return lanes;
     }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) {
+        vec lanes = {0};
+        EACH_LANE(lanes[j] = j < n && flags[j] ? 1 : 0);
+        return lanes;
+    }
+    /* In pairs at half the distance each time: short, and always the same order. */
+    static inline real vec_sum(vec lanes) {
+        real sums[sizeof(vec) / sizeof(real)];
+        *(vec *) sums = lanes;
+        for (int half = (int) (sizeof(vec) / sizeof(real)) / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++) sums[j] += sums[j + half];
+        return sums[0];
+    }
     static inline void vec_store_first(real *target, vec lanes, int n) {
         EACH_LANE(if (j < n) target[j] = lanes[j]);
     }
@@ -46,6 +59,8 @@ cdef extern from *:
         return x < bound ? below : otherwise;
     }
     static inline vec vec_load_first(const real *source, int n) { return n > 0 ? *source : 0; }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) { return n > 0 && *flags; }
+    static inline real vec_sum(vec a) { return a; }
     static inline void vec_store_first(real *target, vec a, int n) { if (n > 0) *target = a; }
     #endif
 
@@ -82,6 +97,8 @@ cdef extern from *:
     vec vec_max(vec a, vec b) nogil  # b where one is NaN
     vec vec_if_below(vec x, vec bound, vec below, vec otherwise) nogil
     vec vec_load_first(const real* source, int n) nogil  # zeros behind the first n
+    vec vec_of_flags(const unsigned char* flags, int n) nogil  # 1 where true; zeros behind n
+    real vec_sum(vec lanes) nogil
     void vec_store_first(real* target, vec lanes, int n) nogil
     unsigned int flush_subnormals() nogil  # gives the mode for restore_mode
     void restore_mode(unsigned int mode) nogil

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlstm import threads as pool
+from fastlstm.layers.state import Part
 
 if TYPE_CHECKING:
     from fastlstm.layers.recurrent import Recurrent, RecurrentTape
@@ -25,14 +26,14 @@ def backward_layer(
     tape: "RecurrentTape",
     layer: int,
     dy: np.ndarray,
-    dstate: tuple[np.ndarray, ...],
+    dstate: tuple[Part, ...],
     dx: np.ndarray,
     params: dict[str, np.ndarray],
     threads: int,
 ) -> None:
     """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
     plan, this = tape.plan, tape.layers[layer]
-    threads, by_units = stack._worthwhile(threads, this.x)
+    threads, by_units = stack._worthwhile(threads, this.x, layer)
     tasks: list[Callable[..., None]] = []
     for share in stack._shares(plan, layer, 1 if by_units else threads):
         kernel = stack._backward_kernel(tape.kernels, tape.parameters, share.suffix)
@@ -63,7 +64,7 @@ def _input_gradient(
         name = "weight_ih" + stack._suffix(layer, direction)
         pack = partial(_pack_transposed, k, parameters[name])
         packed = parameters.derive((k, "transposed", name), pack)
-        dz = _joined(kept["gates"])[steps]
+        dz = joined(kept["gates"])[steps]
         k.product(dz, packed, dx[steps], None, rows, live, bool(direction))
 
 
@@ -78,8 +79,8 @@ def _weight_gradients(
     """Tasks that fill `params` for one layer and direction, each some rows of a matrix."""
     plan, this, suffix = tape.plan, tape.layers[layer], stack._suffix(layer, direction)
     kept = this.kept[direction]
-    P = stack._output_size
-    dz, y = _joined(kept["gates"]), this.y[:, :, direction * P : (direction + 1) * P]
+    P = stack._sizes(layer)[0]
+    dz, y = joined(kept["gates"]), this.y[:, :, direction * P : (direction + 1) * P]
     h0 = plan.state[0][layer * stack._directions + direction]
     walk = (*plan.rows, plan.resets, bool(direction))
     params["weight_ih" + suffix] = dW = np.empty((dz.shape[2], this.x.shape[2]), stack.dtype)
@@ -119,7 +120,7 @@ def _slices(indices: range, parts: int) -> Iterator[slice]:
     return (slice(end - size, min(end, indices.stop)) for end in ends)
 
 
-def _joined(gates: np.ndarray) -> np.ndarray:
+def joined(gates: np.ndarray) -> np.ndarray:
     """[T, B, GATES, H] as [T, B, GATES * H]."""
     T, B, count, H = gates.shape
     return gates.reshape(T, B, count * H)

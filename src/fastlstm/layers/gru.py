@@ -33,8 +33,11 @@ class GRU(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        Features of the input, I, and of the state, H.
+    input_size : int
+        Features of the input, I.
+    hidden_size : int or list of int
+        Features of the state, H; a list gives every layer of the stack its own. Where they differ,
+        the state is a list of arrays (directions, B, H_k), one for each layer.
     num_layers : int
         Layers of the stack; each takes the output of the one below.
     bias : bool
@@ -55,6 +58,8 @@ class GRU(Recurrent):
     init : "torch" or "keras"
         "torch": every parameter U(-1/√H, 1/√H). "keras": Glorot-uniform weight_ih (Glorot &
         Bengio 2010), orthogonal weight_hh (Saxe et al. 2014), zero biases.
+    learn_initial_state : bool
+        Whether the state that a call without one begins with is learned.
     dtype : float32 or float64
     rng : None, seed or numpy.random.Generator
         For initial values and dropout.
@@ -62,8 +67,8 @@ class GRU(Recurrent):
     Attributes
     ----------
     weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, … : read-only arrays
-        (3H, I), (3H, H), (3H,), (3H,), gates in the order r, z, n; "_l{k}" for layer k, with
-        "_reverse" behind it for the second direction.
+        (3H, I), (3H, H), (3H,), (3H,), gates in the order r, z, n, and with `learn_initial_state`
+        initial_h_l0 (H,); "_l{k}" for layer k, with "_reverse" behind it for the second direction.
 
     Examples
     --------
@@ -81,7 +86,7 @@ class GRU(Recurrent):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: Any,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -92,6 +97,7 @@ class GRU(Recurrent):
         activations: Any = ("sigmoid", "tanh"),
         clip: float | None = None,
         init: str = "torch",
+        learn_initial_state: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ):
@@ -105,18 +111,21 @@ class GRU(Recurrent):
             bidirectional,
             dtype,
             rng,
+            learn_initial_state,
         )
+        if init not in ("torch", "keras"):
+            raise ValueError(f"init: expected 'torch' or 'keras', got {init!r}")
         self.linear_before_reset = flag("linear_before_reset", linear_before_reset)
         self.activations = read_activations("activations", activations, 2)
         self.clip = read_clip("clip", clip)
         self._is_torchs = (
             self.linear_before_reset and self.activations == self._DEFAULT and self.clip is None
         )
-        arrays = initial(init, self.hidden_size, self._shapes(), self._rng, self.dtype)
+        arrays = initial(self._shapes(), 3, init, self._rng, self.dtype)
         self._replace_parameters(arrays)
 
-    def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
-        H = self.hidden_size
+    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+        H = self._widths[layer]
         # Gradients of steps past a row's end stay zero, for the biases' sums.
         tape = (np.zeros if ragged else np.empty)((T, B, 4, H), self.dtype)
         kept = {"tape": tape, "gates": tape[:, :, :3], "seen": tape[:, :, 3]}
@@ -158,10 +167,11 @@ class GRU(Recurrent):
         if self.num_layers > 1 or self.bidirectional or axes[0] == 1:
             return None
         kernel = self._forward_kernel(k, parameters, "_l0")
-        return short_call(kernel, self.input_size, self.hidden_size, self.dtype, axes[0] < 0)
+        return short_call(kernel, self.input_size, self._widths[0], self.dtype, axes[0] < 0)
 
     def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
-        H, R = self.hidden_size, parameters["weight_hh" + suffix]
+        R = parameters["weight_hh" + suffix]
+        H = R.shape[1]
         weights = parameters.derive(
             (k, "backward", suffix), lambda: (k.pack(R[: 2 * H].T), k.pack(R[2 * H :].T))
         )
@@ -175,7 +185,7 @@ class GRU(Recurrent):
         return backward
 
     def _recurrent_sums(self, kept: dict[str, np.ndarray]) -> Iterator[RecurrentSum]:
-        H = self.hidden_size
+        H = kept["seen"].shape[2]
         yield RecurrentSum(slice(0, 2 * H))
         candidate = slice(2 * H, 3 * H)
         if self.linear_before_reset:
@@ -185,15 +195,15 @@ class GRU(Recurrent):
 
     def _pack(self, k: Any, parameters: Parameters, suffix: str) -> tuple[Any, ...]:
         """As `gru_general_forward` takes them."""
-        H = self.hidden_size
         W, R, *biases = self._weights(parameters, suffix)
+        H = R.shape[1]
         bias_ih, bias_hh = (bias.reshape(3, H) for bias in biases)
         bias = np.concatenate([bias_ih[:2] + bias_hh[:2], bias_ih[2:], bias_hh[2:]])
         return k.pack(W), k.pack(R[: 2 * H]), k.pack(R[2 * H :]), bias
 
     def _weights(self, parameters: Parameters, suffix: str) -> tuple[np.ndarray, ...]:
         """W_ih, W_hh and both biases, zeros where there are none."""
-        zeros = np.zeros(3 * self.hidden_size, self.dtype)
+        zeros = np.zeros(len(parameters["weight_hh" + suffix]), self.dtype)
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return tuple(parameters.get(name + suffix, zeros) for name in names)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import as_array, as_bools, as_integers, check_shape
+from fastlstm.layers.state import Part, StateLayout, arrays_of, copy_of
 
 
 class Rows(NamedTuple):
@@ -31,8 +32,8 @@ class Plan(NamedTuple):
     form: str  # "batch", "single" (no batch axis) or "list" (of sequences)
     batch_first: bool
     x: np.ndarray  # [T, B, I]
-    state_names: tuple[str, ...]
-    state: tuple[np.ndarray, ...]  # each [layers * directions, B, size]
+    layout: StateLayout
+    state: tuple[Part, ...]
     rows: Rows
     lengths: np.ndarray | None  # [B]
     resets: np.ndarray | None  # [T, B]
@@ -60,7 +61,7 @@ class Plan(NamedTuple):
             raise ValueError("out: expected a writeable array, got a read-only one")
         if any(n > 1 and not stride for n, stride in zip(out.shape, out.strides, strict=True)):
             raise ValueError(f"out: expected elements of its own, got strides {out.strides}")
-        shared = any(np.may_share_memory(out, array) for array in (self.x, *self.state))
+        shared = any(np.may_share_memory(out, array) for array in (self.x, *arrays_of(self.state)))
         return fresh if shared or rows_contiguous(out) is not out else out
 
     def give_back(self, array: np.ndarray) -> Any:
@@ -69,10 +70,8 @@ class Plan(NamedTuple):
             return array
         return [array[:length, row].copy() for row, length in enumerate(self.lengths)]
 
-    def give_state_back(self, state: tuple[np.ndarray, ...]) -> Any:
-        if self.form == "single":
-            state = tuple(part[:, 0] for part in state)
-        return state if len(state) > 1 else state[0]
+    def give_state_back(self, state: tuple[Part, ...]) -> Any:
+        return self.layout.give_back(state, self.form == "single")
 
     def read_gradient(self, name: str, value: Any, features: int) -> np.ndarray:
         """A caller's gradient of the output as [T, B, features]; zeros for None."""
@@ -87,11 +86,10 @@ class Plan(NamedTuple):
         check_shape(name, array, *_leading(self.form, self.batch_first, T, B), features)
         return rows_contiguous(self.to_steps(array))
 
-    def read_state_gradient(self, name: str, value: Any) -> tuple[np.ndarray, ...]:
+    def read_state_gradient(self, name: str, value: Any) -> tuple[Part, ...]:
         """A caller's gradient of the state, as fresh arrays shaped as `state`; zeros for None."""
-        shapes = tuple(part.shape for part in self.state)
-        parts = _read_state(name, value, self.state_names, shapes, self.form, self.x.dtype)
-        return tuple(part.copy() for part in parts)
+        x, single = self.x, self.form == "single"
+        return tuple(map(copy_of, self.layout.read(name, value, x.shape[1], single, x.dtype)))
 
 
 def make_plan(
@@ -102,12 +100,10 @@ def make_plan(
     *,
     features: int,
     batch_first: bool,
-    state_names: tuple[str, ...],
-    state_sizes: tuple[int, ...],
-    depth: int,
+    layout: StateLayout,
     dtype: np.dtype,
 ) -> Plan:
-    """Check one call's arguments; `depth` is layers · directions."""
+    """Check one call's arguments."""
     if isinstance(x, (list, tuple)):
         form = "list"
         if lengths is not None:
@@ -137,9 +133,8 @@ def make_plan(
             rows = Rows(longest_first, live)
     if resets is not None:
         resets = _read_resets(resets, form, batch_first, T, B, lengths)
-    shapes = tuple((depth, B, size) for size in state_sizes)
-    parts = _read_state("state", state, state_names, shapes, form, dtype)
-    return Plan(form, batch_first, steps, state_names, parts, rows, lengths, resets)
+    parts = layout.read("state", state, B, form == "single", dtype)
+    return Plan(form, batch_first, steps, layout, parts, rows, lengths, resets)
 
 
 def rows_contiguous(array: np.ndarray) -> np.ndarray:
@@ -196,29 +191,3 @@ def _read_resets(
     resets = as_bools("resets", resets)
     check_shape("resets", resets, *_leading(form, batch_first, T, B))
     return np.ascontiguousarray(_to_steps(resets, form, batch_first))
-
-
-def _read_state(
-    name: str,
-    state: Any,
-    names: tuple[str, ...],
-    shapes: tuple[tuple[int, ...], ...],
-    form: str,
-    dtype: np.dtype,
-) -> tuple[np.ndarray, ...]:
-    """A caller's state as contiguous arrays of `shapes`; zeros for None."""
-    if state is None:
-        return tuple(np.zeros(shape, dtype) for shape in shapes)
-    if len(names) == 1:
-        state = (state,)
-    if not isinstance(state, (tuple, list)) or len(state) != len(names):
-        length = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
-        raise ValueError(
-            f"{name}: expected a tuple ({', '.join(names)}), got a {type(state).__name__}{length}"
-        )
-    parts = []
-    for part, part_name, shape in zip(state, names, shapes, strict=True):
-        array = as_array(f"{name}: {part_name}", part, dtype)
-        check_shape(f"{name}: {part_name}", array, *(shape[::2] if form == "single" else shape))
-        parts.append(np.ascontiguousarray(array).reshape(shape))
-    return tuple(parts)

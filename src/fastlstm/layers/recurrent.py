@@ -13,6 +13,7 @@ from fastlstm.kernels import kernels
 from fastlstm.layers.gradients import RecurrentSum, backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
+from fastlstm.layers.state import Part, StateLayout
 from fastlstm.layers.tape import Tape, check_tape
 
 # Multiply-adds of one layer below which one thread does it. With two, at (T, 8, 64, 128): the
@@ -49,6 +50,7 @@ class RecurrentTape(Tape):
     parameters: Parameters
     kernels: Any
     plan: Plan
+    learns_state: bool  # whether the state was the learned one
     layers: list[LayerTape] = field(default_factory=list)
 
 
@@ -62,7 +64,7 @@ class Recurrent(Module):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: Any,
         num_layers: int,
         bias: bool,
         batch_first: bool,
@@ -70,15 +72,17 @@ class Recurrent(Module):
         bidirectional: bool,
         dtype: Any,
         rng: Any,
+        learn_initial_state: bool = False,
     ):
         self.input_size = whole_number("input_size", input_size)
-        self.hidden_size = whole_number("hidden_size", hidden_size)
         self.num_layers = whole_number("num_layers", num_layers)
+        self._read_widths(hidden_size)
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = real_number("dropout", dropout, 0, 1)
         self.bidirectional = flag("bidirectional", bidirectional)
         self.dtype = float_dtype("dtype", dtype)
+        self.learn_initial_state = flag("learn_initial_state", learn_initial_state)
         self._rng = generator("rng", rng)
         self._directions = 2 if self.bidirectional else 1
         if self.dropout and self.num_layers == 1:
@@ -86,18 +90,24 @@ class Recurrent(Module):
 
     # The cell, which a subclass provides.
 
+    def _sizes(self, layer: int) -> tuple[int, ...]:
+        """Sizes of the state's parts in one layer; the first is what a direction gives, P."""
+        return (self._widths[layer],)
+
     @cached_property
     def _output_size(self) -> int:
-        """Features that one direction gives, P."""
-        return self.hidden_size
+        """Features that one direction of the last layer gives."""
+        return self._sizes(self.num_layers - 1)[0]
 
     @cached_property
-    def _state_sizes(self) -> tuple[int, ...]:
-        return (self.hidden_size,)
+    def _layout(self) -> StateLayout:
+        by_layer = (self._sizes(layer) for layer in range(self.num_layers))
+        return StateLayout(self.STATE, tuple(zip(*by_layer, strict=True)), self._directions)
 
-    def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
         """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them.
 
+        What training draws at random is drawn here, in the order of layers and directions.
         After backward, "gates" holds the gradient of W x, with zeros where a row has ended.
         """
         raise NotImplementedError
@@ -133,13 +143,13 @@ class Recurrent(Module):
     def _call_kernel(
         self, k: Any, parameters: Parameters, axes: tuple[int, int]
     ) -> Callable[..., Any] | None:
-        """f(most, x, state): see `kernels.reference.lstm_call`; None where there is no short cut."""
+        """f(most, x, state), see `kernels.reference.lstm_call`; None without a short cut."""
         return None
 
     @cached_property
     def _most_alone(self) -> int:
         """Pairs of step and row that are too few for a second thread."""
-        weights = self.GATES * self.hidden_size * (self.input_size + self._output_size)
+        weights = self.GATES * self._widths[0] * (self.input_size + self._output_size)
         return TEAM_WORK // weights
 
     # Names.
@@ -149,30 +159,52 @@ class Recurrent(Module):
 
     def _inputs(self) -> Iterator[tuple[int, str]]:
         """(features of its input, suffix of its parameters' names) for each layer and direction."""
+        size = self.input_size
         for layer in range(self.num_layers):
             for direction in range(self._directions):
-                size = self._directions * self._output_size if layer else self.input_size
                 yield size, self._suffix(layer, direction)
+            size = self._directions * self._sizes(layer)[0]
 
     def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """(kind, suffix, shape) of every parameter, in torch's order."""
-        rows = self.GATES * self.hidden_size
-        for features, suffix in self._inputs():
-            yield "weight_ih", suffix, (rows, features)
-            yield "weight_hh", suffix, (rows, self._output_size)
+        for at, (features, suffix) in enumerate(self._inputs()):
+            H = self._widths[at // self._directions]
+            yield "weight_ih", suffix, (self.GATES * H, features)
+            yield "weight_hh", suffix, (self.GATES * H, H)
             if self.bias:
-                yield "bias_ih", suffix, (rows,)
-                yield "bias_hh", suffix, (rows,)
+                yield "bias_ih", suffix, (self.GATES * H,)
+                yield "bias_hh", suffix, (self.GATES * H,)
+            if self.learn_initial_state:
+                yield "initial_h", suffix, (H,)
+
+    def _read_widths(self, hidden_size: Any) -> None:
+        """One width for all layers, or a list of one for each."""
+        self.hidden_size: Any
+        self._widths: list[int]
+        if not isinstance(hidden_size, (list, tuple)):
+            self.hidden_size = whole_number("hidden_size", hidden_size)
+            self._widths = [self.hidden_size] * self.num_layers
+            return
+        self.hidden_size = list(hidden_size)
+        self._widths = [whole_number("hidden_size", width) for width in hidden_size]
+        if self.num_layers not in (1, len(self._widths)):
+            raise ValueError(
+                f"num_layers: hidden_size gives {len(self._widths)} layers, got {self.num_layers}"
+            )
+        self.num_layers = len(self._widths)
+        if not self._widths:
+            raise ValueError("hidden_size: expected at least one layer, got none")
 
     def _describe(self) -> str:
         """The arguments, those at their default left out."""
         text = f"{self.input_size}, {self.hidden_size}"
         for name, default in (
-            ("num_layers", 1),
+            ("num_layers", len(self._widths) if isinstance(self.hidden_size, list) else 1),
             ("bias", True),
             ("batch_first", False),
             ("dropout", 0.0),
             ("bidirectional", False),
+            ("learn_initial_state", False),
             ("dtype", np.dtype(np.float32)),
         ):
             value = getattr(self, name)
@@ -196,11 +228,12 @@ class Recurrent(Module):
             result = self._short_call(x, state, (1, 0) if self.batch_first else (0, 1))
             if result is not None:
                 return result
-        plan = self._plan(x, state, lengths, resets)
+        parameters = self._parameters
+        plan = self._plan(x, state, lengths, resets, parameters)
         threads = self._threads(threads)
         features = self._directions * self._output_size
         y = plan.empty(features) if out is None else plan.room_in(out, features)
-        final = self._run(plan, self._parameters, kernels(self.dtype), y, threads)
+        final = self._run(plan, parameters, kernels(self.dtype), y, threads)
         if out is not None and y is not out:
             out[...] = y
             y = out
@@ -220,9 +253,11 @@ class Recurrent(Module):
         Returns ``(y, state), tape``. Until `backward` has run, x and state must not be changed; y
         is read-only, since the tape holds it.
         """
-        plan = self._plan(x, state, lengths, resets)
+        parameters = self._parameters
+        plan = self._plan(x, state, lengths, resets, parameters)
         threads = self._threads(threads)
-        tape = RecurrentTape(self, self._parameters, kernels(self.dtype), plan)
+        learns_state = self.learn_initial_state and state is None
+        tape = RecurrentTape(self, parameters, kernels(self.dtype), plan, learns_state)
         y = plan.empty(self._directions * self._output_size)
         final = self._run(plan, tape.parameters, tape.kernels, y, threads, tape.layers)
         y.flags.writeable = False
@@ -251,6 +286,10 @@ class Recurrent(Module):
             backward_layer(self, tape, layer, dy, dstate, below, params, threads)
             dy = below
         tape.layers.clear()
+        if self.learn_initial_state:
+            for name, part, at in self._initial_states():
+                gradient = dstate[part][at].sum(axis=0)
+                params[name] = gradient if tape.learns_state else np.zeros_like(gradient)
         params = {name: params[name] for name in tape.parameters}
         return Gradients(plan.give_back(dx), plan.give_state_back(dstate), params)
 
@@ -272,19 +311,28 @@ class Recurrent(Module):
         result: tuple[Any, Any] | None = call(LARGEST if alone else self._most_alone, x, state)
         return result
 
-    def _plan(self, x: Any, state: Any, lengths: Any, resets: Any) -> Plan:
-        return make_plan(
+    def _plan(self, x: Any, state: Any, lengths: Any, resets: Any, parameters: Parameters) -> Plan:
+        plan = make_plan(
             x,
             state,
             lengths,
             resets,
             features=self.input_size,
             batch_first=self.batch_first,
-            state_names=self.STATE,
-            state_sizes=self._state_sizes,
-            depth=self.num_layers * self._directions,
+            layout=self._layout,
             dtype=self.dtype,
         )
+        if state is None and self.learn_initial_state:
+            for name, part, at in self._initial_states():
+                plan.state[part][at][...] = parameters[name]
+        return plan
+
+    def _initial_states(self) -> Iterator[tuple[str, int, int]]:
+        """(parameter's name, part of the state, place in it) of all learned initial states."""
+        for at in range(self.num_layers * self._directions):
+            suffix = self._suffix(*divmod(at, self._directions))
+            for part, name in enumerate(self.STATE):
+                yield f"initial_{name}{suffix}", part, at
 
     def _run(
         self,
@@ -294,22 +342,23 @@ class Recurrent(Module):
         y: np.ndarray,
         threads: int,
         tapes: list[LayerTape] | None = None,
-    ) -> tuple[np.ndarray, ...]:
+    ) -> tuple[Part, ...]:
         """Fill `y` (in the caller's layout) and return the final state."""
         T, B, _ = plan.x.shape
-        final = tuple(np.empty_like(part) for part in plan.state)
+        final = plan.layout.empty(B, self.dtype)
         x = plan.x
         for layer in range(self.num_layers):
             if layer == self.num_layers - 1:
                 result = plan.to_steps(y)
             else:
-                result = np.empty((T, B, self._directions * self._output_size), self.dtype)
+                features = self._directions * self._sizes(layer)[0]
+                result = np.empty((T, B, features), self.dtype)
             kept: list[dict[str, np.ndarray]] = [{} for _ in range(self._directions)]
             if tapes is not None:
                 x, mask = self._drop(x) if layer else (x, None)
-                kept = [self._keep(T, B, plan.rows.live is not None) for _ in kept]
+                kept = [self._keep(layer, T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
-            busy, by_units = self._worthwhile(threads, x)
+            busy, by_units = self._worthwhile(threads, x, layer)
             tasks: list[Callable[..., None]] = []
             for share in self._shares(plan, layer, 1 if by_units else busy):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
@@ -325,7 +374,7 @@ class Recurrent(Module):
 
     def _shares(self, plan: Plan, layer: int, threads: int) -> Iterator[Share]:
         """One layer's work, dealt out: directions first, then rows of the batch."""
-        P = self._output_size
+        P = self._sizes(layer)[0]
         parts = -(-threads // self._directions)
         for direction in range(self._directions):
             for rows, live in plan.rows.split(parts, plan.x.shape[1]):
@@ -349,12 +398,12 @@ class Recurrent(Module):
     def _threads(self, threads: int | None) -> int:
         return pool.get_num_threads() if threads is None else whole_number("threads", threads)
 
-    def _worthwhile(self, threads: int, x: np.ndarray) -> tuple[int, bool]:
+    def _worthwhile(self, threads: int, x: np.ndarray, layer: int) -> tuple[int, bool]:
         """How many of `threads` one layer over x keeps busy, and whether they split its units."""
         if threads == 1:
             return 1, False
         T, B, features = x.shape
-        weights = self.GATES * self.hidden_size * (features + self._output_size)
+        weights = self.GATES * self._widths[layer] * (features + self._sizes(layer)[0])
         work = T * B * weights * self._directions
         if self._splits_units and self._directions == 1 and FEW_ROWS * threads > B:
             return (threads, True) if work > TEAM_WORK else (1, False)

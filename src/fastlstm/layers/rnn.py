@@ -27,8 +27,11 @@ class RNN(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        Features of the input, I, and of the state, H.
+    input_size : int
+        Features of the input, I.
+    hidden_size : int or list of int
+        Features of the state, H; a list gives every layer of the stack its own. Where they differ,
+        the state is a list of arrays (directions, B, H_k), one for each layer.
     num_layers : int
         Layers of the stack; each takes the output of the one below.
     nonlinearity : "tanh", "relu" or another activation
@@ -44,6 +47,8 @@ class RNN(Recurrent):
         Whether a second network reads backwards; the output holds both, forward first.
     clip : float, optional
         What goes into f is clipped to ±clip.
+    learn_initial_state : bool
+        Whether the state that a call without one begins with is learned.
     dtype : float32 or float64
     rng : None, seed or numpy.random.Generator
         For initial values, which are U(-1/√H, 1/√H), and dropout.
@@ -51,8 +56,8 @@ class RNN(Recurrent):
     Attributes
     ----------
     weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, … : read-only arrays
-        (H, I), (H, H), (H,), (H,); "_l{k}" for layer k, with "_reverse" behind it for the second
-        direction.
+        (H, I), (H, H), (H,), (H,), and with `learn_initial_state` initial_h_l0 (H,); "_l{k}" for
+        layer k, with "_reverse" behind it for the second direction.
 
     Examples
     --------
@@ -69,7 +74,7 @@ class RNN(Recurrent):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: Any,
         num_layers: int = 1,
         nonlinearity: Any = "tanh",
         bias: bool = True,
@@ -78,6 +83,7 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         *,
         clip: float | None = None,
+        learn_initial_state: bool = False,
         dtype: Any = np.float32,
         rng: Any = None,
     ):
@@ -91,15 +97,16 @@ class RNN(Recurrent):
             bidirectional,
             dtype,
             rng,
+            learn_initial_state,
         )
         self.nonlinearity = read_activation("nonlinearity", nonlinearity)
         self.clip = read_clip("clip", clip)
-        arrays = initial("torch", self.hidden_size, self._shapes(), self._rng, self.dtype)
+        arrays = initial(self._shapes(), 1, "torch", self._rng, self.dtype)
         self._replace_parameters(arrays)
 
-    def _keep(self, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
         # Gradients of steps past a row's end stay zero, for the biases' sums.
-        gates = (np.zeros if ragged else np.empty)((T, B, 1, self.hidden_size), self.dtype)
+        gates = (np.zeros if ragged else np.empty)((T, B, 1, self._widths[layer]), self.dtype)
         return {"gates": gates}
 
     def _forward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
@@ -120,7 +127,7 @@ class RNN(Recurrent):
         if self.num_layers > 1 or self.bidirectional or axes[0] == 1:
             return None
         kernel = self._forward_kernel(k, parameters, "_l0")
-        return short_call(kernel, self.input_size, self.hidden_size, self.dtype, axes[0] < 0)
+        return short_call(kernel, self.input_size, self._widths[0], self.dtype, axes[0] < 0)
 
     def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
         R = parameters["weight_hh" + suffix]
@@ -132,7 +139,7 @@ class RNN(Recurrent):
         return backward
 
     def _pack(self, k: Any, parameters: Parameters, suffix: str) -> tuple[Any, ...]:
-        bias = np.zeros(self.hidden_size, self.dtype)
+        bias = np.zeros(len(parameters["weight_hh" + suffix]), self.dtype)
         if self.bias:
             bias += parameters["bias_ih" + suffix] + parameters["bias_hh" + suffix]
         weights = parameters["weight_ih" + suffix], parameters["weight_hh" + suffix]

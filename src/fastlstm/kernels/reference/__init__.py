@@ -58,6 +58,7 @@ from fastlstm.kernels.reference.gru import (
     pack_gru,
 )
 from fastlstm.kernels.reference.lstm import lstm_backward, lstm_call, lstm_forward, pack_gates
+from fastlstm.kernels.reference.lstm_general import lstm_general_backward, lstm_general_forward
 from fastlstm.kernels.reference.product import pack, product, weight_gradient
 from fastlstm.kernels.reference.rnn import rnn_backward, rnn_forward
 
@@ -70,6 +71,8 @@ __all__ = [
     "lstm_backward",
     "lstm_call",
     "lstm_forward",
+    "lstm_general_backward",
+    "lstm_general_forward",
     "pack",
     "pack_gates",
     "pack_gru",
