@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from compare import assert_close
+from compare import TWINS, assert_close, assert_near
 from walks import KINDS, walk
 
 from fastlstm.kernels import load, reference
@@ -148,7 +148,7 @@ class Layer:
             scales=kept.get("scales"),
             **arguments,
         )
-        if self.normal:  # after a reset R h is 0 and its gradient 1 / sqrt(ε) times the others
+        if self.normal:  # 1 / sqrt(variance) may be 300, above all after a reset
             of_steps["recurrent_gates"] /= kept["scales"][:, :, 1, :, None]
         alive = steps.alive(T, B)
         return result | {name: array[alive] for name, array in of_steps.items()}
@@ -157,7 +157,10 @@ class Layer:
 def assert_all_close(actual, expected, dtype):
     assert actual.keys() == expected.keys()
     for name in expected:
-        assert_close(actual[name], expected[name], dtype, name)
+        if name == "recurrent_gates":  # in backward, sums that cancel
+            assert_near(actual[name], expected[name], TWINS[dtype][0], name)
+        else:
+            assert_close(actual[name], expected[name], dtype, name)
 
 
 @pytest.mark.parametrize("projected", [False, True], ids=["", "projected"])

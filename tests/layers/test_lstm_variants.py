@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from compare import assert_close, assert_same_bits
+from compare import assert_close, assert_near, assert_same_bits
 from examples import VARIANTS, example
 from oracle_variants import Options
 from oracle_variants import lstm as oracle
@@ -34,10 +34,18 @@ def assert_follows_oracle(case, options, result, masks=None):
         **{name: array.tolist() for name, array in case.options.items()},
         masks=masks,
     )
-    assert_close(y, np.array(expected[0]), dtype, "y")
+    close = assert_close
+    if options.get("layer_norm") and dtype == np.float32:  # may scale errors up a hundred times
+        close = assert_close_in_the_large
+    close(y, np.array(expected[0]), dtype, "y")
     for name, part, truth in zip("hc", (h, c), expected[1:], strict=True):
         for actual, rows in zip(slots(case.lstm, part), truth, strict=True):
-            assert_close(np.array(actual, dtype), np.array(rows), dtype, name)
+            close(np.array(actual, dtype), np.array(rows), dtype, name)
+
+
+def assert_close_in_the_large(actual, expected, dtype, what):
+    assert actual.dtype == dtype
+    assert_near(actual, expected, 1e-4, what)
 
 
 @all_variants

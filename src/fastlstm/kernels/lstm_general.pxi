@@ -96,6 +96,13 @@ cdef void _normal_gates(
             )
 
 
+cdef void _times(real* out, const real* a, const real* b, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t k, start
+    for k in range(_blocks(n, V)):
+        start = k * V
+        _store(out + start, _load(a + start, n - start) * _load(b + start, n - start), n - start)
+
+
 cdef const unsigned char[:, :, ::1] _flags(
     flags, Py_ssize_t T, Py_ssize_t B, Py_ssize_t N, str name
 ):
@@ -148,7 +155,7 @@ def lstm_general_forward(
     """One layer in one direction over the whole sequence: see reference/lstm_general.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2]
     cdef Py_ssize_t H = c0.shape[1], P = h0.shape[1], blocks = _blocks(H, V)
-    cdef Py_ssize_t i, t, s, n, k, row, count, used = 0, prepared = 0
+    cdef Py_ssize_t i, t, s, n, k, row, unit, count, used = 0, prepared = 0
     cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
     cdef Variant variant = _variant(H, activations, clip, coupled, peepholes, norm)
     cdef bint training = gates is not None, projected = projection is not None
@@ -213,7 +220,8 @@ def lstm_general_forward(
     cdef const real* c_before
     cdef real* c_after
     cdef real* here
-    cdef real share
+    cdef const unsigned char* flags
+    cdef vec fresh
     cdef Matrix W, R
     W.blocks, W.block_size, W.K = blocks, (1 + inputs + P) * PANEL, inputs
     W.panels = &packed[0, 0, 0, 0] + PANEL
@@ -255,8 +263,7 @@ def lstm_general_forward(
                 h_before[s] = h_met[s] = _previous(&walk, i, s, &y_series, &first_h, zeros)
                 if mask is not None:
                     h_met[s] = &masked[t, row, 0]
-                    for k in range(P):
-                        masked[t, row, k] = h_before[s][k] * mask[row, k]
+                    _times(&masked[t, row, 0], h_before[s], &mask[row, 0], P)
                 if not projected:
                     h_after[s] = y_rows[s]
                 elif training:
@@ -316,11 +323,14 @@ def lstm_general_forward(
             if zoned:
                 for s in range(n):
                     row = _row(&walk, s)
-                    for k in range(P):
-                        share = zoneout_h
-                        if flags_h is not None:
-                            share = flags_h[t, row, k] != 0
-                        y_rows[s][k] = share * h_before[s][k] + (1 - share) * y_rows[s][k]
+                    for k in range(_blocks(P, V)):
+                        unit = k * V
+                        fresh = _load(y_rows[s] + unit, P - unit)
+                        flags = &flags_h[t, row, unit] if flags_h is not None else NULL
+                        fresh = _zoned(
+                            _load(h_before[s] + unit, P - unit), fresh, flags, zoneout_h, P - unit
+                        )
+                        _store(y_rows[s] + unit, fresh, P - unit)
             for s in range(_live_at(&walk, i + 1), n):
                 row = _row(&walk, s)
                 memcpy(&h_n[row, 0], y_rows[s], P * sizeof(real))

@@ -117,9 +117,26 @@ cdef inline void _add_lanes(real* target, vec lanes, Py_ssize_t n) noexcept nogi
 
 
 cdef inline void _add_to(real* target, const real* source, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t k
-    for k in range(n):
-        target[k] += source[k]
+    cdef Py_ssize_t k, start
+    for k in range(_blocks(n, V)):
+        start = k * V
+        _add_lanes(target + start, _load(source + start, n - start), n - start)
+
+
+cdef inline void _part_zoned(
+    real* d,  # IN [n] gradient of a state; OUT of what it would have been
+    real* past,  # OUT [n] gradient of the state before
+    const unsigned char* kept,
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t k, start
+    cdef vec lanes, passed
+    for k in range(_blocks(n, V)):
+        start = k * V
+        lanes = _load(d + start, n - start)
+        passed = lanes * vec_of_flags(kept + start, n - start)
+        _store(past + start, passed, n - start)
+        _store(d + start, lanes - passed, n - start)
 
 
 def lstm_general_backward(
@@ -151,7 +168,7 @@ def lstm_general_backward(
 ):
     """Back through time: see reference/lstm_general.py."""
     cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1], H = gates.shape[3], P = dh.shape[1]
-    cdef Py_ssize_t i, t, s, n, k, row, blocks = _blocks(H, V)
+    cdef Py_ssize_t i, t, s, n, row, blocks = _blocks(H, V)
     cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
     cdef Variant variant = _variant(H, activations, clip, coupled, peepholes, norm)
     cdef bint projected = projection is not None, normal = norm is not None
@@ -214,12 +231,9 @@ def lstm_general_backward(
             for s in range(n):
                 row = _row(&walk, s)
                 d_hidden[s] = dh_rows[s] = &dh[row, 0]
-                for k in range(P):
-                    dh[row, k] += dy[t, row, k]
+                _add_to(&dh[row, 0], &dy[t, row, 0], P)
                 if flags_h is not None:
-                    for k in range(P):
-                        direct[s * P + k] = dh[row, k] if flags_h[t, row, k] else 0
-                        dh[row, k] -= direct[s * P + k]
+                    _part_zoned(&dh[row, 0], direct + s * P, &flags_h[t, row, 0], P)
                 if projected:
                     dp_rows[s] = &dprojected[t, row, 0]
                     memcpy(&dprojected[t, row, 0], &dh[row, 0], P * sizeof(real))
@@ -253,11 +267,9 @@ def lstm_general_backward(
             for s in range(n):
                 row = _row(&walk, s)
                 if mask is not None:
-                    for k in range(P):
-                        dh[row, k] *= mask[row, k]
+                    _times(&dh[row, 0], &dh[row, 0], &mask[row, 0], P)
                 if flags_h is not None:
-                    for k in range(P):
-                        dh[row, k] += direct[s * P + k]
+                    _add_to(&dh[row, 0], direct + s * P, P)
                 if _is_reset(&walk, t, row):
                     memset(&dh[row, 0], 0, P * sizeof(real))
                     memset(&dc[row, 0], 0, H * sizeof(real))

@@ -35,7 +35,8 @@ cdef extern from *:
     }
     static inline vec vec_of_flags(const unsigned char *flags, int n) {
         vec lanes = {0};
-        EACH_LANE(lanes[j] = j < n && flags[j] ? 1 : 0);
+        if (n >= (int) (sizeof(vec) / sizeof(real))) EACH_LANE(lanes[j] = flags[j] != 0);
+        else EACH_LANE(lanes[j] = j < n ? flags[j] != 0 : 0);
         return lanes;
     }
     /* In pairs at half the distance each time: short, and always the same order. */

@@ -1,5 +1,6 @@
 """What can vary about an LSTM's cell: read from a user, kept for backward, told to the kernels."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -66,15 +67,15 @@ class Variant(NamedTuple):
         """What training keeps beyond the plain LSTM's, its random masks among it."""
         kept = {}
         if self.recurrent_dropout:
-            mask = (rng.random((B, P), np.float32) >= self.recurrent_dropout).astype(dtype)
+            mask = 1 - draw(rng, (B, P), self.recurrent_dropout).astype(dtype)
             kept["mask"] = (
                 mask / (1 - self.recurrent_dropout) if self.recurrent_dropout < 1 else mask
             )
             kept["masked"] = np.empty((T, B, P), dtype)
         if self.zoneout[0]:
-            kept["kept_h"] = rng.random((T, B, P), np.float32) < self.zoneout[0]
+            kept["kept_h"] = draw(rng, (T, B, P), self.zoneout[0])
         if self.zoneout[1]:
-            kept["kept_c"] = rng.random((T, B, H), np.float32) < self.zoneout[1]
+            kept["kept_c"] = draw(rng, (T, B, H), self.zoneout[1])
         if self.peepholes:
             kept["d_peepholes"] = np.zeros((B, 3, H), dtype)
         if self.layer_norm:
@@ -156,6 +157,16 @@ def read_variant(
         real_number("recurrent_dropout", recurrent_dropout, 0, 1),
         (real_number("zoneout[0]", zoneout[0], 0, 1), real_number("zoneout[1]", zoneout[1], 0, 1)),
     )
+
+
+def draw(rng: "np.random.Generator", shape: tuple[int, ...], chance: float) -> np.ndarray:
+    """Bools that are true with `chance`, to 1 in 2³² of it; twice as fast as by floats."""
+    if chance == 1:
+        return np.ones(shape, np.bool_)
+    size = math.prod(shape)
+    words = rng.integers(2**64 - 1, size=(size + 1) // 2, dtype=np.uint64, endpoint=True)
+    flags: np.ndarray = words.view(np.uint32)[:size] < np.uint32(chance * 2**32)
+    return flags.reshape(shape)
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
