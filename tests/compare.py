@@ -27,10 +27,15 @@ def assert_same_bits(actual, expected, what=""):
 
 
 def assert_same_result(actual, expected):
-    """Two results y, (h, c) are equal to the bit."""
-    (y, (h, c)), (expected_y, (expected_h, expected_c)) = actual, expected
-    for name, a, b in [("y", y, expected_y), ("h", h, expected_h), ("c", c, expected_c)]:
+    """Two results y, state are equal to the bit."""
+    (y, state), (expected_y, expected_state) = actual, expected
+    assert_same_bits(y, expected_y, "y")
+    assert type(state) is type(expected_state)
+    if not isinstance(state, tuple):
+        state, expected_state = (state,), (expected_state,)
+    for name, a, b in zip("hc", state, expected_state, strict=False):
         assert_same_bits(a, b, name)
+    assert len(state) == len(expected_state)
 
 
 def assert_near(actual, expected, tolerance, what=""):

@@ -16,8 +16,8 @@ VARIANTS = {
     "coupled": {"coupled": True},
     "peepholes, coupled": {"peepholes": True, "coupled": True},
     "layer norm": {"norm": True},
-    "clip": {"clip": 0.5, "peepholes": True},
-    "zoneout": {"zoneout": (0.25, 0.5)},
+    "clip": {"clip": 0.6, "peepholes": True},
+    "zoneout": {"zoneout": (0.3, 0.45)},
     "recurrent dropout": {"mask": True},
     "softsign, elu, scaled tanh": {
         "activations": [(Kind.SOFTSIGN, 0, 0), (Kind.ELU, 0.5, 0), (Kind.SCALED_TANH, 0.5, 1.5)]
@@ -37,8 +37,8 @@ VARIANTS = {
         "peepholes": True,
         "coupled": True,
         "norm": True,
-        "clip": 1.0,
-        "zoneout": (0.25, 0.5),
+        "clip": 0.9,
+        "zoneout": (0.3, 0.45),
         "mask": True,
     },
 }

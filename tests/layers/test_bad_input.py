@@ -136,6 +136,45 @@ BAD_GRADIENTS = {
 }
 
 
+ENGINES_OPTIONS = [
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "learn_initial_state",
+    "dtype",
+    "rng",
+]
+BAD_VARIANTS = [  # layer, argument, value
+    ("GRU", "linear_before_reset", 1),
+    ("GRU", "linear_before_reset", None),
+    ("GRU", "init", "chrono"),
+    ("GRU", "init", None),
+    ("GRU", "activations", "sigmoid"),
+    ("GRU", "activations", ("sigmoid", "tanh", "tanh")),
+    ("GRU", "activations", ("sigmoid", "nonsense")),
+    ("GRU", "activations", ("sigmoid", ("tanh", 0.5))),
+    ("GRU", "activations", (("hard_sigmoid", np.nan), "tanh")),
+    ("GRU", "activations", None),
+    ("GRU", "proj_size", 2),
+    ("RNN", "nonlinearity", "nonsense"),
+    ("RNN", "nonlinearity", None),
+    ("RNN", "nonlinearity", 3),
+    ("RNN", "nonlinearity", ("relu", 0.5)),
+    ("RNN", "nonlinearity", ("elu", "one")),
+    ("RNN", "nonlinearity", True),
+    ("RNN", "activations", ("tanh",)),
+    *(
+        (layer, "clip", value)
+        for layer in ("GRU", "RNN")
+        for value in (0, -1, np.nan, np.inf, "1", [1], 1j, True)
+    ),
+]
+
+
 def rows(table):
     """Each (argument, bad value) of a table as one test."""
     return [
@@ -168,6 +207,36 @@ def case(kernels, rng):
 def test_options(argument, value):
     with raises(argument):
         fl.LSTM(**{"input_size": I, "hidden_size": H} | {argument: value})
+
+
+@pytest.mark.parametrize("layer", [fl.GRU, fl.RNN])
+@pytest.mark.parametrize(
+    ("argument", "value"), rows({name: BAD_OPTIONS[name] for name in ENGINES_OPTIONS})
+)
+def test_options_of_other_layers(layer, argument, value):
+    with raises(argument):
+        layer(**{"input_size": I, "hidden_size": H} | {argument: value})
+
+
+@pytest.mark.parametrize(("layer", "argument", "value"), BAD_VARIANTS)
+@pytest.mark.parametrize("suffix", ["", "Cell"])
+def test_variants(layer, argument, value, suffix):
+    with raises(argument):
+        getattr(fl, layer + suffix)(I, H, **{argument: value})
+
+
+@pytest.mark.parametrize(("argument", "value"), rows(BAD_CALLS))
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_calls_of_other_layers(kernels, rng, kind, argument, value):
+    case = example(rng, T, B, I, H, kind=kind)
+    expected, _ = case()
+    arguments = {"x": case.x, "state": case.state} | {argument: value}
+    with raises(argument):
+        case.layer(**arguments)
+    if argument != "out":
+        with raises(argument):
+            case.layer.forward(**arguments)
+    assert_same_bits(case()[0], expected)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Numbers that other projects published, as far as the plain LSTM reproduces them.
+"""Numbers that other projects published, as far as the plain LSTM and the GRU reproduce them.
 
 keras-js and the training case have hard-sigmoid gates, and some of ONNX's cases have peepholes:
 they are no plain LSTMs.
@@ -70,21 +70,40 @@ def test_rtneural_keras_layers(kernels, cases):
     np.testing.assert_allclose((hidden @ W + b)[:, 0], expected, atol=1e-6)
 
 
-def test_rtneural_torch_layers(kernels, cases):
-    weights = read(cases / "rtneural" / "lstm_torch.json")
-    x, expected = rtneural_signal(cases, "lstm_torch")
-    hidden = x[:, None]
-    for prefix, lstm in {"lstm.": fl.LSTM(1, 8), "lstm2.": fl.LSTM(8, 8, num_layers=3)}.items():
-        lstm.load_state_dict(
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_rtneural_torch_layers(kernels, cases, kind):
+    weights = read(cases / "rtneural" / f"{kind}_torch.json")
+    x, expected = rtneural_signal(cases, f"{kind}_torch")
+    hidden, make = x[:, None], getattr(fl, kind.upper())
+    for prefix, layer in {f"{kind}.": make(1, 8), f"{kind}2.": make(8, 8, num_layers=3)}.items():
+        layer.load_state_dict(
             {
                 name.removeprefix(prefix): value
                 for name, value in weights.items()
                 if name.startswith(prefix)
             }
         )
-        hidden, _ = lstm(hidden)
+        hidden, _ = layer(hidden)
     y = hidden @ np.array(weights["dense.weight"])[0] + weights["dense.bias"]
     np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_rtneural_keras_gru(kernels, cases):
+    """Keras has z before r, kernels transposed, and with `reset_after` a row for each bias."""
+    layers = read(cases / "rtneural" / "gru.json")["layers"]
+    x, expected = rtneural_signal(cases, "gru")
+    weights = [[np.array(part) for part in layer["weights"]] for layer in layers]
+    (W1, b1), gru_weights, (W2, b2), (W3, b3) = weights
+    gru = fl.GRU(8, 8)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    kernel, recurrent_kernel, biases = gru_weights
+    blocks = (np.split(part, 3) for part in (kernel.T, recurrent_kernel.T, *biases))
+    gru.load_state_dict(
+        {name: np.concatenate([r, z, n]) for name, (z, r, n) in zip(names, blocks, strict=True)}
+    )
+    hidden, _ = gru(np.tanh(x[:, None] @ W1 + b1))
+    hidden = 1 / (1 + np.exp(-(hidden @ W2 + b2)))
+    np.testing.assert_allclose((hidden @ W3 + b3)[:, 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Many threads on one model, processes that fork, and calls that must use no thread."""
 
+import copy
 import multiprocessing
 import os
 import subprocess
@@ -9,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from compare import assert_same_bits
+from compare import assert_same_bits, assert_same_result
 from examples import example
-
-import fastlstm as fl
 
 pytestmark = pytest.mark.usefixtures("share_all_work")
 
+LAYERS = [{}, {"kind": "GRU"}, {"kind": "GRU", "linear_before_reset": False}, {"kind": "RNN"}]
+layers = pytest.mark.parametrize("layer", LAYERS, ids=str)
 LARGE = {"T": 30, "B": 8, "I": 64, "H": 96}  # long enough for calls to overlap
 
 
@@ -31,9 +32,10 @@ def run_at_once(functions):
         return [future.result() for future in [pool.submit(run, f) for f in functions]]
 
 
+@layers
 @pytest.mark.parametrize("threads", [1, 2])
-def test_one_model_many_threads(kernels, rng, threads):
-    case = example(rng, **LARGE, num_layers=2, bidirectional=True, lengths=True)
+def test_one_model_many_threads(kernels, rng, threads, layer):
+    case = example(rng, **LARGE, **layer, num_layers=2, bidirectional=True, lengths=True)
     inputs = [rng.standard_normal(case.x.shape).astype(np.float32) for _ in range(6)]
 
     def call(x):
@@ -41,18 +43,16 @@ def test_one_model_many_threads(kernels, rng, threads):
 
     expected = [call(x)() for x in inputs]
     for _ in range(3):
-        fresh = fl.LSTM(64, 96, num_layers=2, bidirectional=True)
-        fresh.load_state_dict(case.lstm.state_dict())
-        case.lstm = fresh  # nothing packed yet: the threads meet there too
-        for (y, (h, c)), (y1, (h1, c1)) in zip(
-            run_at_once([call(x) for x in inputs]), expected, strict=True
-        ):
-            for actual, wanted in ((y, y1), (h, h1), (c, c1)):
-                assert_same_bits(actual, wanted)
+        fresh = copy.deepcopy(case.layer)
+        fresh.load_state_dict(case.layer.state_dict())
+        case.layer = fresh  # nothing packed yet: the threads meet there too
+        for results in zip(run_at_once([call(x) for x in inputs]), expected, strict=True):
+            assert_same_result(*results)
 
 
-def test_training_in_many_threads(kernels, rng):
-    case = example(rng, **LARGE, num_layers=2, lengths=True)
+@layers
+def test_training_in_many_threads(kernels, rng, layer):
+    case = example(rng, **LARGE, **layer, num_layers=2, lengths=True)
     inputs = [rng.standard_normal(case.x.shape).astype(np.float32) for _ in range(4)]
 
     def train(x):

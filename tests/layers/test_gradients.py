@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 from compare import assert_near
-from examples import example
+from examples import GRU_AND_RNN, each, example, parts
 from slopes import assert_slope
 
 import fastlstm as fl
@@ -21,6 +21,13 @@ EVERYTHING = {
     "lengths": True,
     "resets": True,
 }
+SMALL = {"T": 5, "I": 2, "H": 3, "B": 4}
+EVERYTHING_ELSE = SMALL | {
+    "num_layers": 2,
+    "bidirectional": True,
+    "lengths": True,
+    "resets": True,
+}
 CASES = {
     "plain": {},
     "no bias": {"bias": False},
@@ -31,26 +38,32 @@ CASES = {
     "wide": {"H": 18, "T": 2, "B": 2, "I": 1},
     "everything": EVERYTHING,
 }
+for name, kind in GRU_AND_RNN.items():
+    CASES[name] = SMALL | kind
+    CASES[name + ", no bias"] = SMALL | kind | {"bias": False}
+    CASES[name + ", everything"] = EVERYTHING_ELSE | kind
 
 
 class Loss:
     """A random linear function of all that a call returns."""
 
     def __init__(self, rng, result):
-        y, (h, c) = result
-        self.dy, self.dh, self.dc = (rng.standard_normal(a.shape) for a in (y, h, c))
+        y, state = result
+        self.dy = rng.standard_normal(y.shape)
+        self.dstate = each(lambda part: rng.standard_normal(part.shape), state)
 
     def __call__(self, result):
-        y, (h, c) = result
-        return np.vdot(self.dy, y) + np.vdot(self.dh, h) + np.vdot(self.dc, c)
+        y, state = result
+        pairs = zip(parts(self.dstate), parts(state), strict=True)
+        return np.vdot(self.dy, y) + sum(np.vdot(*pair) for pair in pairs)
 
-    def backward(self, lstm, tape):
-        return lstm.backward(tape, self.dy, (self.dh, self.dc))
+    def backward(self, layer, tape):
+        return layer.backward(tape, self.dy, self.dstate)
 
 
 def assert_slopes(case, loss, grads, run):
     assert_slope(grads.x, lambda: loss(run()), case.x, "x")
-    for name, part, actual in zip("hc", case.state, grads.state, strict=True):
+    for name, part, actual in zip("hc", parts(case.state), parts(grads.state), strict=False):
         assert_slope(actual, lambda: loss(run()), part, f"{name}0")
     parameters = case.lstm.state_dict()
     assert list(grads.params) == list(parameters)

@@ -6,7 +6,7 @@ The reference multiplies with BLAS, which makes no such promise: there, near is 
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from examples import example
+from examples import each, example, parts
 
 import fastlstm as fl
 
@@ -15,7 +15,15 @@ SIZES = [
     {"T": 6, "B": 7, "I": 20, "H": 33},
     {"T": 5, "B": 19, "I": 65, "H": 96},
     {"T": 8, "B": 3, "I": 1, "H": 40, "proj_size": 7},
+    {"T": 9, "B": 14, "I": 3, "H": 5, "kind": "GRU"},
+    {"T": 6, "B": 7, "I": 20, "H": 33, "kind": "GRU"},
+    {"T": 5, "B": 19, "I": 65, "H": 96, "kind": "GRU"},
+    {"T": 8, "B": 7, "I": 5, "H": 40, "kind": "GRU", "linear_before_reset": False},
+    {"T": 5, "B": 19, "I": 65, "H": 96, "kind": "GRU", "activations": ("elu", "softsign")},
+    {"T": 9, "B": 14, "I": 3, "H": 5, "kind": "RNN"},
+    {"T": 5, "B": 19, "I": 65, "H": 96, "kind": "RNN", "nonlinearity": "relu"},
 ]
+LAYERS = [{}, {"kind": "GRU"}, {"kind": "GRU", "linear_before_reset": False}, {"kind": "RNN"}]
 
 
 @pytest.fixture(params=SIZES, ids=str)
@@ -23,9 +31,10 @@ def case(kernels, dtype, rng, request):
     return example(rng, **request.param, dtype=dtype)
 
 
-@pytest.fixture
-def stack(kernels, dtype, rng):
-    return example(rng, B=11, H=21, num_layers=2, bidirectional=True, dtype=dtype)
+@pytest.fixture(params=LAYERS, ids=str)
+def stack(kernels, dtype, rng, request):
+    options = {"B": 11, "H": 21, "num_layers": 2, "bidirectional": True, "dtype": dtype}
+    return example(rng, **options, **request.param)
 
 
 @pytest.fixture
@@ -40,22 +49,26 @@ def same(kernels, dtype):
 
 
 def rows_of(state, rows):
-    return tuple(part[:, rows] for part in state)
+    return each(lambda part: part[:, rows], state)
+
+
+def same_state(same, actual, expected, what=""):
+    for pair in zip(parts(actual), parts(expected), strict=True):
+        same(*pair, what)
 
 
 def test_batch_size(case, same):
-    y, (h, c) = case()
+    y, state = case()
     B = y.shape[1]
     for rows in [slice(b, b + 1) for b in range(B)] + [slice(0, n) for n in range(2, B)]:
-        few, (few_h, few_c) = case.lstm(case.x[:, rows], rows_of(case.state, rows))
+        few, few_state = case.lstm(case.x[:, rows], rows_of(case.state, rows))
         same(few, y[:, rows], rows)
-        same(few_h, h[:, rows], rows)
-        same(few_c, c[:, rows], rows)
+        same_state(same, few_state, rows_of(state, rows), rows)
 
 
 def test_without_a_batch_axis(case, same):
     y, _ = case()
-    single, _ = case.lstm(case.x[:, 2], tuple(part[:, 2] for part in case.state))
+    single, _ = case.lstm(case.x[:, 2], rows_of(case.state, 2))
     same(single, y[:, 2])
 
 
@@ -76,12 +89,11 @@ def test_padding(stack, same, rng):
     padded = np.full((T + 3, B, 3), np.nan, stack.x.dtype)
     for b, length in enumerate(lengths):
         padded[:length, b] = stack.x[:length, b]
-    y, (h, c) = stack.lstm(padded, stack.state, lengths=lengths)
+    y, state = stack.lstm(padded, stack.state, lengths=lengths)
     for b, length in enumerate(lengths):
-        alone, (h1, c1) = stack.lstm(stack.x[:length, b : b + 1], rows_of(stack.state, [b]))
+        alone, state1 = stack.lstm(stack.x[:length, b : b + 1], rows_of(stack.state, [b]))
         same(y[:length, b : b + 1], alone, b)
-        same(h[:, b : b + 1], h1, b)
-        same(c[:, b : b + 1], c1, b)
+        same_state(same, rows_of(state, [b]), state1, b)
 
 
 @pytest.mark.parametrize("cuts", [[1], [4], [1, 2, 3, 4], [2, 2, 5]], ids=str)
@@ -92,8 +104,7 @@ def test_chunks_that_carry_the_state(case, same, cuts):
         part, carried = case.lstm(chunk, carried)
         parts.append(part)
     same(np.concatenate(parts), y)
-    for actual, expected in zip(carried, state, strict=True):
-        same(actual, expected)
+    same_state(same, carried, state)
 
 
 def test_a_reset_is_a_fresh_start(case, same):
@@ -107,32 +118,34 @@ def test_a_reset_is_a_fresh_start(case, same):
 
 
 @pytest.mark.usefixtures("share_all_work")
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize(
     "options",
     [{}, {"bidirectional": True}, {"num_layers": 2, "lengths": True, "resets": True}, {"B": 1}],
     ids=str,
 )
-def test_threads(kernels, dtype, rng, same, options):
-    case = example(rng, **{"T": 50, "B": 11, "I": 65, "H": 97, "dtype": dtype} | options)
+def test_threads(kernels, dtype, rng, same, options, layer):
+    sizes = {"T": 50, "B": 11, "I": 65, "H": 97, "dtype": dtype}
+    case = example(rng, **sizes | options | layer)
     y, state = case(threads=1)
     for threads in (2, 3):
         split, split_state = case(threads=threads)
         same(split, y)
-        for actual, expected in zip(split_state, state, strict=True):
-            same(actual, expected)
+        same_state(same, split_state, state)
 
 
 @pytest.mark.usefixtures("share_all_work")
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("options", [{}, {"lengths": True, "resets": True}, {"B": 1}], ids=str)
-def test_threads_in_backward(kernels, dtype, rng, same, options):
-    case = example(
-        rng, **{"T": 9, "B": 7, "I": 5, "H": 21, "bidirectional": True, "dtype": dtype} | options
-    )
+def test_threads_in_backward(kernels, dtype, rng, same, options, layer):
+    sizes = {"T": 9, "B": 7, "I": 5, "H": 21, "bidirectional": True, "dtype": dtype}
+    case = example(rng, **sizes | options | layer)
     results = []
     for threads in (1, 3):
         (y, state), tape = case.forward(threads=threads)
         grads = case.lstm.backward(tape, y, state, threads=threads)
-        results.append({"x": grads.x, "h": grads.state[0], "c": grads.state[1], **grads.params})
+        states = zip("hc", parts(grads.state), strict=False)
+        results.append({"x": grads.x, **dict(states), **grads.params})
     for name, expected in results[0].items():
         same(results[1][name], expected, name)
 
@@ -169,7 +182,7 @@ def test_strides(case, same):
     y, _ = case()
     for name, x in strided(case.x):
         same(case.lstm(x, case.state)[0], y, name)
-        state = tuple(np.asfortranarray(part) for part in case.state)
+        state = each(np.asfortranarray, case.state)
         same(case.lstm(x, state)[0], y, name)
 
 
@@ -181,12 +194,11 @@ def test_broadcast_rows_are_equal(case, same):
 
 
 def test_training_computes_what_inference_does(case, stack, same):
-    for each in (case, stack):
-        y, state = each()
-        (trained, trained_state), _ = each.forward()
+    for one in (case, stack):
+        y, state = one()
+        (trained, trained_state), _ = one.forward()
         same(trained, y)
-        for actual, expected in zip(trained_state, state, strict=True):
-            same(actual, expected)
+        same_state(same, trained_state, state)
 
 
 def test_repeated_calls(stack, same):
@@ -203,5 +215,4 @@ def test_plain_arrays_take_no_other_way_to_the_result(case, same):
     """Without any option, a call of one layer skips what there is nothing to do for."""
     (y, state), (expected, expected_state) = case(), case(threads=1)
     same(y, expected, "y")
-    for part, expected_part in zip(state, expected_state, strict=True):
-        same(part, expected_part, "state")
+    same_state(same, state, expected_state, "state")

@@ -3,26 +3,30 @@
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from examples import example
+from examples import example, parts
 
 import fastlstm as fl
 
+LAYERS = [{}, {"kind": "GRU"}, {"kind": "GRU", "linear_before_reset": False}, {"kind": "RNN"}]
+layers = pytest.mark.parametrize("layer", LAYERS, ids=str)
 
-@pytest.fixture
-def case(kernels, rng, dtype):
-    return example(rng, num_layers=2, dtype=dtype)
+
+@pytest.fixture(params=LAYERS, ids=str)
+def case(kernels, rng, dtype, request):
+    return example(rng, num_layers=2, dtype=dtype, **request.param)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e308])
 def test_a_bad_number_stays_in_its_row(case, value):
-    expected, (_, expected_c) = case()
+    expected, expected_state = case()
     case.x = case.x.astype(np.float64)
     case.x[3, 2, 1] = value
-    y, (_, c) = case()
+    y, state = case()
     others = [0, 1, 3, 4]
     np.testing.assert_array_equal(y[:3], expected[:3])
     np.testing.assert_array_equal(y[:, others], expected[:, others])
-    np.testing.assert_array_equal(c[:, others], expected_c[:, others])
+    for part, expected_part in zip(parts(state), parts(expected_state), strict=True):
+        np.testing.assert_array_equal(part[:, others], expected_part[:, others])
     if np.isnan(value):
         assert np.isnan(y[3:, 2]).all()
     else:
@@ -37,7 +41,7 @@ def test_a_bad_number_stays_in_its_row(case, value):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_bad_number_in_the_state(case, part, value):
     expected, _ = case()
-    case.state[part][0, 2, 1] = value
+    parts(case.state)[min(part, len(parts(case.state)) - 1)][0, 2, 1] = value
     y, _ = case()
     others = [0, 1, 3, 4]
     np.testing.assert_array_equal(y[:, others], expected[:, others])
@@ -49,7 +53,7 @@ def test_a_reset_cuts_a_nan_off(case):
     resets = np.zeros((7, 5), bool)
     resets[4, 2] = True
     expected, _ = case.lstm(case.x, case.state, resets=resets)
-    case.state[0][0, 2] = np.nan
+    parts(case.state)[0][0, 2] = np.nan
     y, _ = case.lstm(case.x, case.state, resets=resets)
     assert np.isnan(y[:4, 2]).all()
     np.testing.assert_array_equal(y[4:, 2], expected[4:, 2])
@@ -70,31 +74,32 @@ def test_saturation(kernels, dtype, value):
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (7, 0), (0, 0)], ids=str)
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "proj_size": 2}], ids=str)
+@pytest.mark.parametrize("options", [*LAYERS, {"bidirectional": True, "proj_size": 2}], ids=str)
 def test_nothing_to_do(kernels, dtype, rng, shape, options):
     T, B = shape
     case = example(rng, T=T, B=B, num_layers=2, dtype=dtype, **options)
-    y, (h, c) = case()
+    y, state = case()
     assert y.shape == (T, B, 4)
     assert y.dtype == dtype
-    assert_same_bits(h, case.state[0])
-    assert_same_bits(c, case.state[1])
+    for part, given in zip(parts(state), parts(case.state), strict=True):
+        assert_same_bits(part, given)
     (y, state), tape = case.lstm.forward(
         case.x, case.state, lengths=np.zeros(B, int), resets=np.ones((T, B), bool)
     )
     grads = case.lstm.backward(tape, y, state)
     assert grads.x.shape == case.x.shape
-    assert_same_bits(grads.state[0], state[0])
+    assert_same_bits(parts(grads.state)[0], parts(state)[0])
     for name, array in grads.params.items():
         assert (array == 0).all(), name
 
 
-def test_every_length_zero(kernels, rng):
-    case = example(rng, bidirectional=True)
-    y, (h, c) = case.lstm(case.x, case.state, lengths=np.zeros(5, int))
+@layers
+def test_every_length_zero(kernels, rng, layer):
+    case = example(rng, bidirectional=True, **layer)
+    y, state = case.lstm(case.x, case.state, lengths=np.zeros(5, int))
     assert (y == 0).all()
-    assert_same_bits(h, case.state[0])
-    assert_same_bits(c, case.state[1])
+    for part, given in zip(parts(state), parts(case.state), strict=True):
+        assert_same_bits(part, given)
 
 
 @pytest.mark.parametrize("sequences", [[], [0], [0, 0], [0, 3]], ids=str)
@@ -105,10 +110,12 @@ def test_list_of_little(kernels, rng, sequences):
     assert h.shape == c.shape == (1, len(sequences), 4)
 
 
-def test_sizes_of_one(kernels, dtype, rng):
-    case = example(rng, T=1, B=1, I=1, H=1, dtype=dtype)
-    (y, (h, c)), tape = case.forward()
-    assert y.shape == h.shape == c.shape == (1, 1, 1)
+@layers
+def test_sizes_of_one(kernels, dtype, rng, layer):
+    case = example(rng, T=1, B=1, I=1, H=1, dtype=dtype, **layer)
+    (y, state), tape = case.forward()
+    for array in (y, *parts(state)):
+        assert array.shape == (1, 1, 1)
     case.lstm.backward(tape, y)
 
 
@@ -124,10 +131,11 @@ def test_other_dtypes_are_cast(kernels, rng, dtype_of_x):
     assert_same_bits(y, case.lstm(x.astype(np.float32), plain)[0])
 
 
-def test_read_only_input(kernels, rng):
-    case = example(rng, lengths=True, resets=True)
+@layers
+def test_read_only_input(kernels, rng, layer):
+    case = example(rng, lengths=True, resets=True, **layer)
     expected, _ = case()
-    for array in (case.x, *case.state, *case.options.values()):
+    for array in (case.x, *parts(case.state), *case.options.values()):
         array.flags.writeable = False
     assert_same_bits(case()[0], expected)
     (y, _), tape = case.forward()
@@ -136,8 +144,10 @@ def test_read_only_input(kernels, rng):
     case.lstm.backward(tape, dy, case.state)
 
 
-def test_strided_lengths_and_resets(kernels, rng):
-    case = example(rng, lengths=True, resets=True, num_layers=2, bidirectional=True)
+@layers
+def test_strided_lengths_and_resets(kernels, rng, layer):
+    options = {"lengths": True, "resets": True, "num_layers": 2, "bidirectional": True}
+    case = example(rng, **options, **layer)
     expected, _ = case()
     wide = {name: np.repeat(array, 2, axis=-1) for name, array in case.options.items()}
     case.options = {name: array[..., ::2] for name, array in wide.items()}

@@ -1,4 +1,4 @@
-"""The parameters of fl.LSTM: how they begin, the doors they go through, and copies of them."""
+"""The parameters of recurrent layers: how they begin, their doors, and copies of them."""
 
 import copy
 import pickle
@@ -6,26 +6,31 @@ import pickle
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits, assert_same_result
-from examples import OPTIONS, example
+from examples import GRU_AND_RNN, OPTIONS, example
 
 import fastlstm as fl
 
 I, H = 3, 4
 NAMES = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
-all_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+ALL = OPTIONS | GRU_AND_RNN
+all_options = pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 
 
-def test_a_seed_decides_the_weights():
-    first, second = (fl.LSTM(3, 4, num_layers=2, rng=7).state_dict() for _ in range(2))
+@pytest.mark.parametrize("layer", [fl.LSTM, fl.GRU, fl.RNN])
+def test_a_seed_decides_the_weights(layer):
+    first, second = (layer(3, 4, num_layers=2, rng=7).state_dict() for _ in range(2))
     for name, array in first.items():
         assert_same_bits(array, second[name], name)
-    other = fl.LSTM(3, 4, num_layers=2, rng=8)
+    other = layer(3, 4, num_layers=2, rng=8)
     assert (other.weight_ih_l0 != first["weight_ih_l0"]).all()
 
 
-def test_initial_weights_follow_torch(rng):
-    lstm = fl.LSTM(30, 25, num_layers=2, proj_size=20, rng=rng)
-    for name, array in lstm.state_dict().items():
+@pytest.mark.parametrize(
+    ("layer", "options"), [(fl.LSTM, {"proj_size": 20}), (fl.GRU, {}), (fl.RNN, {})]
+)
+def test_initial_weights_follow_torch(rng, layer, options):
+    model = layer(30, 25, num_layers=2, rng=rng, **options)
+    for name, array in model.state_dict().items():
         assert np.abs(array).max() <= 1 / 5, name
         assert np.abs(array).max() > 0.9 / 5, name
         assert abs(array.mean()) < 0.05, name
@@ -72,17 +77,19 @@ def test_state_dict_round_trip(rng, dtype, options):
     assert_same_result(case(), expected)
 
 
-def test_load_state_dict_after_a_call(kernels, rng):
+@all_options
+def test_load_state_dict_after_a_call(kernels, rng, options):
     """No packed copy of the old weights survives."""
-    first, second = example(rng, num_layers=2), example(rng, num_layers=2)
+    first, second = example(rng, **options), example(rng, **options)
     first(), first.forward()
     first.lstm.load_state_dict(second.lstm.state_dict())
     assert_same_result(first.lstm(second.x, second.state), second())
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies(kernels, rng, clone):
-    case = example(rng, num_layers=2, bidirectional=True, proj_size=2, lengths=True)
+@pytest.mark.parametrize("options", [{"proj_size": 2}, *GRU_AND_RNN.values()], ids=str)
+def test_copies(kernels, rng, clone, options):
+    case = example(rng, num_layers=2, bidirectional=True, lengths=True, **options)
     expected = case()
     other = clone(case.lstm)
     assert_same_result(other(case.x, case.state, **case.options), expected)
@@ -102,13 +109,13 @@ def test_a_pickle_opens_under_another_backend(kernels, rng):
 
 
 @all_options
-def test_repr_builds_the_layer(options):
-    lstm = fl.LSTM(3, 4, **options)
-    said = repr(lstm)
-    rebuilt = eval(said, {"LSTM": fl.LSTM, "fl": fl, "np": np})
+def test_repr_builds_the_layer(rng, options):
+    case = example(rng, **options)
+    said = repr(case.layer)
+    rebuilt = eval(said, {"LSTM": fl.LSTM, "GRU": fl.GRU, "RNN": fl.RNN})
     assert repr(rebuilt) == said
-    shapes = [{name: a.shape for name, a in m.state_dict().items()} for m in (lstm, rebuilt)]
-    assert shapes[0] == shapes[1]
+    rebuilt.load_state_dict(case.layer.state_dict())
+    assert_same_result(rebuilt(case.x, case.state), case())
 
 
 @pytest.fixture

@@ -115,6 +115,38 @@ def test_finite_differences(rng, options):
             assert_slope(dpart, loss, part, "state")
 
 
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_kind_of_recurrent_layer(kernels, rng, options):
+    """Each takes its own form of state: (h, c), or h."""
+    model = fl.Sequential(
+        fl.GRU(3, 4, bidirectional=True, dtype=np.float64, rng=rng),
+        fl.Linear(8, 2, dtype=np.float64, rng=rng),
+        fl.LSTM(2, 5, dtype=np.float64, rng=rng),
+        fl.RNN(5, 3, num_layers=2, dtype=np.float64, rng=rng),
+    )
+    x, h = rng.standard_normal((T, B, 3)), rng.uniform(-1, 1, (2, B, 4))
+    state = (h, tuple(rng.uniform(-1, 1, (2, 1, B, 5))), rng.uniform(-1, 1, (2, B, 3)))
+    y, final = model(x, state, **options)
+    hidden, first = model[0](x, state[0], **options)
+    hidden, second = model[2](model[1](hidden), state[1], **options)
+    expected, third = model[3](hidden, state[2], **options)
+    assert_same_bits(y, expected)
+    np.testing.assert_equal(final, (first, second, third))
+    (kept, _), tape = model.forward(x, state, **options)
+    assert_same_bits(kept, y)
+    dy, dstate = rng.standard_normal(y.shape), (np.ones_like(h), None, final[2])
+    grads = model.backward(tape, dy, dstate)
+    weights = final[2].copy()
+
+    def loss():
+        y, (h, _, last) = model(x, state, **options)
+        return np.vdot(dy, y) + h.sum() + np.vdot(weights, last)
+
+    assert_slope(grads.x, loss, x, "x")
+    assert_slope(grads.state[0], loss, state[0], "h of the GRU")
+    assert_slope(grads.state[2], loss, state[2], "h of the RNN")
+
+
 def test_finite_differences_without_recurrence(kernels, rng):
     model = dense_model(rng)
     x, dy = rng.standard_normal((4, 6, 3)), rng.standard_normal((4, 6, 2))

@@ -14,6 +14,10 @@ Design:
     lstm_forward.pxi      the walk through time
     lstm_backward.pxi     the cell and the walk, backwards
     lstm_call.pxi         whole calls, for the small ones
+    gru.pxi               the GRU forward, as torch has it
+    gru_general.pxi       the same with other activations, clip, reset before the product
+    gru_backward.pxi      both, backwards
+    rnn.pxi               the plain recurrent network, both ways
     layer_norm.pxi        a row to mean 0 and variance 1, and back
     lstm_variants.pxi     the cell with peepholes, coupled gates, other activations, ...
     lstm_general.pxi      a cell's walk when whole rows of preactivations come first
@@ -48,6 +52,10 @@ include "lstm.pxi"
 include "lstm_forward.pxi"
 include "lstm_backward.pxi"
 include "lstm_call.pxi"
+include "gru.pxi"
+include "gru_general.pxi"
+include "gru_backward.pxi"
+include "rnn.pxi"
 include "layer_norm.pxi"
 include "lstm_variants.pxi"
 include "lstm_general.pxi"

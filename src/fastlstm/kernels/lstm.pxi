@@ -100,6 +100,7 @@ cdef void _input_part(
     Py_ssize_t begin,
     Py_ssize_t end,
     Py_ssize_t panel_block,
+    bint split,  # whether panels are as `_compute_split` takes them
     real* z,  # OUT [n][blocks][4][V]
 ) noexcept nogil:
     """z = W x + bias in blocks `begin` to `end`, for rows of several steps at once."""
@@ -117,7 +118,10 @@ cdef void _input_part(
             rows = _even(n - s, TILE)
             tile.first = x + s
             tile.sums = z + (s * blocks + b) * PANEL
-            _compute(&tile, rows, width, 4)
+            if split:
+                _compute_split(&tile, rows, width)
+            else:
+                _compute(&tile, rows, width, 4)
             s += rows
         b += width
 

@@ -86,20 +86,12 @@ cdef void _lstm_walk(const Forward* f, Team* team, void* memory) noexcept nogil:
         hoisted = NULL
         if 0 < n <= HOIST_ROWS and walk.T > 1 and (team.parts == team.members or i >= LATE):
             if i >= prepared or begin < prepared_begin or end > prepared_end:
-                used = count = 0
-                prepared, prepared_begin, prepared_end = i, begin, end
+                used = 0
+                prepared_begin, prepared_end = begin, end
                 room = min(pairs, HOIST_ROWS + TILE) if _may_grow(team) else pairs
-                while (
-                    prepared < walk.T
-                    and _live_at(walk, prepared) <= min(HOIST_ROWS, room - count)
-                ):
-                    for s in range(_live_at(walk, prepared)):
-                        row = _row(walk, s)
-                        pair_x[count] = _at(&f.x, _step(walk, prepared), row)
-                        count += 1
-                    prepared += 1
+                prepared = _gather(walk, i, &f.x, HOIST_ROWS, room, pair_x, &count)
                 _input_part(
-                    pair_x, count, f.inputs, f.packed, blocks, begin, end, panel_block, z
+                    pair_x, count, f.inputs, f.packed, blocks, begin, end, panel_block, False, z
                 )
             hoisted = z + used * blocks * PANEL
             used += n

@@ -149,7 +149,7 @@ def lstm_general_backward(
     const real[:, :, :, ::1] recurrent,
     const real[:, :, :, ::1] projection,
     const real[:, ::1] activations,
-    real clip,
+    double clip,
     bint coupled,
     const real[:, ::1] peepholes=None,
     const real[:, ::1] norm=None,

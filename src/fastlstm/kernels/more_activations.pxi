@@ -93,6 +93,12 @@ cdef Activation _activation(int kind, real alpha, real beta) except *:
     return result
 
 
+cdef Activation _read_activation(const real[::1] numbers) except *:
+    """kind, alpha, beta."""
+    _expect(numbers.shape[0] == 3, "activation")
+    return _activation(<int> numbers[0], numbers[1], numbers[2])
+
+
 cdef inline vec _exp(vec x) noexcept nogil:
     """exp(x) for x <= 0."""
     cdef int k
@@ -170,10 +176,21 @@ cdef inline vec _activate(const Activation* a, vec x) noexcept nogil:
     return _activate_both(a, x, NULL)
 
 
-def activate(int kind, real alpha, real beta, const real[::1] x):
+cdef inline vec _activate_clipped(
+    const Activation* a, real clip, vec x, vec* slope
+) noexcept nogil:
+    """As `_activate_both` at x within ±clip; beyond it the slope is 0."""
+    cdef vec above = vec_of(clip), below = vec_of(-clip), zero = vec_of(0)
+    cdef vec y = _activate_both(a, vec_max(below, vec_min(above, x)), slope)
+    if slope != NULL:
+        slope[0] = vec_if_below(x, below, zero, vec_if_below(above, x, zero, slope[0]))
+    return y
+
+
+def activate(int kind, double alpha, double beta, const real[::1] x):
     """One of the activations at x [n]: see reference/activations.py."""
     cdef Py_ssize_t block, start, n = x.shape[0]
-    cdef Activation a = _activation(kind, alpha, beta)
+    cdef Activation a = _activation(kind, <real> alpha, <real> beta)
     result = np.empty_like(x)
     cdef real[::1] out = result
     for block in range(_blocks(n, V)):
@@ -182,10 +199,10 @@ def activate(int kind, real alpha, real beta, const real[::1] x):
     return result
 
 
-def activation_slope(int kind, real alpha, real beta, const real[::1] x):
+def activation_slope(int kind, double alpha, double beta, const real[::1] x):
     """Its derivative by x [n]."""
     cdef Py_ssize_t block, start, n = x.shape[0]
-    cdef Activation a = _activation(kind, alpha, beta)
+    cdef Activation a = _activation(kind, <real> alpha, <real> beta)
     cdef vec slope
     result = np.empty_like(x)
     cdef real[::1] out = result

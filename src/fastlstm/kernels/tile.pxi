@@ -19,45 +19,74 @@ cdef struct Tile:
     Py_ssize_t sums_row
 
 
+cdef inline void _add_products(
+    const int ROWS,
+    const int BLOCKS,
+    const int GROUPS,
+    const int STRIDE,  # lanes from one k to the next
+    const int LAST,  # where the last group's sum stands
+    vec[4]* acc,
+    const real* panel,
+    Py_ssize_t panel_block,
+    const real** rows,
+    Py_ssize_t size,
+) noexcept nogil:
+    cdef vec w[4]
+    cdef const vec* at
+    cdef real factor
+    cdef Py_ssize_t k
+    cdef int r, b, g
+    for k in range(size):
+        for b in range(BLOCKS):
+            at = <const vec*> (panel + b * panel_block + k * STRIDE)
+            for g in range(GROUPS):
+                w[g] = at[g]
+                if ROWS > 2:
+                    PREFETCH(<const real*> (at + g) + AHEAD * STRIDE)
+            for r in range(ROWS):
+                factor = rows[r][k]
+                for g in range(GROUPS - 1):
+                    acc[r * BLOCKS + b][g] += w[g] * factor
+                acc[r * BLOCKS + b][LAST] += w[GROUPS - 1] * factor
+
+
 cdef inline void _tile(
-    const int ROWS, const int BLOCKS, const int GROUPS, const Tile* tile
+    const int ROWS, const int BLOCKS, const int GROUPS, const bint SPLIT, const Tile* tile
 ) noexcept nogil:
     """With constant shapes, an unrolled loop without memory traffic for the sums.
 
-    GROUPS, of the 4 registers in a block, are computed; fewer where a matrix ends.
+    GROUPS, of the 4 registers in a block, are computed; fewer where a matrix ends. With SPLIT, a
+    panel holds 3 registers a k, and the last of them has a sum of its own for each part: the third
+    of `sums` for the first part, the fourth for the second.
     """
     cdef vec acc[TILE][4]
-    cdef vec w[4]
-    cdef const vec* at
     cdef const real* panel = tile.panel
     cdef const real** rows = tile.first
-    cdef real factor
-    cdef Py_ssize_t k, size = tile.first_size, block = tile.panel_block
+    cdef Py_ssize_t size = tile.first_size, block = tile.panel_block
     cdef int part, r, b, g
     for r in range(ROWS):
         for b in range(BLOCKS):
-            for g in range(GROUPS):
+            for g in range(4 if SPLIT else GROUPS):
                 acc[r * BLOCKS + b][g] = (
                     <const vec*> (tile.start + r * tile.start_row + b * tile.start_block)
                 )[g]
-    for part in range(2):
-        for k in range(size):
-            for b in range(BLOCKS):
-                at = <const vec*> (panel + b * block + k * PANEL)
-                for g in range(GROUPS):
-                    w[g] = at[g]
-                    if ROWS > 2:
-                        PREFETCH(<const real*> (at + 4 * AHEAD + g))
-                for r in range(ROWS):
-                    factor = rows[r][k]
-                    for g in range(GROUPS):
-                        acc[r * BLOCKS + b][g] += w[g] * factor
-        panel += size * PANEL
-        rows = tile.second
-        size = tile.second_size
+    if SPLIT:
+        _add_products(ROWS, BLOCKS, 3, 3 * V, 2, acc, panel, block, rows, size)
+        panel += 3 * V * size
+        _add_products(
+            ROWS, BLOCKS, 3, 3 * V, 3, acc, panel, block, tile.second, tile.second_size
+        )
+    else:
+        for part in range(2):
+            _add_products(
+                ROWS, BLOCKS, GROUPS, PANEL, GROUPS - 1, acc, panel, block, rows, size
+            )
+            panel += size * PANEL
+            rows = tile.second
+            size = tile.second_size
     for r in range(ROWS):
         for b in range(BLOCKS):
-            for g in range(GROUPS):
+            for g in range(4 if SPLIT else GROUPS):
                 (<vec*> (tile.sums + r * tile.sums_row + b * PANEL))[g] = acc[r * BLOCKS + b][g]
 
 
@@ -66,46 +95,60 @@ cdef void _compute(
 ) noexcept nogil:
     """A tile of any shape with rows * blocks <= TILE; fewer than 4 groups only in one block."""
     if groups == 1:
-        _one_block(1, tile, rows)
+        _one_block(1, False, tile, rows)
     elif groups == 2:
-        _one_block(2, tile, rows)
+        _one_block(2, False, tile, rows)
     elif groups == 3:
-        _one_block(3, tile, rows)
-    elif blocks == 1:
-        _one_block(4, tile, rows)
+        _one_block(3, False, tile, rows)
+    else:
+        _any_blocks(4, False, tile, rows, blocks)
+
+
+cdef void _compute_split(const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
+    """As `_compute`, with panels of 3 registers a k: see `_tile`."""
+    _any_blocks(3, True, tile, rows, blocks)
+
+
+cdef inline void _any_blocks(
+    const int GROUPS, const bint SPLIT, const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks
+) noexcept nogil:
+    if blocks == 1:
+        _one_block(GROUPS, SPLIT, tile, rows)
     elif blocks == 2:
         if rows == 1:
-            _tile(1, 2, 4, tile)
+            _tile(1, 2, GROUPS, SPLIT, tile)
         elif rows == 2 and TILE >= 4:
-            _tile(2, 2, 4, tile)
+            _tile(2, 2, GROUPS, SPLIT, tile)
         elif TILE >= 6:
-            _tile(3, 2, 4, tile)
+            _tile(3, 2, GROUPS, SPLIT, tile)
     elif blocks == 3:
         if rows == 1:
-            _tile(1, 3, 4, tile)
+            _tile(1, 3, GROUPS, SPLIT, tile)
         elif TILE >= 6:
-            _tile(2, 3, 4, tile)
+            _tile(2, 3, GROUPS, SPLIT, tile)
     elif blocks == 4 and TILE >= 4:
-        _tile(1, 4, 4, tile)
+        _tile(1, 4, GROUPS, SPLIT, tile)
     elif blocks == 5 and TILE >= 5:
-        _tile(1, 5, 4, tile)
+        _tile(1, 5, GROUPS, SPLIT, tile)
     elif TILE >= 6:
-        _tile(1, 6, 4, tile)
+        _tile(1, 6, GROUPS, SPLIT, tile)
 
 
-cdef inline void _one_block(const int GROUPS, const Tile* tile, Py_ssize_t rows) noexcept nogil:
+cdef inline void _one_block(
+    const int GROUPS, const bint SPLIT, const Tile* tile, Py_ssize_t rows
+) noexcept nogil:
     if rows == 1:
-        _tile(1, 1, GROUPS, tile)
+        _tile(1, 1, GROUPS, SPLIT, tile)
     elif rows == 2:
-        _tile(2, 1, GROUPS, tile)
+        _tile(2, 1, GROUPS, SPLIT, tile)
     elif rows == 3:
-        _tile(3, 1, GROUPS, tile)
+        _tile(3, 1, GROUPS, SPLIT, tile)
     elif rows == 4 and TILE >= 4:
-        _tile(4, 1, GROUPS, tile)
+        _tile(4, 1, GROUPS, SPLIT, tile)
     elif rows == 5 and TILE >= 5:
-        _tile(5, 1, GROUPS, tile)
+        _tile(5, 1, GROUPS, SPLIT, tile)
     elif TILE >= 6:
-        _tile(6, 1, GROUPS, tile)
+        _tile(6, 1, GROUPS, SPLIT, tile)
 
 
 cdef inline Py_ssize_t _even(Py_ssize_t left, Py_ssize_t most) noexcept nogil:

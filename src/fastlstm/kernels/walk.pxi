@@ -106,3 +106,23 @@ cdef inline const real* _previous(
     if s < _live_at(walk, i - 1):
         return _at(series, _step(walk, i - 1), row)
     return _at(first, 0, row)
+
+
+cdef inline Py_ssize_t _gather(
+    const Walk* walk,
+    Py_ssize_t i,
+    const Series* series,
+    Py_ssize_t most_rows,  # of a step
+    Py_ssize_t most,
+    const real** pointers,  # OUT [count] of [N]
+    Py_ssize_t* count,
+) noexcept nogil:
+    """The rows of as many steps, from the i-th on, as fit whole; gives the step after them."""
+    cdef Py_ssize_t s
+    count[0] = 0
+    while i < walk.T and _live_at(walk, i) <= min(most_rows, most - count[0]):
+        for s in range(_live_at(walk, i)):
+            pointers[count[0]] = _at(series, _step(walk, i), _row(walk, s))
+            count[0] += 1
+        i += 1
+    return i

@@ -62,3 +62,13 @@ def read_activations(name: str, value: Any, count: int) -> tuple[Activation, ...
     if not isinstance(value, (tuple, list)) or len(value) != count:
         raise ValueError(f"{name}: expected a tuple of {count} activations, got {value!r}")
     return tuple(read_activation(f"{name}[{k}]", part) for k, part in enumerate(value))
+
+
+def read_clip(name: str, value: Any) -> float | None:
+    """A bound above 0, or None for no bound."""
+    if value is None:
+        return None
+    clip = real_number(name, value, 0, np.inf)
+    if not clip:
+        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+    return clip

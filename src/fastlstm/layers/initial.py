@@ -1,4 +1,4 @@
-"""How an LSTM's parameters begin."""
+"""How parameters begin."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,19 +11,20 @@ ONES = ("weight_ln_ih", "weight_ln_hh", "weight_ln_c")
 ZEROS = ("bias_ln_c", "initial_h", "initial_c")
 
 
-def initial_lstm(
+def initial(
     shapes: Iterable[tuple[str, str, tuple[int, ...]]],  # kind, suffix, shape
+    gates: int,
     init: str,
-    forget_bias: float | None,
-    t_max: float | None,
     rng: "np.random.Generator",
     dtype: np.dtype,
+    forget_bias: float | None = None,
+    t_max: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Every parameter by name, drawn in the order of `shapes`."""
     arrays = {}
     for kind, suffix, shape in shapes:
         if kind == "weight_ih":
-            H = shape[0] // 4
+            H = shape[0] // gates
         if kind in ONES:
             array = np.ones(shape)
         elif kind in ZEROS:

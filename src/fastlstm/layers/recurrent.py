@@ -150,6 +150,18 @@ class Recurrent(Module):
                 yield size, self._suffix(layer, direction)
             size = self._directions * self._sizes(layer)[0]
 
+    def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """(kind, suffix, shape) of every parameter, in torch's order."""
+        for at, (features, suffix) in enumerate(self._inputs()):
+            H = self._widths[at // self._directions]
+            yield "weight_ih", suffix, (self.GATES * H, features)
+            yield "weight_hh", suffix, (self.GATES * H, H)
+            if self.bias:
+                yield "bias_ih", suffix, (self.GATES * H,)
+                yield "bias_hh", suffix, (self.GATES * H,)
+            if self.learn_initial_state:
+                yield "initial_h", suffix, (H,)
+
     def _read_widths(self, hidden_size: Any) -> None:
         """One width for all layers, or a list of one for each."""
         self.hidden_size: Any

@@ -4,6 +4,7 @@ Where the arithmetic is a step or two, what comes before it is most of a call's 
 gives None for what it cannot take, bad input among it, and the caller goes the long way.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from fastlstm.layers.tape import LayerTape, RecurrentTape
 
 if TYPE_CHECKING:
     from fastlstm.layers.recurrent import Recurrent
+
+WHOLE = None, None, None, False  # rows, live, resets, reverse: every step of every row
 
 
 def call(
@@ -74,3 +77,31 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
     if layer.bias:
         bias_gradients(gates, [], "_l0", params)
     return Gradients(dx, dstate, params)
+
+
+def around(
+    kernel: Callable[..., None], inputs: int, H: int, dtype: np.dtype, one_step: bool
+) -> Callable[[int, Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
+    """A `_call_kernel` for cells whose state is h alone, from what `_forward_kernel` gives.
+
+    x is [T, B, inputs] and h [1, B, H], or with `one_step` [B, inputs] and [B, H].
+    """
+
+    def call(most: int, x: Any, h: Any, keep: bool) -> tuple[np.ndarray, np.ndarray] | None:
+        if keep or type(x) is not np.ndarray or type(h) is not np.ndarray:
+            return None
+        if x.dtype is not dtype or h.dtype is not dtype or x.ndim != 3 - one_step:
+            return None
+        if one_step:
+            x, h = x[None], h[None]
+        T, B, features = x.shape
+        if features != inputs or h.shape != (1, B, H) or not 0 < T * B <= most:
+            return None
+        y, h_n = np.empty((T, B, H), dtype), np.empty((1, B, H), dtype)
+        try:
+            kernel(x, (h[0],), y, (h_n[0],), WHOLE, {})
+        except ValueError:
+            return None  # not contiguous
+        return (y[0], h_n[0]) if one_step else (y, h_n)
+
+    return call

@@ -28,7 +28,7 @@ Beaufays 2014, Interspeech, for the projection.
 
 Every compiled build offers the functions of this module with the same signatures. Shapes: T steps,
 B rows (sequences of the batch), I inputs, H hidden units, P outputs (H, or the projection's size).
-Gates stand in the order i, f, g, o. Arguments shared by all of them:
+Gates stand in the order i, f, g, o (GRU: r, z, n). Arguments shared by all of them:
 
 rows : int array or None
     The rows to work on, longest first; None for all of them.
@@ -51,6 +51,12 @@ from fastlstm.kernels.reference.activations import (
     sigmoid,
     tanh,
 )
+from fastlstm.kernels.reference.gru import (
+    gru_backward,
+    gru_forward,
+    gru_general_forward,
+    pack_gru,
+)
 from fastlstm.kernels.reference.lstm import (
     lstm_backward,
     lstm_call,
@@ -60,10 +66,14 @@ from fastlstm.kernels.reference.lstm import (
 )
 from fastlstm.kernels.reference.lstm_general import lstm_general_backward, lstm_general_forward
 from fastlstm.kernels.reference.product import pack, product, weight_gradient
+from fastlstm.kernels.reference.rnn import rnn_backward, rnn_forward
 
 __all__ = [
     "activate",
     "activation_slope",
+    "gru_backward",
+    "gru_forward",
+    "gru_general_forward",
     "lstm_backward",
     "lstm_call",
     "lstm_call_back",
@@ -72,7 +82,10 @@ __all__ = [
     "lstm_general_forward",
     "pack",
     "pack_gates",
+    "pack_gru",
     "product",
+    "rnn_backward",
+    "rnn_forward",
     "sigmoid",
     "tanh",
     "weight_gradient",

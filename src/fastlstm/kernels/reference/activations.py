@@ -96,6 +96,19 @@ def activation_slope(kind: int, alpha: float, beta: float, x: Array) -> Array:
     raise ValueError(f"kind: expected 0 to {max(Kind)}, got {kind}")
 
 
+def activate_clipped(activation: Array, clip: float, z: Array) -> Array:
+    """The activation [3] (kind, alpha, beta) of z within ±clip."""
+    kind, alpha, beta = activation
+    return activate(int(kind), alpha, beta, z.clip(-clip, clip))
+
+
+def slope_clipped(activation: Array, clip: float, z: Array) -> Array:
+    """The derivative of `activate_clipped` by z."""
+    kind, alpha, beta = activation
+    slope = activation_slope(int(kind), alpha, beta, z.clip(-clip, clip))
+    return np.where(np.abs(z) > clip, 0, slope)
+
+
 def _finite(x: Array) -> Array:
     """x with infinities as the largest number, so that x / (1 + |x|) is 1 there."""
     largest = np.finfo(x.dtype).max

@@ -25,14 +25,15 @@ def ended(rows: Array | None, live: Array | None, t: int) -> Array | slice:
     return slice(0, 0) if rows is None or live is None else rows[live[t] :]
 
 
+def fresh(state: Array, resets: Array | None, t: int, now: Array | slice) -> Array:
+    """The state that step t starts from: zero where a reset says so."""
+    return state if resets is None else np.where(resets[t, now, None], 0, state)
+
+
 def cut(
     h: Array, c: Array, resets: Array | None, t: int, now: Array | slice
 ) -> tuple[Array, Array]:
-    """The state that step t starts from: zero where a reset says so."""
-    if resets is None:
-        return h, c
-    keep = ~resets[t, now, None]
-    return np.where(keep, h, 0), np.where(keep, c, 0)
+    return fresh(h, resets, t, now), fresh(c, resets, t, now)
 
 
 def before(
