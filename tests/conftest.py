@@ -9,7 +9,7 @@ from builds import compiled as compiled
 from builds import kernels as kernels
 from hypothesis import HealthCheck, settings
 
-from fastlstm.layers import recurrent
+from fastlstm.layers import shares
 
 settings.register_profile(
     "fastlstm",
@@ -47,8 +47,8 @@ def dtype(request) -> np.dtype:
 @pytest.fixture
 def share_all_work(monkeypatch) -> None:
     """However little the work of a call, all its threads get some."""
-    monkeypatch.setattr(recurrent, "PARALLEL_WORK", 0)
-    monkeypatch.setattr(recurrent, "TEAM_WORK", 0)
+    monkeypatch.setattr(shares, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(shares, "TEAM_WORK", 0)
 
 
 @pytest.fixture(scope="session")

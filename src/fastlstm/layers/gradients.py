@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlstm import threads as pool
 from fastlstm.layers.module import Parameters
+from fastlstm.layers.shares import shares, worthwhile
 from fastlstm.layers.state import Part
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def backward_layer(
 ) -> None:
     """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
     plan, this = tape.plan, tape.layers[layer]
-    threads, by_units = stack._worthwhile(threads, this.x, layer)
+    threads, by_units = worthwhile(stack, threads, this.x, layer)
     tasks: list[Callable[..., None]] = []
-    for share in stack._shares(plan, layer, 1 if by_units else threads):
+    for share in shares(stack, plan, layer, 1 if by_units else threads):
         kernel = stack._backward_kernel(tape.kernels, tape.parameters, share.suffix)
         state = tuple(part[share.at] for part in plan.state)
         gradient = tuple(part[share.at] for part in dstate)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,26 +13,9 @@ from fastlstm.layers import short
 from fastlstm.layers.gradients import RecurrentSum, backward_layer
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
+from fastlstm.layers.shares import most_alone, shares, worthwhile
 from fastlstm.layers.state import Part, StateLayout
 from fastlstm.layers.tape import LayerTape, RecurrentTape, check_tape
-
-# Multiply-adds of one layer below which one thread does it. With two, at (T, 8, 64, 128): the
-# second pays from 16 million on while it is awake, from 80 million on after a pause.
-PARALLEL_WORK = 32_000_000
-# Where a thread would get fewer rows than this, threads split the units of every step instead, and
-# whoever wakes late joins late, so that less work is enough.
-FEW_ROWS = 8
-TEAM_WORK = 10_000_000
-
-
-class Share(NamedTuple):
-    """What one kernel call does of a layer."""
-
-    direction: int
-    suffix: str  # of the parameters' names
-    at: int  # the layer and direction's place in the state
-    columns: slice  # of the layer's output
-    walk: tuple[Any, Any, Any, bool]  # rows, live, resets, reverse: see kernels.reference
 
 
 class Recurrent(Module):
@@ -133,9 +116,7 @@ class Recurrent(Module):
 
     @cached_property
     def _most_alone(self) -> int:
-        """Pairs of step and row that are too few for a second thread."""
-        weights = self.GATES * self._widths[0] * (self.input_size + self._output_size)
-        return TEAM_WORK // weights
+        return most_alone(self)
 
     # Names.
 
@@ -335,9 +316,9 @@ class Recurrent(Module):
                 x, mask = self._drop(x) if layer else (x, None)
                 kept = [self._keep(layer, T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
-            busy, by_units = self._worthwhile(threads, x, layer)
+            busy, by_units = worthwhile(self, threads, x, layer)
             tasks: list[Callable[..., None]] = []
-            for share in self._shares(plan, layer, 1 if by_units else busy):
+            for share in shares(self, plan, layer, 1 if by_units else busy):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
                 state = tuple(part[share.at] for part in plan.state)
                 final_state = tuple(part[share.at] for part in final)
@@ -348,20 +329,6 @@ class Recurrent(Module):
             pool.run(tasks, busy, by_units)
             x = result
         return final
-
-    def _shares(self, plan: Plan, layer: int, threads: int) -> Iterator[Share]:
-        """One layer's work, dealt out: directions first, then rows of the batch."""
-        P = self._sizes(layer)[0]
-        parts = -(-threads // self._directions)
-        for direction in range(self._directions):
-            for rows, live in plan.rows.split(parts, plan.x.shape[1]):
-                yield Share(
-                    direction,
-                    self._suffix(layer, direction),
-                    layer * self._directions + direction,
-                    slice(direction * P, (direction + 1) * P),
-                    (rows, live, plan.resets, bool(direction)),
-                )
 
     def _drop(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Inverted dropout between layers (Srivastava et al. 2014): x and its factors."""
@@ -374,15 +341,3 @@ class Recurrent(Module):
 
     def _threads(self, threads: int | None) -> int:
         return pool.get_num_threads() if threads is None else whole_number("threads", threads)
-
-    def _worthwhile(self, threads: int, x: np.ndarray, layer: int) -> tuple[int, bool]:
-        """How many of `threads` one layer over x keeps busy, and whether they split its units."""
-        if threads == 1:
-            return 1, False
-        T, B, features = x.shape
-        weights = self.GATES * self._widths[layer] * (features + self._sizes(layer)[0])
-        work = T * B * weights * self._directions
-        few_rows = threads * FEW_ROWS > B
-        if few_rows and self._splits_units and self._directions == 1:
-            return (threads, True) if work > TEAM_WORK else (1, False)
-        return (threads if work > PARALLEL_WORK else 1), False

@@ -1,0 +1,63 @@
+"""How a layer's work is dealt to threads."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlstm.layers.inputs import Plan
+
+if TYPE_CHECKING:
+    from fastlstm.layers.recurrent import Recurrent
+
+# Multiply-adds of one layer below which one thread does it. With two, at (T, 8, 64, 128): the
+# second pays from 16 million on while it is awake, from 80 million on after a pause.
+PARALLEL_WORK = 32_000_000
+# Where a thread would get fewer rows than this, threads split the units of every step instead, and
+# whoever wakes late joins late, so that less work is enough.
+FEW_ROWS = 8
+TEAM_WORK = 10_000_000
+
+
+class Share(NamedTuple):
+    """What one kernel call does of a layer."""
+
+    direction: int
+    suffix: str  # of the parameters' names
+    at: int  # the layer and direction's place in the state
+    columns: slice  # of the layer's output
+    walk: tuple[Any, Any, Any, bool]  # rows, live, resets, reverse: see kernels.reference
+
+
+def worthwhile(stack: "Recurrent", threads: int, x: np.ndarray, layer: int) -> tuple[int, bool]:
+    """How many of `threads` one layer over x keeps busy, and whether they split its units."""
+    if threads == 1:
+        return 1, False
+    T, B, features = x.shape
+    weights = stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
+    work = T * B * weights * stack._directions
+    few_rows = threads * FEW_ROWS > B
+    if few_rows and stack._splits_units and stack._directions == 1:
+        return (threads, True) if work > TEAM_WORK else (1, False)
+    return (threads if work > PARALLEL_WORK else 1), False
+
+
+def most_alone(stack: "Recurrent") -> int:
+    """Pairs of step and row that are too few for a second thread, in a stack of one layer."""
+    weights = stack.GATES * stack._widths[0] * (stack.input_size + stack._sizes(0)[0])
+    return TEAM_WORK // weights
+
+
+def shares(stack: "Recurrent", plan: Plan, layer: int, threads: int) -> Iterator[Share]:
+    """One layer's work in pieces: directions first, then rows of the batch."""
+    P = stack._sizes(layer)[0]
+    parts = -(-threads // stack._directions)
+    for direction in range(stack._directions):
+        for rows, live in plan.rows.split(parts, plan.x.shape[1]):
+            yield Share(
+                direction,
+                stack._suffix(layer, direction),
+                layer * stack._directions + direction,
+                slice(direction * P, (direction + 1) * P),
+                (rows, live, plan.resets, bool(direction)),
+            )
