@@ -98,11 +98,11 @@ cdef inline real* _hoisted(
     """[n][blocks][4][V] for the n rows of the walk's i-th step; NULL where rows are many."""
     cdef Py_ssize_t n = _live_at(walk, i), count
     cdef real* z
-    if n > HOIST_ROWS:
+    if n > _hoist_rows(inputs):
         return NULL
     if i >= hoist.prepared:
         hoist.used = 0
-        hoist.prepared = _gather(walk, i, x, HOIST_ROWS, hoist.pairs, hoist.x, &count)
+        hoist.prepared = _gather(walk, i, x, _hoist_rows(inputs), hoist.pairs, hoist.x, &count)
         _input_part(hoist.x, count, inputs, packed, blocks, 0, blocks, panel_block, True, hoist.z)
     z = hoist.z + hoist.used * blocks * PANEL
     hoist.used += n

@@ -37,6 +37,7 @@ cdef void _lstm_walk(const Forward* f, Team* team, void* memory) noexcept nogil:
     cdef Py_ssize_t P = f.P, H = f.H, blocks = _blocks(H, V)
     cdef Py_ssize_t panel_block = (1 + f.inputs + P) * PANEL
     cdef Py_ssize_t i = -1, t, s, n, row, begin, end, count, room
+    cdef Py_ssize_t hoist_rows = _hoist_rows(f.inputs) if walk.T > 1 else 0
     cdef Py_ssize_t used = 0, prepared = 0, prepared_begin = 0, prepared_end = 0
     cdef Py_ssize_t pairs = min(HOIST, walk.T * walk.n)
     cdef real* sums = <real*> _aligned(memory)
@@ -84,12 +85,12 @@ cdef void _lstm_walk(const Forward* f, Team* team, void* memory) noexcept nogil:
                 at.h_after[s] = wide_h + s * H
 
         hoisted = NULL
-        if 0 < n <= HOIST_ROWS and walk.T > 1 and (team.parts == team.members or i >= LATE):
+        if 0 < n <= hoist_rows and (team.parts == team.members or i >= LATE):
             if i >= prepared or begin < prepared_begin or end > prepared_end:
                 used = 0
                 prepared_begin, prepared_end = begin, end
-                room = min(pairs, HOIST_ROWS + TILE) if _may_grow(team) else pairs
-                prepared = _gather(walk, i, &f.x, HOIST_ROWS, room, pair_x, &count)
+                room = min(pairs, <Py_ssize_t> 2 * TILE) if _may_grow(team) else pairs
+                prepared = _gather(walk, i, &f.x, hoist_rows, room, pair_x, &count)
                 _input_part(
                     pair_x, count, f.inputs, f.packed, blocks, begin, end, panel_block, False, z
                 )
