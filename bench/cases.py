@@ -1,4 +1,4 @@
-"""What is measured: shapes, and what each is beside one plain layer."""
+"""What is measured: shapes, and what each is beside one plain LSTM layer."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -77,7 +77,7 @@ def onnx_model(problem: Problem) -> bytes:
 
 
 def onnx_inputs(problem: Problem) -> dict[str, np.ndarray]:
-    """What the model reads: "x", each layer's "h0_{k}" (LSTM: "c0_{k}"), and "lengths" if ragged."""
+    """What the model reads: "x", each layer's "h0_{k}" and LSTM's "c0_{k}", ragged "lengths"."""
     directions = 2 if problem.case.bidirectional else 1
     feed = {"x": problem.x}
     for k in range(problem.case.layers):

@@ -1,6 +1,6 @@
 """PyTorch on the CPU: `torch.nn.LSTM`, which hands float32 without projection to oneDNN.
 
-`torch.nn.GRU` and `torch.nn.RNN` are PyTorch's own steps.
+`torch.nn.GRU` and `torch.nn.RNN` are steps in PyTorch's own operations.
 """
 
 import numpy as np
