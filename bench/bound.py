@@ -1,5 +1,6 @@
 """The least time that a problem's matrix products take on one core, by what the probes found."""
 
+from bench.cells import CELLS
 from bench.probes import Probes
 from bench.problem import Problem
 
@@ -24,6 +25,8 @@ def least_seconds(problem: Problem, mode: str, probes: Probes) -> float:
     peak = probes.flops(case.dtype)
     directions = 2 if case.bidirectional else 1
     P = case.proj_size or case.H
+    # Coupled gates need one product less: f = 1 - i.
+    gates = len(CELLS[case.cell].onnx_gates) - case.variant_options.get("coupled", False)
     speeds: dict[int, float] = {}
 
     def product(weights: int, passes: int = 1) -> float:
@@ -35,8 +38,8 @@ def least_seconds(problem: Problem, mode: str, probes: Probes) -> float:
 
     total = 0.0
     for layer in range(case.layers):
-        recurrent = [4 * case.H * P] + [P * case.H] * bool(case.proj_size)
-        inputs = 4 * case.H * (directions * P if layer else case.I)
+        recurrent = [gates * case.H * P] + [P * case.H] * bool(case.proj_size)
+        inputs = gates * case.H * (directions * P if layer else case.I)
         total += product(inputs) + sum(product(weights, case.T) for weights in recurrent)
         if mode == "training":
             total += 2 * product(inputs)

@@ -1,11 +1,14 @@
-"""What is measured: shapes, and what each is beside one plain layer."""
+"""What is measured: shapes, and what each is beside one plain LSTM layer."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from bench.cells import VARIANTS
 
 
 @dataclass(frozen=True)
 class Case:
-    """One LSTM and one batch for it.
+    """One layer, or a stack, and one batch for it.
 
     Attributes
     ----------
@@ -22,6 +25,9 @@ class Case:
         How the rows' lengths are distributed; "" for all of them T.
     resets : float
         The share of steps at which a row's state starts anew.
+    cell : "LSTM", "GRU" or "RNN"
+    variant : str
+        A name in `VARIANTS`, or "" for the plain cell.
     """
 
     group: str
@@ -35,11 +41,26 @@ class Case:
     dtype: str = "float32"
     lengths: str = ""
     resets: float = 0.0
+    cell: str = "LSTM"
+    variant: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments for a layer, torch's or fastlstm's, beside its sizes and dtype."""
+        projection = {"proj_size": self.proj_size} if self.proj_size else {}  # of LSTMs alone
+        return {"bidirectional": self.bidirectional} | projection
+
+    @property
+    def variant_options(self) -> dict[str, Any]:
+        """Arguments for fastlstm's layer alone."""
+        return VARIANTS[self.variant].options if self.variant else {}
 
     @property
     def label(self) -> str:
-        """The shape, and what it is beside one plain layer in float32."""
+        """The shape, and what it is beside one plain LSTM layer in float32."""
         parts = [f"{self.T}, {self.B}, {self.I}, {self.H}"]
+        parts += [self.cell] * (self.cell != "LSTM")
+        parts += [self.variant] * bool(self.variant)
         parts += [f"{self.layers} layers"] * (self.layers > 1)
         parts += ["both directions"] * self.bidirectional
         parts += [f"projection {self.proj_size}"] * (self.proj_size > 0)
@@ -72,6 +93,7 @@ FLOAT64 = (
     (50, 32, 256, 256),
     (100, 256, 16, 64),
 )
+FAMILY = ((100, 1, 128, 128), (100, 8, 64, 128), (100, 32, 64, 128))
 # A case of so many steps is timed turn about with its beginnings: is a step's time the same?
 MANY_STEPS, FEWER_STEPS = 10_000, (100, 1000)
 
@@ -100,6 +122,11 @@ GROUPS: dict[str, list[Case]] = {
     "resets": [
         Case("resets", *shape, resets=0.03) for shape in ((1000, 1, 64, 128), (100, 32, 64, 128))
     ],
+    "gru": [Case("gru", *shape, cell="GRU") for shape in FAMILY],
+    "rnn": [Case("rnn", *shape, cell="RNN") for shape in FAMILY],
+    "variants": [
+        Case("variants", *shape, variant=variant) for variant in VARIANTS for shape in FAMILY
+    ],
     "curves": [
         *(Case("curves", 100, 2**k, 64, 128) for k in range(10)),
         *(Case("curves", 50, 1, 2**k, 2**k) for k in range(3, 11)),
@@ -118,6 +145,11 @@ TINY = [
     Case("tiny", 7, 3, 2, 5, bidirectional=True, lengths="geometric"),
     Case("tiny", 5, 3, 2, 6, dtype="float64", proj_size=4),
     Case("tiny", 9, 3, 2, 6, resets=0.3),
+    Case("tiny", 5, 3, 2, 4, layers=2, bidirectional=True, cell="GRU"),
+    Case("tiny", 7, 3, 2, 4, lengths="uniform", cell="GRU"),
+    Case("tiny", 5, 3, 2, 4, layers=2, bidirectional=True, cell="RNN"),
+    Case("tiny", 7, 3, 2, 4, lengths="uniform", cell="RNN"),
+    Case("tiny", 4, 3, 2, 5, variant="zoneout 0.1"),
 ]
 NAMES = (*GROUPS, "tiny", "all")
 

@@ -6,6 +6,7 @@ import numpy as np
 
 import fastlstm as fl
 from bench.cases import Case
+from bench.cells import CELLS
 
 SHORTEST = 10  # steps of a ragged batch's shortest row, where T allows
 
@@ -17,11 +18,11 @@ class Problem:
     Attributes
     ----------
     case : Case
-    lstm : fl.LSTM
+    layer : fl.LSTM, fl.GRU or fl.RNN
         Its parameters are everyone's.
     x : array [T, B, I]
-    h0, c0 : arrays [layers * directions, B, P] and [layers * directions, B, H]
-        Not zero, and different, so that an engine that swaps them is found.
+    state : arrays [layers * directions, B, P] and, for an LSTM, [layers * directions, B, H]
+        h and c: not zero, and different, so that an engine that swaps them is found.
     dy : array [T, B, directions * P]
         The gradient of the output; zero past a row's end.
     lengths : array [B] of int64, or None
@@ -29,10 +30,9 @@ class Problem:
     """
 
     case: Case
-    lstm: fl.LSTM
+    layer: fl.LSTM | fl.GRU | fl.RNN
     x: np.ndarray
-    h0: np.ndarray
-    c0: np.ndarray
+    state: tuple[np.ndarray, ...]
     dy: np.ndarray
     lengths: np.ndarray | None
     resets: np.ndarray | None
@@ -54,30 +54,32 @@ def make_problem(case: Case) -> Problem:
     rng = np.random.default_rng(0)
     T, B = case.T, case.B
     directions = 2 if case.bidirectional else 1
-    P = case.proj_size or case.H
+    sizes = {"h": case.proj_size or case.H, "c": case.H}
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(case.dtype)
 
-    lstm = fl.LSTM(
+    layer = getattr(fl, case.cell)(
         case.I,
         case.H,
         case.layers,
-        bidirectional=case.bidirectional,
-        proj_size=case.proj_size,
+        **case.options,
+        **case.variant_options,
         dtype=case.dtype,
         rng=rng,
     )
     lengths = _lengths(case, rng) if case.lengths else None
-    dy = normal(T, B, directions * P)
+    dy = normal(T, B, directions * sizes["h"])
     if lengths is not None:
         dy[np.arange(T)[:, None] >= lengths] = 0
     return Problem(
         case,
-        lstm,
+        layer,
         normal(T, B, case.I),
-        0.5 * normal(case.layers * directions, B, P),
-        0.5 * normal(case.layers * directions, B, case.H),
+        tuple(
+            0.5 * normal(case.layers * directions, B, sizes[part])
+            for part in CELLS[case.cell].state
+        ),
         dy,
         lengths,
         rng.random((T, B)) < case.resets if case.resets else None,

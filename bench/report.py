@@ -10,8 +10,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from bench.cases import Case
+from bench.cells import VARIANTS
 
 OURS = "fastlstm"
+PLAIN = "plain"  # the way that a variant is timed beside
 ROOT = Path(__file__).parents[1]
 
 
@@ -85,7 +87,14 @@ def of_limit(row: dict) -> float | None:
 def beside(row: dict) -> dict[str, float]:
     """A step's time of fastlstm in other ways, in units of its time in the row's own way."""
     step = row["medians"][OURS] / row["case"]["T"]
-    return {name: seconds / step for name, seconds in row.get("beside", {}).items()}
+    ways = row.get("beside", {}).items()
+    return {name: seconds / step for name, seconds in ways if name != PLAIN}
+
+
+def times_plain(row: dict) -> float | None:
+    """A variant's time in units of the plain LSTM's of the same shape; None if it is none."""
+    plain = row.get("beside", {}).get(PLAIN)
+    return row["medians"][OURS] / row["case"]["T"] / plain if plain else None
 
 
 def summary(report: dict) -> dict:
@@ -129,7 +138,7 @@ def heading(names: list[str]) -> str:
 
 
 def line(row: dict, names: list[str]) -> str:
-    """One case: µs a call of each engine, ratio, share of the limit; for curves µs a step too."""
+    """One case: µs a call of each engine, ratio, share of the limit, and what its group adds."""
     found, quotient, share = row["medians"], ratio(row), of_limit(row)
     text = f"{row['label']:<44}"
     for name in names:
@@ -138,6 +147,9 @@ def line(row: dict, names: list[str]) -> str:
     text += f"{'–' if share is None else f'{share:.0%}':>10}"
     if row["case"]["group"] == "curves":
         text += f"   {found[OURS] * 1e6 / row['case']['T']:.2f} a step"
+    times = times_plain(row)
+    if times is not None:
+        text += f"   {times:.2f} times the plain LSTM"
     return text + "".join(f"   {name}: {times:.2f}" for name, times in beside(row).items())
 
 
@@ -148,7 +160,7 @@ def closing(report: dict) -> str:
         f"({found['worst_case']}), {found['cases']} cases"
         for name, found in summary(report).items()
     ]
-    lines += _ways(report)
+    lines += _variants(report) + _ways(report)
     reasons: dict[str, list[str]] = {}
     for row in report["rows"]:
         for name, reason in row["left_out"].items():
@@ -181,6 +193,25 @@ def _limits(limits: dict) -> str:
         for level, found in limits["reading"].items()
     )
     return f"limits of one core: {flops}{reading}"
+
+
+def _variants(report: dict) -> list[str]:
+    """How many times the plain LSTM's time each variant takes, and is to take at most."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in report["rows"]:
+        times = times_plain(row)
+        if times is not None:
+            found.setdefault((row["mode"], row["case"]["variant"]), {})[row["label"]] = times
+    lines = []
+    for (mode, variant), values in found.items():
+        most = max(values, key=values.__getitem__)
+        wanted = VARIANTS[variant].wanted.get(mode)
+        lines.append(
+            f"{mode}, {variant} / plain LSTM: geometric mean "
+            f"{statistics.geometric_mean(values.values()):.2f}, most {values[most]:.2f} ({most}), "
+            f"{len(values)} cases" + (f"; wanted: at most {wanted:.2f}" if wanted else "")
+        )
+    return lines
 
 
 def _ways(report: dict) -> list[str]:

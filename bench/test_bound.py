@@ -42,6 +42,17 @@ CASES = {
         2 * 2 * (40 + 100 + 200 + 100) * 21,
         None,
     ),
+    "three gates": (
+        Case("", 3, 7, 2, 5, cell="GRU"),
+        2 * (30 + 75) * 21,
+        3 * (2 * (30 + 75) * 21),
+    ),
+    "no gates": (Case("", 3, 1, 2, 5, cell="RNN"), 2 * 10 * 3 + 3 * 100, None),
+    "one gate from another": (
+        Case("", 3, 7, 2, 5, variant="peepholes, coupled"),
+        2 * (30 + 75) * 21,
+        None,
+    ),
 }
 
 

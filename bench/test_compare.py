@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import FEWER_STEPS, MANY_STEPS, TINY
+from bench.cases import FEWER_STEPS, MANY_STEPS, TINY, Case
 from bench.limits import usable_cores
 from bench.peers import PEERS
+from bench.report import add_row, closing, line, new_report
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +40,8 @@ def test_every_tiny_case(peer, tmp_path):
     assert {row["mode"] for row in compared} == (
         {"inference", "training"} if PEERS[peer].trains else {"inference"}
     )
+    assert {row["case"]["cell"] for row in compared} == set(PEERS[peer].cells)
+    assert not any(row["case"]["variant"] for row in compared)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
@@ -62,10 +65,24 @@ def test_fastlstm_in_other_ways_is_no_peer(tmp_path):
     for row in report["rows"]:
         expected = [f"T = {T}" for T in FEWER_STEPS if row["case"]["T"] == MANY_STEPS]
         expected += ["no resets"] * (row["case"]["resets"] > 0)
+        expected += ["plain"] * bool(row["case"]["variant"])
         assert list(row["beside"]) == expected
         assert set(row["medians"]) == {"fastlstm"}
     assert "training, no resets / fastlstm" in text
     assert "longest / shortest time a step" in text
+    assert "training, zoneout 0.1 / plain LSTM" in text
+
+
+def test_variants_in_units_of_the_plain_lstm():
+    report = new_report(1, 1.0, {}, {}, {})
+    for T, seconds in ((2, 3.0), (4, 5.0)):
+        case = Case("", T, 1, 1, 1, variant="layer norm")
+        row = add_row(report, case, "training", {"fastlstm": seconds}, {}, {"plain": 1.0}, None)
+    assert line(row, ["fastlstm"]).endswith("   1.25 times the plain LSTM")
+    assert closing(report) == (
+        "training, layer norm / plain LSTM: geometric mean 1.37, "
+        "most 1.50 (2, 1, 1, 1; layer norm), 2 cases; wanted: at most 1.60"
+    )
 
 
 def test_two_threads_are_timed_beside_one(tmp_path):

@@ -35,8 +35,7 @@ def build(problem: Problem, mode: str, threads: int, peers: list[str]) -> tuple[
     expected = _results(ours, mode)
     for name in peers:
         try:
-            if mode == "training" and not PEERS[name].trains:
-                raise CannotDoError("no training")
+            PEERS[name].check(problem.case, mode)
             peer = PEERS[name](problem, threads)
         except CannotDoError as reason:
             left_out[name] = str(reason)

@@ -1,10 +1,11 @@
 """What every engine offers."""
 
 from importlib import import_module, metadata
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.cases import Case
 from bench.problem import Problem
 
 Training = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -35,6 +36,7 @@ class Peer:
     requires: ClassVar[tuple[str, ...]] = ()  # modules
     by_default: ClassVar[bool] = True  # whether it runs without being asked for
     trains: ClassVar[bool] = False
+    cells: ClassVar[tuple[str, ...]] = ("LSTM",)
 
     def __init__(self, problem: Problem, threads: int):
         raise NotImplementedError
@@ -53,6 +55,16 @@ class Peer:
     def versions(cls) -> dict[str, str]:
         """The version of each package it needs."""
         return {module: metadata.version(module) for module in cls.requires}
+
+    @classmethod
+    def check(cls, case: Case, mode: str) -> None:
+        """Raise CannotDoError for a cell that it has not, or has not in `mode`."""
+        if case.variant:
+            raise CannotDoError("plain cells only")
+        if case.cell not in cls.cells:
+            raise CannotDoError(f"{', '.join(cls.cells)} only")
+        if mode == "training" and not cls.trains:
+            raise CannotDoError("no training")
 
     def prepare(self) -> None:
         """What comes before each of its turns, not timed."""
@@ -79,3 +91,8 @@ def refuse(problem: Problem, *features: str) -> None:
     for feature in features:
         if getattr(problem.case, feature):
             raise CannotDoError(LACKS[feature])
+
+
+def as_layers_take_it(state: tuple[Any, ...]) -> Any:
+    """The state of a layer, torch's or fastlstm's: a state of one part stands alone."""
+    return state if len(state) > 1 else state[0]

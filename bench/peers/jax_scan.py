@@ -32,9 +32,9 @@ class Jax(Peer):
             return pull(dy)
 
         self._forward, self._gradients = jax.jit(forward), jax.jit(gradients)
-        parameters = problem.lstm.state_dict()
+        parameters = problem.layer.state_dict()
         weights = {name: jax.numpy.asarray(array.T) for name, array in parameters.items()}
-        arrays = problem.x, problem.h0, problem.c0
+        arrays = problem.x, *problem.state
         self._arguments = weights, *(jax.numpy.asarray(array) for array in arrays)
         self._dy = jax.numpy.asarray(problem.dy)
 

@@ -1,23 +1,23 @@
-"""The same LSTM as an ONNX model, for ONNX Runtime and OpenVINO.
+"""The same layers as an ONNX model, for ONNX Runtime and OpenVINO.
 
-The operator: https://onnx.ai/onnx/operators/onnx__LSTM.html. Its gates are in the order i, o, f, c
-where torch's and ours are in the order i, f, g, o; its output is [T, directions, B, H].
+The operators: https://onnx.ai/onnx/operators/onnx__LSTM.html, likewise GRU and RNN. Their gates are
+in an order of their own (`CELLS` has it); their output is [T, directions, B, H].
 """
 
 import numpy as np
 
+from bench.cells import CELLS
 from bench.peers.base import CannotDoError, refuse
 from bench.problem import Problem
 
 OPSET, IR_VERSION = 17, 9  # old enough for every reader
-GATE_ORDER = (0, 3, 1, 2)
 
 
 def onnx_model(problem: Problem) -> bytes:
     """An ONNX model with the shapes of `problem`, serialised.
 
-    Its inputs are those of `onnx_inputs`; its outputs "y" [T, B, directions * H], then "h{k}" and
-    "c{k}" [directions, B, H] for each layer k.
+    Its inputs are those of `onnx_inputs`; its outputs "y" [T, B, directions * H], then "h{k}"
+    [directions, B, H] for each layer k, with an LSTM's "c{k}" behind it.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def onnx_model(problem: Problem) -> bytes:
     from onnx import helper, numpy_helper
 
     refuse(problem, "proj_size", "resets")
-    case = problem.case
+    case, cell = problem.case, CELLS[problem.case.cell]
     if case.dtype != "float32":
         raise CannotDoError(f"no {case.dtype}")
     directions = 2 if case.bidirectional else 1
@@ -36,22 +36,24 @@ def onnx_model(problem: Problem) -> bytes:
     lengths = "" if problem.lengths is None else "lengths"
     for k in range(case.layers):
         constants.update(_weights(problem, k))
-        inputs = [y, f"W{k}", f"R{k}", f"b{k}", lengths, f"h0_{k}", f"c0_{k}"]
-        lstm = helper.make_node(
-            "LSTM",
-            inputs,
-            [f"directions{k}", f"h{k}", f"c{k}"],
+        initial = [f"{part}0_{k}" for part in cell.state]
+        final = [f"{part}{k}" for part in cell.state]
+        layer = helper.make_node(
+            case.cell,
+            [y, f"W{k}", f"R{k}", f"b{k}", lengths, *initial],
+            [f"directions{k}", *final],
             hidden_size=case.H,
             direction="bidirectional" if case.bidirectional else "forward",
+            **cell.onnx_attributes,
         )
-        nodes.append(lstm)
+        nodes.append(layer)
         y = f"directions{k}"
         if case.bidirectional:  # for one direction, the reshape alone does it
             nodes.append(helper.make_node("Transpose", [y], [f"rows{k}"], perm=(0, 2, 1, 3)))
             y = f"rows{k}"
         nodes.append(helper.make_node("Reshape", [y, "shape"], [f"y{k}"]))
         y = f"y{k}"
-        states += [f"h{k}", f"c{k}"]
+        states += final
     nodes[-1].output[0] = "y"
 
     def declare(name, shape, dtype=np.float32):
@@ -61,7 +63,7 @@ def onnx_model(problem: Problem) -> bytes:
     feed = onnx_inputs(problem)
     graph = helper.make_graph(
         nodes,
-        "lstm",
+        case.cell,
         [declare(name, array.shape, array.dtype) for name, array in feed.items()],
         [
             declare("y", constants["shape"].tolist()),
@@ -75,24 +77,26 @@ def onnx_model(problem: Problem) -> bytes:
 
 
 def onnx_inputs(problem: Problem) -> dict[str, np.ndarray]:
-    """What the model reads: "x", each layer's "h0_{k}" and "c0_{k}", and "lengths" if ragged."""
+    """What the model reads: "x", each layer's "h0_{k}" and LSTM's "c0_{k}", ragged "lengths"."""
     directions = 2 if problem.case.bidirectional else 1
     feed = {"x": problem.x}
     for k in range(problem.case.layers):
         both = slice(k * directions, (k + 1) * directions)
-        feed |= {f"h0_{k}": problem.h0[both], f"c0_{k}": problem.c0[both]}
+        parts = zip(CELLS[problem.case.cell].state, problem.state, strict=True)
+        feed |= {f"{part}0_{k}": array[both] for part, array in parts}
     if problem.lengths is not None:
         feed["lengths"] = problem.lengths.astype(np.int32)
     return feed
 
 
 def _weights(problem: Problem, k: int) -> dict[str, np.ndarray]:
-    """Layer k's W [directions, 4H, I], R [directions, 4H, H] and b [directions, 8H]."""
-    parameters = problem.lstm.state_dict()
+    """Layer k's W [directions, gates * H, I], R [directions, gates * H, H] and both biases."""
+    order = CELLS[problem.case.cell].onnx_gates
+    parameters = problem.layer.state_dict()
     suffixes = [f"_l{k}", f"_l{k}_reverse"][: 2 if problem.case.bidirectional else 1]
 
     def reordered(kind):
-        return [_reorder(parameters[kind + suffix]) for suffix in suffixes]
+        return [_reorder(parameters[kind + suffix], order) for suffix in suffixes]
 
     biases = zip(reordered("bias_ih"), reordered("bias_hh"), strict=True)
     return {
@@ -102,6 +106,7 @@ def _weights(problem: Problem, k: int) -> dict[str, np.ndarray]:
     }
 
 
-def _reorder(array: np.ndarray) -> np.ndarray:
-    """[4H, ...] with its gates in ONNX's order."""
-    return np.concatenate([np.split(array, 4)[gate] for gate in GATE_ORDER])
+def _reorder(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """[gates * H, ...] with its gates in `order`."""
+    gates = np.split(array, len(order))
+    return np.concatenate([gates[gate] for gate in order])

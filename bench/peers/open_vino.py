@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bench.cells import CELLS
 from bench.peers.base import Peer
 from bench.peers.onnx_model import onnx_inputs, onnx_model
 from bench.problem import Problem
@@ -12,6 +13,7 @@ class OpenVino(Peer):
 
     name = "openvino"
     requires = ("openvino", "onnx")
+    cells = tuple(CELLS)
 
     def __init__(self, problem: Problem, threads: int):
         import openvino

@@ -6,23 +6,25 @@ import numpy as np
 
 import fastlstm as fl
 from bench.cases import FEWER_STEPS, MANY_STEPS
-from bench.peers.base import Peer, Training
-from bench.problem import Problem
+from bench.cells import CELLS
+from bench.peers.base import Peer, Training, as_layers_take_it
+from bench.problem import Problem, make_problem
 
 
 class FastLSTM(Peer):
-    """`fl.LSTM` as a caller has it: arrays in, new arrays out."""
+    """`fl.LSTM`, `fl.GRU` or `fl.RNN` as a caller has it: arrays in, new arrays out."""
 
     name = "fastlstm"
     requires = ("fastlstm",)
     trains = True
+    cells = tuple(CELLS)
 
     def __init__(self, problem: Problem, threads: int):
         self.steps = problem.case.T
         self._threads = threads
         self.prepare()
-        self._lstm, self._x, self._dy = problem.lstm, problem.x, problem.dy
-        self._state = problem.h0, problem.c0
+        self._layer, self._x, self._dy = problem.layer, problem.x, problem.dy
+        self._state = as_layers_take_it(problem.state)
         options = {"lengths": problem.lengths, "resets": problem.resets}
         self._options = {name: value for name, value in options.items() if value is not None}
 
@@ -34,11 +36,11 @@ class FastLSTM(Peer):
         fl.set_num_threads(self._threads)
 
     def infer(self) -> np.ndarray:
-        return self._lstm(self._x, self._state, **self._options)[0]
+        return self._layer(self._x, self._state, **self._options)[0]
 
     def train(self) -> Training:
-        _, tape = self._lstm.forward(self._x, self._state, **self._options)
-        gradients = self._lstm.backward(tape, self._dy)
+        _, tape = self._layer.forward(self._x, self._state, **self._options)
+        gradients = self._layer.backward(tape, self._dy)
         return gradients.x, gradients.params
 
 
@@ -51,4 +53,7 @@ def others(problem: Problem, threads: int) -> dict[str, FastLSTM]:
         found["no resets"] = FastLSTM(replace(problem, resets=None), threads)
     if problem.case.T == MANY_STEPS:
         found |= {f"T = {T}": FastLSTM(problem.first(T), threads) for T in FEWER_STEPS}
+    if problem.case.variant:
+        plain = make_problem(replace(problem.case, variant=""))
+        found["plain"] = FastLSTM(plain, threads)
     return found

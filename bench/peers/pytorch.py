@@ -1,13 +1,17 @@
-"""PyTorch on the CPU: `torch.nn.LSTM`, which hands float32 without projection to oneDNN."""
+"""PyTorch on the CPU: `torch.nn.LSTM`, which hands float32 without projection to oneDNN.
+
+`torch.nn.GRU` and `torch.nn.RNN` are steps in PyTorch's own operations.
+"""
 
 import numpy as np
 
-from bench.peers.base import CannotDoError, Peer, Training, refuse
+from bench.cells import CELLS
+from bench.peers.base import CannotDoError, Peer, Training, as_layers_take_it, refuse
 from bench.problem import Problem
 
 
 class Torch(Peer):
-    """`torch.nn.LSTM` under `inference_mode`; ragged batches as a PackedSequence.
+    """`torch.nn`'s layer under `inference_mode`; ragged batches as a PackedSequence.
 
     A ragged batch comes and goes padded, as with fastlstm: packing and padding are timed.
     """
@@ -15,6 +19,7 @@ class Torch(Peer):
     name = "torch"
     requires = ("torch",)
     trains = True
+    cells = tuple(CELLS)
 
     def __init__(self, problem: Problem, threads: int):
         import torch
@@ -23,30 +28,25 @@ class Torch(Peer):
         torch.set_num_threads(threads)
         self._torch = torch
         case = problem.case
-        self._lstm = torch.nn.LSTM(
-            case.I,
-            case.H,
-            case.layers,
-            bidirectional=case.bidirectional,
-            proj_size=case.proj_size,
-            dtype=getattr(torch, case.dtype),
-        )
-        parameters = problem.lstm.state_dict()
-        self._lstm.load_state_dict(
+        layer = getattr(torch.nn, case.cell)
+        dtype = getattr(torch, case.dtype)
+        self._layer = layer(case.I, case.H, case.layers, **case.options, dtype=dtype)
+        parameters = problem.layer.state_dict()
+        self._layer.load_state_dict(
             {name: torch.from_numpy(np.array(array)) for name, array in parameters.items()}
         )
         self._x = torch.from_numpy(problem.x)
         self._dy = torch.from_numpy(problem.dy)
-        self._state = torch.from_numpy(problem.h0), torch.from_numpy(problem.c0)
+        self._state = as_layers_take_it(tuple(map(torch.from_numpy, problem.state)))
         self._lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
-        self._lstm.eval()
+        self._layer.eval()
 
     def _forward(self, x):
         if self._lengths is None:
-            return self._lstm(x, self._state)[0]
+            return self._layer(x, self._state)[0]
         rnn = self._torch.nn.utils.rnn
         packed = rnn.pack_padded_sequence(x, self._lengths, enforce_sorted=False)
-        y, _ = self._lstm(packed, self._state)
+        y, _ = self._layer(packed, self._state)
         return rnn.pad_packed_sequence(y, total_length=len(x))[0]
 
     def infer(self) -> np.ndarray:
@@ -54,10 +54,10 @@ class Torch(Peer):
             return self._forward(self._x).numpy()
 
     def train(self) -> Training:
-        self._lstm.zero_grad()
+        self._layer.zero_grad()
         x = self._x.detach().requires_grad_()
         self._forward(x).backward(self._dy)
-        weights = {name: weight.grad.numpy() for name, weight in self._lstm.named_parameters()}
+        weights = {name: weight.grad.numpy() for name, weight in self._layer.named_parameters()}
         return x.grad.numpy(), weights
 
 
@@ -90,4 +90,4 @@ class PaddedTorch(Torch):
         self._live = (steps < self._lengths)[:, :, None]
 
     def _forward(self, x):
-        return self._lstm(x, self._state)[0] * self._live
+        return self._layer(x, self._state)[0] * self._live

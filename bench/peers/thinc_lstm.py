@@ -34,8 +34,9 @@ class Thinc(Peer):
             raise CannotDoError("no initial state for each row of a batch")
         directions = 2 if case.bidirectional else 1
         shape = case.layers, directions, case.H
+        h0, c0 = problem.state
         # What it calls the first state is the cell's.
-        state = problem.c0.reshape(shape), problem.h0.reshape(shape)
+        state = c0.reshape(shape), h0.reshape(shape)
         sizes = np.ones(case.T, np.int32)
         self._arguments = _weights(problem), *state, problem.x.reshape(case.T, case.I), sizes
         self._ops = NumpyOps()
@@ -47,7 +48,7 @@ class Thinc(Peer):
 
 def _weights(problem: Problem) -> np.ndarray:
     """All in one row: W, its biases, R, its biases; of each layer and direction."""
-    parameters = problem.lstm.state_dict()
+    parameters = problem.layer.state_dict()
     suffixes = [name.removeprefix("weight_ih") for name in parameters if "weight_ih" in name]
     return np.concatenate(
         [
