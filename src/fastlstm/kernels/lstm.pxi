@@ -65,6 +65,25 @@ cdef struct StepRows:
     real** y  # OUT [P]
 
 
+cdef inline void _into_cell(
+    const vec* z,  # preactivations of i, f and g; halved for the sigmoids
+    vec* input_gate,  # OUT
+    vec* forget_gate,  # OUT
+    vec* candidate,  # OUT
+) noexcept nogil:
+    """Three gates for one division."""
+    cdef vec pi, qi, pf, qf, pg, qg, inverse, inverse_if
+    cdef real half = 0.5
+    _tanh_fraction(z[0], &pi, &qi)
+    _tanh_fraction(z[1], &pf, &qf)
+    _tanh_fraction(z[2], &pg, &qg)
+    inverse = vec_of(1) / (qi * qf * qg)
+    inverse_if = inverse * qg
+    input_gate[0] = half * _clamp(pi * qf * inverse_if) + half
+    forget_gate[0] = half * _clamp(pf * qi * inverse_if) + half
+    candidate[0] = _clamp(pg * (qi * qf) * inverse)
+
+
 cdef inline void _cell(
     const real* z,  # [4][V] preactivations of i, f, g, o; halved for the sigmoids
     const real* c_before,  # [n]
@@ -78,19 +97,12 @@ cdef inline void _cell(
 
     Divisions are what this costs, so i, f and g share one, o and tanh(c') the other.
     """
-    cdef vec pi, qi, pf, qf, pg, qg, po, qo, pc, qc, inverse, inverse_if
+    cdef vec po, qo, pc, qc, inverse
     cdef vec input_gate, forget_gate, candidate, output_gate, c
     cdef real half = 0.5
-    _tanh_fraction((<const vec*> z)[0], &pi, &qi)
-    _tanh_fraction((<const vec*> z)[1], &pf, &qf)
-    _tanh_fraction((<const vec*> z)[2], &pg, &qg)
-    _tanh_fraction((<const vec*> z)[3], &po, &qo)
-    inverse = vec_of(1) / (qi * qf * qg)
-    inverse_if = inverse * qg
-    input_gate = half * _clamp(pi * qf * inverse_if) + half
-    forget_gate = half * _clamp(pf * qi * inverse_if) + half
-    candidate = _clamp(pg * (qi * qf) * inverse)
+    _into_cell(<const vec*> z, &input_gate, &forget_gate, &candidate)
     c = forget_gate * _load(c_before, n) + input_gate * candidate
+    _tanh_fraction((<const vec*> z)[3], &po, &qo)
     _tanh_fraction(c, &pc, &qc)
     inverse = vec_of(1) / (qo * qc)
     output_gate = half * _clamp(po * qc * inverse) + half

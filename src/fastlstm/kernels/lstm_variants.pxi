@@ -9,6 +9,7 @@ cdef struct Variant:
     Activation output
     real clip  # of preactivations; infinite for none
     bint coupled
+    bint usual  # whether i, f and g are two sigmoids and a tanh, not clipped
     const real* peepholes  # [3, H] to i, f and o, or NULL
     const real* norm  # [NORM_ROWS, H] or NULL
 
@@ -40,6 +41,11 @@ cdef Variant _variant(
     variant.gate = _activation(<int> activations[0, 0], activations[0, 1], activations[0, 2])
     variant.candidate = _activation(<int> activations[1, 0], activations[1, 1], activations[1, 2])
     variant.output = _activation(<int> activations[2, 0], activations[2, 1], activations[2, 2])
+    variant.usual = (
+        variant.gate.kind == SIGMOID
+        and variant.candidate.kind == TANH
+        and variant.clip == <real> INFINITY
+    )
     variant.peepholes = variant.norm = NULL
     if peepholes is not None:
         _expect(peepholes.shape[0] == 3 and peepholes.shape[1] == H, "peepholes")
@@ -48,19 +54,6 @@ cdef Variant _variant(
         _expect(norm.shape[0] == NORM_ROWS and norm.shape[1] == H, "norm")
         variant.norm = &norm[0, 0] if H else NULL
     return variant
-
-
-cdef inline vec _clipped(
-    const Variant* variant, const Activation* activation, vec z, vec* slope
-) noexcept nogil:
-    """The activation of a clipped z, and its slope by z unless that is NULL."""
-    cdef vec limit = vec_of(variant.clip), y
-    if variant.clip == <real> INFINITY:
-        return _activate_both(activation, z, slope)
-    y = _activate_both(activation, vec_max(-limit, vec_min(limit, z)), slope)
-    if slope != NULL:
-        slope[0] = vec_if_below(limit, vec_abs(z), vec_of(0), slope[0])
-    return y
 
 
 cdef inline void _open_gates(
@@ -73,22 +66,40 @@ cdef inline void _open_gates(
 ) noexcept nogil:
     cdef Py_ssize_t H = variant.H, n = H - unit
     cdef const real* peepholes = variant.peepholes + unit
-    cdef vec zi = z[0], zf = z[1], zo = z[3]
+    cdef vec into[3]
+    cdef vec zo = z[3], one = vec_of(1)
+    cdef real half = 0.5
+    into[0], into[1], into[2] = z[0], z[1], z[2]
     if variant.peepholes != NULL:
-        zi += _load(peepholes, n) * c_before
-    units.i = _clipped(variant, &variant.gate, zi, &units.i_slope if SLOPES else NULL)
-    if variant.coupled:
-        units.f = vec_of(1) - units.i
-        units.f_slope = vec_of(0)
+        into[0] += _load(peepholes, n) * c_before
+        into[1] += _load(peepholes + H, n) * c_before
+    if variant.coupled:  # the forget gate's own may not even touch the rounding
+        into[1] = into[0]
+    if variant.usual:
+        into[0] *= half
+        into[1] *= half
+        _into_cell(into, &units.i, &units.f, &units.g)
+        if SLOPES:
+            units.i_slope = units.i * (one - units.i)
+            units.f_slope = units.f * (one - units.f)
+            units.g_slope = one - units.g * units.g
     else:
-        if variant.peepholes != NULL:
-            zf += _load(peepholes + H, n) * c_before
-        units.f = _clipped(variant, &variant.gate, zf, &units.f_slope if SLOPES else NULL)
-    units.g = _clipped(variant, &variant.candidate, z[2], &units.g_slope if SLOPES else NULL)
+        units.i = _gate(SLOPES, variant, &variant.gate, into[0], &units.i_slope)
+        units.f = _gate(SLOPES, variant, &variant.gate, into[1], &units.f_slope)
+        units.g = _gate(SLOPES, variant, &variant.candidate, into[2], &units.g_slope)
+    if variant.coupled:
+        units.f = one - units.i
+        units.f_slope = vec_of(0)
     units.c = units.f * c_before + units.i * units.g
     if variant.peepholes != NULL:
         zo += _load(peepholes + 2 * H, n) * units.c
-    units.o = _clipped(variant, &variant.gate, zo, &units.o_slope if SLOPES else NULL)
+    units.o = _gate(SLOPES, variant, &variant.gate, zo, &units.o_slope)
+
+
+cdef inline vec _gate(
+    const bint SLOPES, const Variant* variant, const Activation* activation, vec z, vec* slope
+) noexcept nogil:
+    return _activate_clipped(activation, variant.clip, z, slope if SLOPES else NULL)
 
 
 cdef inline vec _shown(const Variant* variant, vec c, Py_ssize_t unit, vec* slope) noexcept nogil:

@@ -180,8 +180,10 @@ cdef inline vec _activate_clipped(
     const Activation* a, real clip, vec x, vec* slope
 ) noexcept nogil:
     """As `_activate_both` at x within ±clip; beyond it the slope is 0."""
-    cdef vec above = vec_of(clip), below = vec_of(-clip), zero = vec_of(0)
-    cdef vec y = _activate_both(a, vec_max(below, vec_min(above, x)), slope)
+    cdef vec above = vec_of(clip), below = vec_of(-clip), zero = vec_of(0), y
+    if clip == <real> INFINITY:
+        return _activate_both(a, x, slope)
+    y = _activate_both(a, vec_max(below, vec_min(above, x)), slope)
     if slope != NULL:
         slope[0] = vec_if_below(x, below, zero, vec_if_below(above, x, zero, slope[0]))
     return y

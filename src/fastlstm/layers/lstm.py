@@ -248,13 +248,16 @@ class LSTM(Recurrent):
         self, k: Any, parameters: Parameters, axes: tuple[int, int]
     ) -> Callable[..., Any] | None:
         has_others = self.num_layers > 1 or self.bidirectional
-        if has_others or self.learn_initial_state or not self._variant.trains_plainly:
+        if has_others or self.learn_initial_state or not self._variant.is_plain:
             return None
         packed = parameters.derive((k, "gates", "_l0"), lambda: self._pack(k, parameters, "_l0"))
         projection = self._pack_projection(k, parameters, "_l0", transposed=False)
         P, H = self._sizes(0)
         sizes = self.input_size, H, P
-        return partial(k.lstm_call, packed, projection, sizes, *axes)
+        call = partial(k.lstm_call, packed, projection, sizes, *axes)
+        if self._variant.trains_plainly:
+            return call
+        return lambda most, x, state, keep: None if keep else call(most, x, state)
 
     def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
         return partial(
