@@ -66,7 +66,7 @@ def _input_gradient(
         name = "weight_ih" + stack._suffix(layer, direction)
         packed = pack_transposed(k, parameters, name)
         dz = joined(kept["gates"])[steps]
-        k.product(dz, packed, dx[steps], None, rows, live, bool(direction))
+        k.product(dz, packed, dx[steps], None, rows, live, stack._is_reverse(direction))
 
 
 def _weight_gradients(
@@ -83,7 +83,7 @@ def _weight_gradients(
     P = stack._sizes(layer)[0]
     dz, y = joined(kept["gates"]), this.y[:, :, direction * P : (direction + 1) * P]
     h0 = plan.state[0][layer * stack._directions + direction]
-    walk = (*plan.rows, plan.resets, bool(direction))
+    walk = (*plan.rows, plan.resets, stack._is_reverse(direction))
     params["weight_ih" + suffix] = dW = np.empty((dz.shape[2], this.x.shape[2]), stack.dtype)
     params["weight_hh" + suffix] = dR = np.empty((dz.shape[2], P), stack.dtype)
     gradient = tape.kernels.weight_gradient
