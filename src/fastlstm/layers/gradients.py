@@ -66,7 +66,7 @@ def _input_gradient(
         name = "weight_ih" + stack._suffix(layer, direction)
         packed = pack_transposed(k, parameters, name)
         dz = joined(kept["gates"])[steps]
-        k.product(dz, packed, dx[steps], None, rows, live, stack._is_reverse(direction))
+        k.product(dz, packed, dx[steps], None, rows, live, bool(direction))
 
 
 def _weight_gradients(

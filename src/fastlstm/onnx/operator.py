@@ -68,8 +68,8 @@ class Operator(Module):
         self.hidden_size = H = whole_number("hidden_size", H)
         self.input_size = _last_axis("W", arrays["W"], "input_size")
         for name, shape in {
-            "W": (gates * H, self.input_size),
             "R": (gates * H, H),
+            "W": (gates * H, self.input_size),
             "B": (2 * gates * H,),
             "P": (3 * H,),
         }.items():
