@@ -87,20 +87,19 @@ def tagger(rng):
     below = call(
         rng, "LSTM", 6, 3, 4, 5, dtype=np.float32, leave_out=["initial_h", "initial_c", "P"]
     )
-    above = call(
-        rng, "LSTM", 6, 3, 5, 2, dtype=np.float32, leave_out=["initial_h", "initial_c", "P"]
-    )
+    above = call(rng, "LSTM", 6, 3, 5, 2, dtype=np.float32, leave_out=["initial_c", "P"])
     above = above.with_(direction="reverse")
     W, b = rng.standard_normal((7, 2)).astype(np.float32), np.ones(7, np.float32)
     weights = {f"{name}1": below.inputs[name] for name in "WRB"}
     weights |= {f"{name}2": above.inputs[name] for name in "WRB"}
+    weights["h2"] = above.inputs["initial_h"]
     weights |= {"weight": W, "bias": b, "axis": np.array([1]), "first": np.array([0])}
     x = below.inputs["X"].swapaxes(0, 1)
     nodes = [
         helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
         node_of(below, ["Y1", "", "Y_c1"], X="steps", W="W1", R="R1", B="B1"),
         helper.make_node("Squeeze", ["Y1", "axis"], ["hidden"]),
-        node_of(above, ["", "Y_h2"], X="hidden", W="W2", R="R2", B="B2"),
+        node_of(above, ["", "Y_h2"], X="hidden", W="W2", R="R2", B="B2", initial_h="h2"),
         helper.make_node("Squeeze", ["Y_h2", "first"], ["last"]),
         helper.make_node("Gemm", ["last", "weight", "bias"], ["logits"], transB=1),
         helper.make_node("Softmax", ["logits"], ["y"], axis=-1),

@@ -201,9 +201,9 @@ class Operator(Module):
             if value is None:
                 parts.append(np.zeros(sizes, self._computed_in))
             else:
-                parts.append(of_dtype(name, value, self.dtype).astype(self._computed_in))
+                parts.append(of_dtype(name, value, self.dtype))
                 check_shape(name, parts[-1], *sizes)
-        return X.astype(self._computed_in, copy=False), lengths, self._by_layer(parts)
+        return X, lengths, self._by_layer(parts)
 
     def _read_gradient(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         if value is None:
