@@ -130,6 +130,8 @@ def lstm(
 ) -> tuple[np.ndarray, ...]:
     """ONNX's LSTM: its outputs Y, Y_h, Y_c.
 
+    Weights are packed for the kernels in every call, which `LSTM` does once.
+
     Parameters
     ----------
     X : array (T, batch, input_size)
