@@ -53,7 +53,7 @@ def published_cases():
 
 def test_cases_of_the_package(kernels):
     cases = published_cases()
-    assert len(cases) >= 14
+    assert len(cases) >= 12  # of onnx 1.16; later ones have more
     for case in cases:
         assert fl.interop.onnx.Backend.is_compatible(case.model)
         prepared = fl.interop.onnx.Backend.prepare(case.model)

@@ -27,7 +27,8 @@ class LSTM(Operator):
     Parameters
     ----------
     W : array (directions, 4 · hidden_size, input_size)
-        float16, float32 or float64; every other input has the same dtype.
+        float16, float32 or float64; every other input has the same dtype. (NumPy has no bfloat16,
+        which opset 22 allows.)
     R : array (directions, 4 · hidden_size, hidden_size)
     B : array (directions, 8 · hidden_size), optional
         The biases Wb, then Rb.

@@ -27,12 +27,11 @@ class OperatorTape(Tape):
 class Operator(Module):
     """One of ONNX's recurrent operators with its weights, which are its parameters.
 
-    An array's axis of directions comes last among those that lead it in Y and behind the batch's
-    in states with layout=1: on axis 1 + layout, and on axis layout.
+    Directions are axis 1 + layout of Y and axis layout of the states.
     """
 
     GATES: tuple[int, ...]  # which of ONNX's gates each of the layers' is
-    ACTIVATIONS: tuple[str, ...]  # of one direction, by default
+    ACTIVATIONS: tuple[str, ...]  # of one direction, unless given
     STATE: tuple[str, ...] = ("initial_h",)
     OUTPUTS: tuple[str, ...] = ("Y", "Y_h")
 
@@ -77,7 +76,7 @@ class Operator(Module):
                 check_shape(name, arrays[name], directions, *shape)
         self._computed_in = SINGLE if self.dtype == HALF else self.dtype
         self._replace_parameters(
-            {name: np.array(array, self._computed_in) for name, array in arrays.items()}
+            {name: np.array(array, self._computed_in, order="C") for name, array in arrays.items()}
         )
 
     def _layer(self, activations: Activations, parameters: Parameters, **options: Any) -> Direction:
@@ -146,7 +145,7 @@ class Operator(Module):
         named = zip(self.OUTPUTS, gradients, tape.shapes, strict=True)
         dY, *dstates = (self._read_gradient("d" + name, *rest) for name, *rest in named)
         tape.used = True
-        dys, states = self._by_direction(dY, 1 + self.layout), self._by_layer(dstates)
+        dys, states = _by_direction(dY, 1 + self.layout), self._by_layer(dstates)
         runs = zip(tape.runs, dys, states, strict=True)
         grads = [layer.backward(own, dy, state) for (layer, own), dy, state in runs]
         tape.runs.clear()
@@ -220,7 +219,7 @@ class Operator(Module):
 
     def _by_layer(self, parts: Sequence[np.ndarray]) -> list[Any]:
         """States in the operator's form as every direction's layer has them: [1, batch, H]."""
-        split = [self._by_direction(part, self.layout) for part in parts]
+        split = [_by_direction(part, self.layout) for part in parts]
         states = [tuple(array[None] for array in own) for own in zip(*split, strict=True)]
         return states if len(parts) > 1 else [h for (h,) in states]
 
@@ -229,9 +228,6 @@ class Operator(Module):
             return self._joined([h[0] for h in states], self.layout)
         parts = zip(*states, strict=True)
         return tuple(self._joined([array[0] for array in part], self.layout) for part in parts)
-
-    def _by_direction(self, array: np.ndarray, axis: int) -> list[np.ndarray]:
-        return list(np.moveaxis(array, axis, 0))
 
     def _joined(self, arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
         joined = np.expand_dims(arrays[0], axis) if len(arrays) == 1 else np.stack(arrays, axis)
@@ -242,8 +238,28 @@ class Operator(Module):
             return array.astype(self.dtype, copy=False)
 
     def __repr__(self) -> str:
+        """The sizes, and the attributes that are not at their default."""
         text = f"{self.input_size}, {self.hidden_size}"
-        return f"onnx.{type(self).__name__}({text}, direction={self.direction!r})"
+        for name, default in (
+            ("direction", "forward"),
+            ("activations", self._default_activations()),
+            ("clip", None),
+            ("input_forget", False),
+            ("linear_before_reset", False),
+            ("layout", 0),
+        ):
+            value = getattr(self, name, default)
+            if value != default:
+                text += f", {name}={value!r}"
+        return f"onnx.{type(self).__name__}({text})"
+
+    def _default_activations(self) -> list[Activations]:
+        directions = len(self._reads_backwards)
+        return read_activations(None, None, None, self.ACTIVATIONS, directions)
+
+
+def _by_direction(array: np.ndarray, axis: int) -> list[np.ndarray]:
+    return list(np.moveaxis(array, axis, 0))
 
 
 def _last_axis(name: str, array: np.ndarray, size: str) -> int:
