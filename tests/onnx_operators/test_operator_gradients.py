@@ -166,6 +166,6 @@ def test_a_tape_serves_one_backward(kernels, rng):
 def test_what_a_layer_says(rng):
     layer, _ = call(rng, "LSTM", I=2, H=3, direction="reverse").operator()
     assert repr(layer) == "onnx.LSTM(2, 3, direction='reverse')"
+    assert layer.num_parameters() == sum(layer.state_dict()[name].size for name in WEIGHTS)
     layer, _ = call(rng, "GRU", I=2, H=3, activations=["Tanh", "Elu"], clip=2).operator()
     assert repr(layer) == "onnx.GRU(2, 3, activations=[(('tanh',), ('elu', 1.0))], clip=2.0)"
-    assert layer.num_parameters() == sum(layer.state_dict()[name].size for name in WEIGHTS)
