@@ -1,5 +1,6 @@
 """fastlstm: the LSTM for NumPy users. Train it and run it on the CPU."""
 
+from fastlstm import interop, onnx
 from fastlstm._config import show_config
 from fastlstm._version import __version__
 from fastlstm.kernels import backend, backends, use_backend
@@ -29,7 +30,9 @@ __all__ = [
     "backend",
     "backends",
     "get_num_threads",
+    "interop",
     "losses",
+    "onnx",
     "optim",
     "set_num_threads",
     "show_config",

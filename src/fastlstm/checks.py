@@ -19,6 +19,15 @@ def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
         return array.astype(dtype, copy=False)
 
 
+def of_dtype(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
+    """`value` as an array, which must have one of `dtypes` as it is."""
+    array = _plain(name, value)
+    if array.dtype not in dtypes:
+        wanted = " or ".join(map(str, dtypes))
+        raise TypeError(f"{name}: expected dtype {wanted}, got {array.dtype}")
+    return array
+
+
 def as_floats(name: str, value: Any) -> np.ndarray:
     """`value` as an array of floats: float32 stays, all other real kinds become float64."""
     array = _plain(name, value)

@@ -1,8 +1,4 @@
-"""Numbers that other projects published, as far as the plain LSTM and the GRU reproduce them.
-
-keras-js and the training case have hard-sigmoid gates, and some of ONNX's cases have peepholes:
-they are no plain LSTMs.
-"""
+"""Numbers that other projects published for their layers; ONNX's have a test of their own."""
 
 import json
 
@@ -14,26 +10,6 @@ import fastlstm as fl
 
 def read(path):
     return json.loads(path.read_text())
-
-
-def lstm_of(W, R, b=None, **options):
-    """A layer of W [directions, 4H, I], R [directions, 4H, H], b [directions, 4H]; gates ifgo."""
-    directions, rows, features = W.shape
-    zeros = np.zeros((directions, rows))
-    lstm = fl.LSTM(features, rows // 4, bidirectional=directions == 2, **options)
-    lstm.load_state_dict(
-        {
-            kind + suffix: values[direction]
-            for direction, suffix in enumerate(("_l0", "_l0_reverse")[:directions])
-            for kind, values in {
-                "weight_ih": W,
-                "weight_hh": R,
-                "bias_ih": zeros if b is None else b,
-                "bias_hh": zeros,
-            }.items()
-        }
-    )
-    return lstm
 
 
 def test_pytorch_cpp(kernels, cases, dtype):
@@ -50,11 +26,14 @@ def test_pytorch_cpp(kernels, cases, dtype):
     np.testing.assert_allclose(y.ravel(), case["y"], atol=case["tol"])
 
 
-def keras_lstm(kernel, recurrent_kernel, bias):
+def keras_lstm(kernel, recurrent_kernel, bias, **options):
     """Keras has the same gates and order, and its kernels transposed."""
-    return lstm_of(
-        *(np.array(part, np.float32).T[None] for part in (kernel, recurrent_kernel, bias))
-    )
+    W, R, b = (np.array(part, np.float32).T for part in (kernel, recurrent_kernel, bias))
+    rows, features = W.shape
+    lstm = fl.LSTM(features, rows // 4, **options)
+    arrays = {"weight_ih": W, "weight_hh": R, "bias_ih": b, "bias_hh": np.zeros(rows)}
+    lstm.load_state_dict({f"{name}_l0": array for name, array in arrays.items()})
+    return lstm
 
 
 def rtneural_signal(cases, name):
@@ -142,120 +121,49 @@ def test_keras(kernels, cases, name):
     np.testing.assert_allclose(state[0][0], expected, atol=1e-5)
 
 
-def onnx(X, W, R, B=None, sequence_lens=None, initial_h=None, initial_c=None, **attributes):
-    """The plain ONNX operator: Y [T, directions, B, H], Y_h and Y_c; gates in the order i,o,f,c."""
-    T, rows, _ = X.shape
-    directions, H = len(W), R.shape[2]
-
-    def reordered(blocks):
-        i, o, f, c = np.split(blocks, 4, axis=1)
-        return np.concatenate([i, f, c, o], axis=1)
-
-    bias = None if B is None else reordered(B[:, : 4 * H]) + reordered(B[:, 4 * H :])
-    weights = [reordered(W), reordered(R), bias]
-    state = None
-    if initial_h is not None:
-        state = initial_h, np.zeros_like(initial_h) if initial_c is None else initial_c
-    backwards = attributes.get("direction") == "reverse"
-    if backwards:  # the second half of a layer that reads both ways
-        weights = [None if part is None else np.repeat(part, 2, axis=0) for part in weights]
-        state = state and tuple(np.repeat(part, 2, axis=0) for part in state)
-    y, (h, c) = lstm_of(*weights)(X, state, lengths=sequence_lens)
-    y = y.reshape(T, rows, -1, H).transpose(0, 2, 1, 3)
-    return {"Y": y[:, -directions:], "Y_h": h[-directions:], "Y_c": c[-directions:]}
+KERAS_GATES = ("hard_sigmoid", "tanh", "tanh")  # 0.2 x + 0.5 in [0, 1], as in ONNX
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("number", "backwards", "whole", "activations"),
     [
-        "ForwardSimpleWeightsNoBiasTwoRows#1",
-        "ForwardSimpleWeightsNoBiasTwoRows#2",
-        "ReverseSimpleWeightsNoBiasTwoRows#1",
-        "BidirectionalSimpleWeightsNoBiasTwoRows#1",
-        "MixedSequenceLengths#1",
-        "MixedSequenceLengths#2",
-        "MixedSequenceLengthsReverse#1",
-        "MixedSequenceLengthsReverse#2",
-        "BatchParallelFalseSeqLengthGreaterThanOne#1",
-        "ONNXRuntime_TestLSTMForwardHiddenState#1",
-        "ONNXRuntime_TestLSTMForwardCellState#1",
+        (0, False, False, KERAS_GATES),
+        (1, False, False, ("sigmoid", "sigmoid", "sigmoid")),
+        (2, False, True, KERAS_GATES),
+        (3, True, False, KERAS_GATES),
+        (4, True, True, KERAS_GATES),
     ],
 )
-def test_onnxruntime(kernels, cases, name):
-    (case,) = (case for case in read(cases / "ort" / "lstm_cases.json") if case["name"] == name)
-    assert not any(case[variant] for variant in ("P", "clip", "input_forget"))
-    assert set(case["activations"]) == {"sigmoid", "tanh"}
-    shapes = case["shapes"] | dict.fromkeys(("initial_h", "initial_c"), case["shapes"]["initial"])
-    shapes["Y_c"] = shapes["Y_h"]
+def test_keras_js(kernels, cases, number, backwards, whole, activations):
+    """One sequence; what Keras gives of one read backwards begins with the last step."""
+    case = read(cases / "keras-js" / "LSTM.json")[f"recurrent.LSTM.{number}"]
 
-    def array(key):
-        return None if case[key] is None else np.reshape(case[key], shapes[key])
+    def array(part):
+        return np.reshape(part["data"], part["shape"])
 
-    inputs = {key: array(key) for key in ("X", "W", "R", "B", "initial_h", "initial_c")}
-    result = onnx(**inputs, sequence_lens=case["sequence_lens"], direction=case["direction"])
-    compared = [key for key in ("Y", "Y_h", "Y_c") if case[key] is not None]
-    assert compared
-    for key in compared:
-        np.testing.assert_allclose(result[key], array(key), atol=1e-5, err_msg=key)
+    lstm = keras_lstm(*map(array, case["weights"]), activations=activations)
+    y, _ = lstm(array(case["input"])[:: -1 if backwards else 1])
+    np.testing.assert_allclose(y if whole else y[-1], array(case["expected"]), atol=1e-5)
 
 
-def fields(message):
-    """(number, value) of every field of a protobuf message."""
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    at = 0
-    while at < len(message):
-        key = varint()
-        if key & 7 == 0:
-            yield key >> 3, varint()
-        else:
-            assert key & 7 == 2, "only varints and bytes occur here"
-            size = varint()
-            yield key >> 3, message[at : at + size]
-            at += size
-
-
-def tensor(path):
-    """The values of a float32 TensorProto: field 1 is a dimension, 2 the type, 9 the raw data."""
-    shape, raw = [], b""
-    for number, value in fields(path.read_bytes()):
-        if number == 1:
-            shape.append(value)
-        elif number == 2:
-            assert value == 1, "float32"
-        elif number == 9:
-            raw = value
-    return np.frombuffer(raw, "<f4").reshape(shape)
-
-
-@pytest.mark.parametrize(
-    ("name", "outputs"),
-    [
-        ("defaults", ["Y_h"]),
-        ("with_initial_bias", ["Y_h"]),
-        ("reverse", ["Y_h", "Y_c"]),
-        ("bidirectional", ["Y_h", "Y_c"]),
-        ("batchwise", ["Y", "Y_h"]),
-    ],
-)
-def test_onnx_node(kernels, cases, name, outputs):
-    folder = cases / "onnx_node" / f"test_lstm_{name}" / "test_data_set_0"
-    inputs = dict(zip("XWRB", map(tensor, sorted(folder.glob("input_*.pb"))), strict=False))
-    if name == "batchwise":  # layout 1: batch first, also in Y and the states
-        inputs["X"] = inputs["X"].transpose(1, 0, 2)
-    result = onnx(**inputs, direction=name)
-    if name == "batchwise":
-        result = {"Y": result["Y"].transpose(2, 0, 1, 3), "Y_h": result["Y_h"].transpose(1, 0, 2)}
-    for number, key in enumerate(outputs):
-        expected = tensor(folder / f"output_{number}.pb")
-        np.testing.assert_allclose(result[key], expected, atol=1e-6, err_msg=key)
+def test_training(kernels, cases, dtype):
+    """Two steps of gradient descent on 5 rows of 3 steps, from weights of zero."""
+    case = read(cases / "training.json")
+    I, H = case["input_size"], case["hidden_size"]
+    lstm = fl.LSTM(I, H, bias=False, activations=KERAS_GATES, dtype=dtype)
+    dense = fl.Linear(H, 1, bias=False, dtype=dtype)
+    lstm.load_state_dict({name: 0 * array for name, array in lstm.state_dict().items()})
+    dense.load_state_dict({"weight": np.ones((1, H))})
+    steps = [fl.optim.SGD(lr=case["learning_rate"]) for _ in range(2)]
+    for _ in range(case["sgd_steps"]):
+        (_, (h, c)), tape = lstm.forward(np.ones((3, 5, I)))
+        pred, dense_tape = dense.forward(h[0])
+        _, dpred = fl.losses.mse(pred, np.ones((5, 1)))
+        dense_grads = dense.backward(dense_tape, dpred)
+        grads = lstm.backward(tape, dstate=(dense_grads.x[None], np.zeros_like(c)))
+        steps[0].step(lstm, grads)
+        steps[1].step(dense, dense_grads)
+    kernel = np.repeat(np.c_[case["kernel_row"]], I, axis=1)
+    np.testing.assert_allclose(lstm.weight_ih_l0, kernel, atol=1e-5)
+    np.testing.assert_allclose(lstm.weight_hh_l0, np.c_[case["recurrent_row"]], atol=1e-5)
+    np.testing.assert_allclose(dense.weight, [[case["dense"]]], atol=1e-5)

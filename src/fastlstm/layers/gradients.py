@@ -84,7 +84,7 @@ def _weight_gradients(
     P = stack._sizes(layer)[0]
     dz, y = joined(kept["gates"]), this.y[:, :, direction * P : (direction + 1) * P]
     h0 = plan.state[0][layer * stack._directions + direction]
-    walk = (*plan.rows, plan.resets, bool(direction))
+    walk = (*plan.rows, plan.resets, stack._is_reverse(direction))
     params["weight_ih" + suffix] = dW = np.empty((dz.shape[2], this.x.shape[2]), stack.dtype)
     params["weight_hh" + suffix] = dR = np.empty((dz.shape[2], P), stack.dtype)
     gradient = tape.kernels.weight_gradient

@@ -10,7 +10,6 @@ from fastlstm.layers import short
 from fastlstm.layers.activations import read_activations, read_clip
 from fastlstm.layers.cell import RecurrentCell
 from fastlstm.layers.gradients import RecurrentSum
-from fastlstm.layers.initial import initial
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
 
@@ -121,8 +120,7 @@ class GRU(Recurrent):
         self._is_torchs = (
             self.linear_before_reset and self.activations == self._DEFAULT and self.clip is None
         )
-        arrays = initial(self._shapes(), 3, init, self._rng, self.dtype)
-        self._replace_parameters(arrays)
+        self._begin(init)
 
     def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
         H = self._widths[layer]

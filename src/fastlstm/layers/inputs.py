@@ -123,10 +123,7 @@ def make_plan(
     T, B, _ = steps.shape
     rows = Rows()
     if lengths is not None:
-        lengths = as_integers("lengths", lengths)
-        check_shape("lengths", lengths, B)
-        if B and not 0 <= lengths.min() <= lengths.max() <= T:
-            raise ValueError(f"lengths: expected 0 to {T} steps each, got {lengths.tolist()}")
+        lengths = read_lengths("lengths", lengths, T, B)
         if (lengths < T).any():
             longest_first = np.argsort(-lengths, kind="stable")
             live = np.searchsorted(-lengths[longest_first], -np.arange(T), side="left")
@@ -135,6 +132,15 @@ def make_plan(
         resets = _read_resets(resets, form, batch_first, T, B, lengths)
     parts = layout.read("state", state, B, form == "single", dtype)
     return Plan(form, batch_first, steps, layout, parts, rows, lengths, resets)
+
+
+def read_lengths(name: str, value: Any, T: int, B: int) -> np.ndarray:
+    """How many of T steps each of B rows has."""
+    lengths = as_integers(name, value)
+    check_shape(name, lengths, B)
+    if B and not 0 <= lengths.min() <= lengths.max() <= T:
+        raise ValueError(f"{name}: expected 0 to {T} steps each, got {lengths.tolist()}")
+    return lengths
 
 
 def rows_contiguous(array: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from fastlstm.checks import whole_number
 from fastlstm.layers.cell import RecurrentCell
 from fastlstm.layers.gradients import RecurrentSum, joined, pack_transposed
-from fastlstm.layers.initial import initial, read_init
+from fastlstm.layers.initial import read_init
 from fastlstm.layers.lstm_options import ACTIVATIONS, BACKWARD, FORWARD, read_variant
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
@@ -165,8 +165,7 @@ class LSTM(Recurrent):
             peepholes, coupled, layer_norm, activations, clip, recurrent_dropout, zoneout
         )
         init, *biases = read_init(init, forget_bias, t_max, self.bias, self._variant.coupled)
-        arrays = initial(self._shapes(), 4, init, self._rng, self.dtype, *biases)
-        self._replace_parameters(arrays)
+        self._begin(init, *biases)
 
     def _sizes(self, layer: int) -> tuple[int, ...]:
         return self.proj_size or self._widths[layer], self._widths[layer]

@@ -11,6 +11,7 @@ from fastlstm.checks import flag, float_dtype, generator, real_number, whole_num
 from fastlstm.kernels import kernels
 from fastlstm.layers import short
 from fastlstm.layers.gradients import RecurrentSum, backward_layer
+from fastlstm.layers.initial import initial
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
 from fastlstm.layers.shares import most_alone, shares, worthwhile
@@ -51,6 +52,12 @@ class Recurrent(Module):
         self._directions = 2 if self.bidirectional else 1
         if self.dropout and self.num_layers == 1:
             raise ValueError("dropout: acts between layers, so it needs num_layers >= 2, got 1")
+
+    def _begin(self, init: str = "torch", *biases: float | None) -> None:
+        """Set the parameters to what they are before training."""
+        shapes = self._shapes()
+        arrays = initial(shapes, self.GATES, init, self._rng, self.dtype, *biases)
+        self._replace_parameters(arrays)
 
     # The cell, which a subclass provides.
 
@@ -329,6 +336,9 @@ class Recurrent(Module):
             pool.run(tasks, busy, by_units)
             x = result
         return final
+
+    def _is_reverse(self, direction: int) -> bool:
+        return bool(direction)
 
     def _drop(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Inverted dropout between layers (Srivastava et al. 2014): x and its factors."""

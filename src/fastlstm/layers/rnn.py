@@ -8,7 +8,6 @@ import numpy as np
 from fastlstm.layers import short
 from fastlstm.layers.activations import read_activation, read_clip
 from fastlstm.layers.cell import RecurrentCell
-from fastlstm.layers.initial import initial
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
 
@@ -101,8 +100,7 @@ class RNN(Recurrent):
         )
         self.nonlinearity = read_activation("nonlinearity", nonlinearity)
         self.clip = read_clip("clip", clip)
-        arrays = initial(self._shapes(), 1, "torch", self._rng, self.dtype)
-        self._replace_parameters(arrays)
+        self._begin()
 
     def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
         # Gradients of steps past a row's end stay zero, for the biases' sums.

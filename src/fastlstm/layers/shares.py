@@ -59,5 +59,5 @@ def shares(stack: "Recurrent", plan: Plan, layer: int, threads: int) -> Iterator
                 stack._suffix(layer, direction),
                 layer * stack._directions + direction,
                 slice(direction * P, (direction + 1) * P),
-                (rows, live, plan.resets, bool(direction)),
+                (rows, live, plan.resets, stack._is_reverse(direction)),
             )

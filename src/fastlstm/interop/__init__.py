@@ -1,0 +1,12 @@
+"""Doors to other packages, each imported when it is first used."""
+
+import importlib
+from types import ModuleType
+
+MODULES = ("onnx",)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

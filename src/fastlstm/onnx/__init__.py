@@ -1,0 +1,13 @@
+"""ONNX's recurrent operators, LSTM, GRU and RNN, on arrays; the `onnx` package is not needed.
+
+`lstm`, `gru` and `rnn` take the operators' inputs in their order and the attributes as keywords,
+and return their outputs. `LSTM`, `GRU` and `RNN` hold the weights: for what is called more than
+once, and for what is trained. Every input and attribute of opsets 7 to 22, in float32, float64 and
+(computed in float32) float16.
+"""
+
+from fastlstm.onnx.gru import GRU, gru
+from fastlstm.onnx.lstm import LSTM, lstm
+from fastlstm.onnx.rnn import RNN, rnn
+
+__all__ = ["GRU", "LSTM", "RNN", "gru", "lstm", "rnn"]
