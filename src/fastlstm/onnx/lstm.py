@@ -42,8 +42,8 @@ class LSTM(Operator):
         f, g, h, for each direction: Sigmoid, Tanh, Relu, Affine, LeakyRelu, ThresholdedRelu,
         ScaledTanh, HardSigmoid, Elu, Softsign or Softplus, in any case.
     clip : float, optional
-        What goes into f and g is cut to ±clip. (What goes into h is not, as in ONNX Runtime and
-        OpenVINO; the operator's text could also be read to say so.)
+        What goes into f and g is cut to ±clip. (What goes into h is not, as in ONNX Runtime; the
+        operator's text could also be read to say so.)
     direction : "forward", "reverse" or "bidirectional"
     hidden_size : int, optional
         What R says, too.
