@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlstm import threads as pool
 from fastlstm.layers.module import Parameters
-from fastlstm.layers.shares import shares, worthwhile
+from fastlstm.layers.shares import shares, worthwhile, worthwhile_apart
 from fastlstm.layers.state import Part
 
 if TYPE_CHECKING:
@@ -36,16 +36,17 @@ def backward_layer(
 ) -> None:
     """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
     plan, this = tape.plan, tape.layers[layer]
-    threads, by_units = worthwhile(stack, threads, this.x, layer)
+    busy, by_units = worthwhile(stack, threads, this.x, layer)
     tasks: list[Callable[..., None]] = []
-    for share in shares(stack, plan, layer, 1 if by_units else threads):
+    for share in shares(stack, plan, layer, 1 if by_units else busy):
         kernel = stack._backward_kernel(tape.kernels, tape.parameters, share.suffix)
         state = tuple(part[share.at] for part in plan.state)
         gradient = tuple(part[share.at] for part in dstate)
         kept = this.kept[share.direction]
         tasks.append(partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk))
-    pool.run(tasks, threads, by_units)
+    pool.run(tasks, busy, by_units)
 
+    threads = worthwhile_apart(stack, threads, this.x, layer)
     tasks = [
         partial(_input_gradient, stack, tape, layer, dx, steps)
         for steps in _slices(range(len(this.x)), threads)

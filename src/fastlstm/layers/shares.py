@@ -10,12 +10,14 @@ from fastlstm.layers.inputs import Plan
 if TYPE_CHECKING:
     from fastlstm.layers.recurrent import Recurrent
 
-# Multiply-adds of one layer below which one thread does it. One thread's time over that of two,
-# after a pause of 50 ms, inference and training: (100, 16, 32, 64), 39 million: 1.29, 1.06.
-PARALLEL_WORK = 32_000_000
+# Multiply-adds of one layer below which one thread does it. A second one pays from 16 million on
+# while it is awake, but to wake it and to wait for it takes a good part of a millisecond where the
+# machine is a virtual one: one thread's time over that of two was seen between 0.6 and 1.3 at
+# (100, 16, 32, 64), 39 million, and from 1.45 up at (100, 32, 64, 128), 315 million.
+PARALLEL_WORK = 100_000_000
 # Where a thread would get fewer rows than this, threads split the units of every step instead, and
-# whoever wakes late joins late, so that less work is enough. (100, 1, 128, 128), 13 million: 0.82,
-# 1.02; (50, 1, 64, 256), 16 million: 1.35, 1.12; (200, 1, 128, 128), 26 million: 1.12, 1.25.
+# whoever wakes late joins late, so that less work is enough. (100, 1, 128, 128), 13 million: 0.82;
+# (50, 1, 64, 256), 16 million: 1.35; (200, 1, 128, 128), 26 million: 1.12.
 FEW_ROWS = 8
 TEAM_WORK = 15_000_000
 
@@ -34,13 +36,22 @@ def worthwhile(stack: "Recurrent", threads: int, x: np.ndarray, layer: int) -> t
     """How many of `threads` one layer over x keeps busy, and whether they split its units."""
     if threads == 1:
         return 1, False
-    T, B, features = x.shape
-    weights = stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
-    work = T * B * weights * stack._directions
-    few_rows = threads * FEW_ROWS > B
+    few_rows = threads * FEW_ROWS > x.shape[1]
     if few_rows and stack._splits_units and stack._directions == 1:
-        return (threads, True) if work > TEAM_WORK else (1, False)
-    return (threads if work > PARALLEL_WORK else 1), False
+        return (threads, True) if _work(stack, x, layer) > TEAM_WORK else (1, False)
+    return worthwhile_apart(stack, threads, x, layer), False
+
+
+def worthwhile_apart(stack: "Recurrent", threads: int, x: np.ndarray, layer: int) -> int:
+    """How many of `threads` are kept busy by pieces of their own, of one layer over x."""
+    return threads if _work(stack, x, layer) > PARALLEL_WORK else 1
+
+
+def _work(stack: "Recurrent", x: np.ndarray, layer: int) -> int:
+    """Multiply-adds of one layer over x [T, B, I]."""
+    T, B, features = x.shape
+    weights: int = stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
+    return T * B * weights * stack._directions
 
 
 def most_alone(stack: "Recurrent") -> int:
