@@ -50,8 +50,8 @@ def worthwhile_apart(stack: "Recurrent", threads: int, x: np.ndarray, layer: int
 def _work(stack: "Recurrent", x: np.ndarray, layer: int) -> int:
     """Multiply-adds of one layer over x [T, B, I]."""
     T, B, features = x.shape
-    weights: int = stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
-    return T * B * weights * stack._directions
+    weights = stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
+    return int(T * B * weights * stack._directions)
 
 
 def most_alone(stack: "Recurrent") -> int:
