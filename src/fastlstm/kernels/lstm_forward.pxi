@@ -1,4 +1,4 @@
-# The LSTM's walk through time, and the two ways to call it.
+# The LSTM's walk through time.
 
 cdef struct Forward:
     Walk walk

@@ -38,6 +38,7 @@ cdef enum:
     PATIENCE = 4096  # looks before the processor is offered to others
     MOST_PARTS = 256
 
+
 cdef struct Team:
     # lines[0]: how many have come; lines[1]: (steps begun) * MOST_PARTS + parts; lines[2 + m]: how
     # many phases of the walk member m has done. Whoever made the team ends it by writing more than
@@ -85,7 +86,7 @@ cdef inline bint _begin_step(Team* team, Py_ssize_t* step, Py_ssize_t steps) noe
     """Go to the next of `steps` that this thread has a part of, or to the end (False).
 
     `step` is the last one; -1 at the start. The leader has to be sure that what the next step
-    reads is there when the number of parts changes; see `_phase_done`.
+    reads is there when the number of parts changes; see `_may_grow`.
     """
     cdef int64_t order
     cdef Py_ssize_t looks = 0

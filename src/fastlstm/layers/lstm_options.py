@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import flag, real_number
-from fastlstm.layers.activations import Activation, read_activations
+from fastlstm.layers.activations import Activation, read_activations, read_clip
 from fastlstm.layers.module import Parameters
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
@@ -142,10 +142,6 @@ def read_variant(
     zoneout: Any,
 ) -> Variant:
     """The options of `LSTM`, checked."""
-    if clip is not None:
-        clip = real_number("clip", clip, 0, np.inf)
-        if clip == 0:
-            raise ValueError("clip: expected None or a number above 0, got 0")
     if not isinstance(zoneout, (tuple, list)) or len(zoneout) != 2:
         raise ValueError(f"zoneout: expected a tuple (of h, of c), got {zoneout!r}")
     return Variant(
@@ -153,7 +149,7 @@ def read_variant(
         flag("coupled", coupled),
         flag("layer_norm", layer_norm),
         read_activations("activations", activations, 3),
-        clip,
+        read_clip("clip", clip),
         real_number("recurrent_dropout", recurrent_dropout, 0, 1),
         (real_number("zoneout[0]", zoneout[0], 0, 1), real_number("zoneout[1]", zoneout[1], 0, 1)),
     )

@@ -50,14 +50,17 @@ def worthwhile_apart(stack: "Recurrent", threads: int, x: np.ndarray, layer: int
 def _work(stack: "Recurrent", x: np.ndarray, layer: int) -> int:
     """Multiply-adds of one layer over x [T, B, I]."""
     T, B, features = x.shape
-    weights = stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
-    return int(T * B * weights * stack._directions)
+    return int(T * B * stack._directions * _weights(stack, features, layer))
+
+
+def _weights(stack: "Recurrent", features: int, layer: int) -> int:
+    """Of one direction of a layer: the multiply-adds of a pair of step and row."""
+    return stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
 
 
 def most_alone(stack: "Recurrent") -> int:
     """Pairs of step and row that are too few for a second thread, in a stack of one layer."""
-    weights = stack.GATES * stack._widths[0] * (stack.input_size + stack._sizes(0)[0])
-    return TEAM_WORK // weights
+    return TEAM_WORK // _weights(stack, stack.input_size, 0)
 
 
 def shares(stack: "Recurrent", plan: Plan, layer: int, threads: int) -> Iterator[Share]:

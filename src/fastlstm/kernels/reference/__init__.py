@@ -39,7 +39,7 @@ resets : bool [T, B] array or None
 reverse : bool
     Walk the steps from last to first.
 team : int64 [threads + 2, 8] array or None
-    Shared by calls on several threads that split the units of every step; see `threads.lead`. Here
+    Shared by calls on several threads that split the units of every step; see `threads.run`. Here
     the one that leads does it all.
 invite : function or None
     Of the call that leads a team, which calls it when it is about to begin.
