@@ -89,6 +89,7 @@ class BuildIfPossible(build_ext):
 
 def extensions():
     yield extension("_cpu", "_cpu.pyx")
+    yield extension("_pool", "_pool.pyx")
     for name, (vector_bytes, tile, flags) in BUILDS.items():
         for dtype in ("float32", "float64"):
             macros = [("VEC_BYTES", vector_bytes), ("TILE", tile), (f"FASTLSTM_{dtype.upper()}", 1)]

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,16 +25,22 @@ def supported() -> tuple[str, ...]:
     return () if _cpu is None else tuple(_cpu.supported())
 
 
-def core() -> int:
-    """The core that the calling thread is on; -1 where that cannot be told."""
-    return -1 if _cpu is None else int(_cpu.core())
+def share(function: Callable[[], None], threads: int) -> None:
+    """Call ``function()`` here and, where kernels were compiled, on up to ``threads - 1`` others.
+
+    Returns when all that began are done.
+    """
+    if _pool is None:
+        function()
+    else:
+        _pool.share(function, threads)
 
 
-def _import_cpu() -> Any:
+def _import_if_built(name: str) -> Any:
     try:
-        return importlib.import_module("fastlstm.kernels._cpu")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != "fastlstm.kernels._cpu":
+        if error.name != name:
             raise
         return None
 
@@ -90,7 +96,8 @@ def _module(name: str, dtype: np.dtype) -> str:
     return f"fastlstm.kernels._{name}_{dtype}"
 
 
-_cpu = _import_cpu()
+_cpu = _import_if_built("fastlstm.kernels._cpu")
+_pool = _import_if_built("fastlstm.kernels._pool")
 _builds = tuple(
     name
     for name in supported()

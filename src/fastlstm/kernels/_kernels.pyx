@@ -6,7 +6,7 @@ Design:
     more_activations.pxi  all the activations that ONNX lists, with their slopes
     tile.pxi              the one inner loop: a tile of rows x gates kept in registers
     walk.pxi              which rows live at which step, and what came before them
-    team.pxi              threads that share every step
+    atomics.pxi, team.pxi  threads that share every step
     product.pxi           packing and dense products
     weight_gradient.pxi   sums of outer products
     arrays.pxi            arrays by pointer
@@ -38,6 +38,8 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
+
+from fastlstm.kernels._pool cimport Job, dismiss, invite
 
 include "simd.pxi"
 include "activations.pxi"

@@ -44,12 +44,13 @@ cdef Py_ssize_t _backward_scratch(const Backward* f) noexcept nogil:
     )
 
 
-cdef void _lstm_walk_back(const Backward* f, Team* team, void* memory) noexcept nogil:
+cdef void _lstm_walk_back(const void* arguments, Team* team, void* memory) noexcept nogil:
     """The whole sequence; for one of a team, its part of every step that it comes to.
 
     Each step has two phases: all gates' gradients, and what they make of dh. The parts are the same
     units in both, so that the first phase of a step waits for nobody.
     """
+    cdef const Backward* f = <const Backward*> arguments
     cdef const Walk* walk = &f.walk
     cdef Py_ssize_t P = f.P, H = f.H, panels = _blocks(P, PANEL), step = -1
     cdef Py_ssize_t i, t, s, n, k, row, unit, begin, end, unit_end
@@ -139,8 +140,7 @@ def lstm_backward(
     resets=None,
     bint reverse=False,
     real[:, :, ::1] dprojected=None,
-    int64_t[:, ::1] team=None,
-    invite=None,
+    Py_ssize_t threads=1,
 ):
     """Back through time: see reference/lstm.py."""
     cdef Py_ssize_t T = gates.shape[0], B = gates.shape[1]
@@ -151,6 +151,7 @@ def lstm_backward(
     _expect_steps(cells, T, B, f.H, "cells")
     _expect_steps(dy, T, B, f.P, "dy")
     _expect_contiguous(dy, "dy")
+    _expect_team(threads, projection is not None)
     _expect(c0.shape[0] == B and c0.shape[1] == f.H, "c0")
     _expect(dc.shape[0] == B and dc.shape[1] == f.H, "dc")
     _expect(dh.shape[0] == B, "dh")
@@ -159,7 +160,6 @@ def lstm_backward(
     if projection is not None:
         _expect_packed(projection, f.H, f.P, "projection")
         _expect_steps(dprojected, T, B, f.P, "dprojected")
-        _expect(team is None, "team")
     else:
         _expect(f.P == f.H, "dh")
     if f.walk.n == 0 or f.H == 0 or f.P == 0:
@@ -170,14 +170,4 @@ def lstm_backward(
     f.c0, f.dh, f.dc = _states(c0), _states(dh), _states(dc)
     if projection is not None:
         f.dprojected = _series(dprojected)
-    cdef void* memory = _scratch(_backward_scratch(&f))
-    cdef Team place = _team(team, invite)
-    cdef unsigned int mode
-    if place.member >= 0:
-        if invite is not None:
-            invite()
-        with nogil:
-            mode = flush_subnormals()
-            _lstm_walk_back(&f, &place, memory)
-            restore_mode(mode)
-    PyMem_RawFree(memory)
+    _lead(_lstm_walk_back, &f, _backward_scratch(&f), threads)

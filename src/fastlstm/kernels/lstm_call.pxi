@@ -7,6 +7,8 @@ def lstm_call(
     int step_axis,
     int row_axis,
     Py_ssize_t most,
+    Py_ssize_t most_rows,
+    Py_ssize_t threads,
     x,
     state,
     bint keep=False,
@@ -17,7 +19,8 @@ def lstm_call(
     ----------
     sizes : (inputs, H, P)
     step_axis, row_axis : of x and y; (0, 1), (1, 0), or (-1, 0) for one step without its axis
-    most : how many pairs of step and row may be computed here
+    most : how many pairs of step and row this thread computes alone
+    most_rows, threads : with up to so many rows, `threads` threads compute more pairs together
     x : [T, B, inputs], its axes in their order
     state : (h [1, B, P], c [1, B, H]); without the 1 where x is one step
     keep : for `lstm_call_back`, which knows no projection
@@ -28,10 +31,7 @@ def lstm_call(
     take an argument.
     """
     cdef Forward f
-    cdef Team alone = _team(None, None)
     cdef bint steps = step_axis >= 0
-    cdef unsigned int mode
-    cdef void* memory
     f.inputs, f.H, f.P = sizes
     _expect(row_axis == (step_axis != 1 and steps) and step_axis <= 1, "step_axis, row_axis")
     if type(state) is not tuple or len(<tuple> state) != 2 or not _is_ready(x, 2 + steps):
@@ -43,7 +43,7 @@ def lstm_call(
     cdef Py_ssize_t T = cnp.PyArray_DIM(x, step_axis) if steps else 1
     if (
         T * B == 0
-        or T * B > most
+        or T * B > most and B > most_rows
         or cnp.PyArray_DIM(x, 1 + steps) != f.inputs
         or not _is_state(h0, steps, B, f.P)
         or not _is_state(c0, steps, B, f.H)
@@ -59,6 +59,7 @@ def lstm_call(
         f.projection = <const real*> cnp.PyArray_DATA(projection)
     else:
         _expect(f.P == f.H, "sizes")
+    _expect(projection is None or most_rows == 0, "most_rows")
     f.packed = <const real*> cnp.PyArray_DATA(packed)
     f.walk = _walk(T, B, None, None, None, False)
     f.training = keep
@@ -71,12 +72,7 @@ def lstm_call(
     f.x, f.y = _of(x, step_axis, row_axis), _of(y, step_axis, row_axis)
     f.h0, f.c0 = _of(h0, -1, steps), _of(c0, -1, steps)
     f.h_n, f.c_n = _of(h_n, -1, steps), _of(c_n, -1, steps)
-    memory = _scratch(_forward_scratch(&f))
-    with nogil:
-        mode = flush_subnormals()
-        _lstm_walk(&f, &alone, memory)
-        restore_mode(mode)
-    PyMem_RawFree(memory)
+    _lead(_lstm_walk, &f, _forward_scratch(&f), threads if T * B > most else 1)
     return y, (h_n, c_n), gates, cells
 
 
@@ -102,8 +98,6 @@ def lstm_call_back(
     cdef Backward f
     cdef Product into_x
     cdef Outer sums
-    cdef Team alone = _team(None, None)
-    cdef unsigned int mode
     cdef void* memory
     _expect(_is_ready(x, 3) and _is_ready(cells, 3), "x, cells")
     cdef Py_ssize_t T = cnp.PyArray_DIM(x, 0), B = cnp.PyArray_DIM(x, 1)
@@ -140,11 +134,9 @@ def lstm_call_back(
     into_x.out, into_x.accumulate = _of(dx, batch_first, not batch_first), False
     sums.x, sums.y, sums.h0, sums.before = _of(x, 0, 1), _of(y, 0, 1), _of(h0, -1, 1), True
     sums.dW, sums.dR = <real*> cnp.PyArray_DATA(dW), <real*> cnp.PyArray_DATA(dR)
-    memory = _scratch(max(_backward_scratch(&f), _product_scratch(), _outer_scratch(&sums)))
+    _lead(_lstm_walk_back, &f, _backward_scratch(&f), 1)
+    memory = _scratch(max(_product_scratch(), _outer_scratch(&sums)))
     with nogil:
-        mode = flush_subnormals()
-        _lstm_walk_back(&f, &alone, memory)
-        restore_mode(mode)
         _multiply_all(&into_x, memory)
         _sum_outer(&sums, memory)
     PyMem_RawFree(memory)

@@ -31,8 +31,9 @@ cdef Py_ssize_t _forward_scratch(const Forward* f) noexcept nogil:
     )
 
 
-cdef void _lstm_walk(const Forward* f, Team* team, void* memory) noexcept nogil:
+cdef void _lstm_walk(const void* arguments, Team* team, void* memory) noexcept nogil:
     """The whole sequence; for one of a team, its part of every step that it comes to."""
+    cdef const Forward* f = <const Forward*> arguments
     cdef const Walk* walk = &f.walk
     cdef Py_ssize_t P = f.P, H = f.H, blocks = _blocks(H, V)
     cdef Py_ssize_t panel_block = (1 + f.inputs + P) * PANEL
@@ -130,8 +131,7 @@ def lstm_forward(
     real[:, :, :, ::1] gates=None,
     real[:, :, ::1] cells=None,
     real[:, :, ::1] hidden=None,
-    int64_t[:, ::1] team=None,
-    invite=None,
+    Py_ssize_t threads=1,
 ):
     """One layer in one direction over the whole sequence: see reference/lstm.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1]
@@ -153,7 +153,7 @@ def lstm_forward(
         _expect((hidden is not None) == f.training, "hidden")
     else:
         _expect(f.P == f.H and hidden is None, "hidden")
-    _expect(projection is None or team is None, "team")
+    _expect_team(threads, projection is not None)
     if f.training:
         _expect_steps(cells, T, B, f.H, "cells")
         _expect(gates.shape[0] == T and gates.shape[1] == B, "gates")
@@ -170,14 +170,4 @@ def lstm_forward(
         f.gates, f.cells = _series(gates[:, :, 0]), _series(cells)
         if projection is not None:
             f.hidden = _series(hidden)
-    cdef void* memory = _scratch(_forward_scratch(&f))
-    cdef Team place = _team(team, invite)
-    cdef unsigned int mode
-    if place.member >= 0:
-        if invite is not None:
-            invite()
-        with nogil:
-            mode = flush_subnormals()
-            _lstm_walk(&f, &place, memory)
-            restore_mode(mode)
-    PyMem_RawFree(memory)
+    _lead(_lstm_walk, &f, _forward_scratch(&f), threads)

@@ -3,83 +3,89 @@
 # The leader is the thread that was called. It takes members in between two steps, when they have
 # come, and waits for nobody else; so a helper that comes late, or never, costs nothing.
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__)
-    #include <sched.h>
-    enum { TEAMS = 1 };
-    #define LOAD(address) __atomic_load_n(address, __ATOMIC_ACQUIRE)
-    #define STORE(address, value) __atomic_store_n(address, value, __ATOMIC_RELEASE)
-    #define ADD(address, value) __atomic_fetch_add(address, value, __ATOMIC_ACQ_REL)
-    #define YIELD() sched_yield()
-    #else  /* no member is ever taken in */
-    enum { TEAMS = 0 };
-    #define LOAD(address) (*(address))
-    #define STORE(address, value) (*(address) = (value))
-    #define ADD(address, value) 0
-    #define YIELD()
-    #endif
-    #if defined(__SSE2__)
-    #define PAUSE() _mm_pause()
-    #else
-    #define PAUSE()
-    #endif
-    """
-    enum:
-        TEAMS
-    int64_t LOAD(int64_t* address) nogil
-    void STORE(int64_t* address, int64_t value) nogil
-    int64_t ADD(int64_t* address, int64_t value) nogil
-    void YIELD() nogil
-    void PAUSE() nogil
+include "atomics.pxi"
 
 cdef enum:
     LINE = 8  # int64s of a cache line, so that no two threads write to the same one
-    PATIENCE = 4096  # looks before the processor is offered to others
     MOST_PARTS = 256
 
 
 cdef struct Team:
-    # lines[0]: how many have come; lines[1]: (steps begun) * MOST_PARTS + parts; lines[2 + m]: how
-    # many phases of the walk member m has done. Whoever made the team ends it by writing more than
-    # MOST_PARTS to lines[0] and then -1 to lines[1]. NULL for a walk that is not shared.
+    # lines[0]: how many have come; lines[1]: (steps begun) * MOST_PARTS + parts, and -1 when all is
+    # over; lines[2 + m]: how many phases of the walk member m has done. NULL for one thread alone.
     int64_t* lines
     Py_ssize_t members  # at most, the leader among them
     Py_ssize_t member  # who this is; 0 leads
     Py_ssize_t parts  # of the step
 
 
-cdef Team _team(int64_t[:, ::1] lines, invite) except *:
-    """The calling thread's place in the team that `lines` (zeros at the start) is shared by.
+ctypedef void (*TeamWalk)(const void* arguments, Team* team, void* memory) noexcept nogil
 
-    Who brings an `invite` leads, and calls it when it is about to begin.
-    """
+
+cdef struct SharedWalk:
+    TeamWalk walk
+    const void* arguments
+    Py_ssize_t scratch  # bytes that each member wants
+    int64_t* lines
+    Py_ssize_t members
+
+
+cdef inline Team _place(const SharedWalk* shared, Py_ssize_t member) noexcept nogil:
     cdef Team team
-    cdef int64_t came
-    cdef bint leads = invite is not None
-    team.lines, team.members, team.member, team.parts = NULL, 1, 0, 1
-    if lines is None or (leads and not TEAMS):
-        return team
-    _expect(lines.shape[0] >= 4 and lines.shape[1] == LINE, "team")
-    team.members = min(lines.shape[0] - 2, <Py_ssize_t> MOST_PARTS - 1)
-    team.lines = &lines[0, 0]
-    if not leads:
-        came = ADD(&lines[0, 0], 1) if TEAMS else team.members
-        team.member = came + 1 if came + 1 < team.members else -1  # too many, or too late
+    team.lines, team.members = shared.lines, shared.members
+    team.member, team.parts = member, 1
     return team
 
 
-cdef inline void _wait_for(int64_t* address, int64_t least) noexcept nogil:
-    cdef Py_ssize_t looks = 0
-    while LOAD(address) < least:
-        _look_again(&looks)
+cdef void _walk_once(const SharedWalk* shared, Team* team, void* memory) noexcept nogil:
+    cdef unsigned int mode = flush_subnormals()
+    shared.walk(shared.arguments, team, memory)
+    restore_mode(mode)
 
 
-cdef inline void _look_again(Py_ssize_t* looks) noexcept nogil:
-    PAUSE()
-    looks[0] += 1
-    if looks[0] % PATIENCE == 0:
-        YIELD()
+cdef void _follow(void* context) noexcept nogil:
+    cdef const SharedWalk* shared = <const SharedWalk*> context
+    cdef Team team
+    cdef void* memory = PyMem_RawMalloc(shared.scratch + 64)
+    if memory == NULL:
+        return  # the others do it all
+    team = _place(shared, ADD(shared.lines, 1) + 1)
+    _walk_once(shared, &team, memory)
+    PyMem_RawFree(memory)
+
+
+cdef int _expect_team(Py_ssize_t threads, bint projected) except -1:
+    """A projection needs all units, so no team walks with one."""
+    if threads != 1 and (projected or threads < 1):
+        raise ValueError(f"threads: expected 1 with a projection, else at least 1, got {threads}")
+    return 0
+
+
+cdef int _lead(
+    TeamWalk walk, const void* arguments, Py_ssize_t scratch, Py_ssize_t threads
+) except -1:
+    """The whole walk, on as many of `threads` threads as come in time."""
+    cdef SharedWalk shared
+    cdef Team team
+    cdef Job* job = NULL
+    cdef Py_ssize_t lines = 0
+    shared.walk, shared.arguments, shared.scratch = walk, arguments, _padded(scratch)
+    shared.members, shared.lines = min(threads, <Py_ssize_t> MOST_PARTS - 1), NULL
+    if shared.members > 1:
+        lines = (2 + shared.members) * LINE
+    cdef void* memory = _scratch(shared.scratch + 64 + lines * sizeof(int64_t))
+    with nogil:
+        if lines:
+            shared.lines = <int64_t*> _aligned(<char*> memory + shared.scratch + 64)
+            memset(shared.lines, 0, lines * sizeof(int64_t))
+            job = invite(_follow, &shared, shared.members - 1)
+        team = _place(&shared, 0)
+        _walk_once(&shared, &team, memory)
+        if lines:
+            STORE(shared.lines + LINE, -1)
+            dismiss(job)
+    PyMem_RawFree(memory)
+    return 0
 
 
 cdef inline bint _begin_step(Team* team, Py_ssize_t* step, Py_ssize_t steps) noexcept nogil:
@@ -93,7 +99,7 @@ cdef inline bint _begin_step(Team* team, Py_ssize_t* step, Py_ssize_t steps) noe
     if team.member == 0:
         step[0] += 1
         if team.lines != NULL and step[0] < steps:
-            team.parts = 1 + min(<Py_ssize_t> LOAD(team.lines), team.members - 1)
+            team.parts = 1 + LOAD(team.lines)
             STORE(team.lines + LINE, (step[0] + 1) * MOST_PARTS + team.parts)
         return step[0] < steps
     while True:

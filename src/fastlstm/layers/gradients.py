@@ -36,15 +36,16 @@ def backward_layer(
 ) -> None:
     """Fill dx [T, B, I], this layer's part of `dstate`, and its gradients in `params`."""
     plan, this = tape.plan, tape.layers[layer]
-    busy, by_units = worthwhile(stack, threads, this.x, layer)
-    tasks: list[Callable[..., None]] = []
-    for share in shares(stack, plan, layer, 1 if by_units else busy):
+    busy, team = worthwhile(stack, threads, this.x, layer)
+    tasks: list[Callable[[], None]] = []
+    for share in shares(stack, plan, layer, busy):
         kernel = stack._backward_kernel(tape.kernels, tape.parameters, share.suffix)
         state = tuple(part[share.at] for part in plan.state)
         gradient = tuple(part[share.at] for part in dstate)
         kept = this.kept[share.direction]
-        tasks.append(partial(kernel, kept, state, dy[:, :, share.columns], gradient, share.walk))
-    pool.run(tasks, busy, by_units)
+        own_dy = dy[:, :, share.columns]
+        tasks.append(partial(kernel, kept, state, own_dy, gradient, share.walk, *team))
+    pool.run(tasks, busy)
 
     threads = worthwhile_apart(stack, threads, this.x, layer)
     tasks = [

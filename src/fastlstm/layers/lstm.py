@@ -207,12 +207,12 @@ class LSTM(Recurrent):
         variant = self._variant
 
         def forward(
-            x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any, *team: Any
+            x: Any, state: Any, y: Any, final: Any, walk: Any, kept: Any, threads: int = 1
         ) -> None:
             common = x, packed, projection, *state, y, *final
             keep = kept.get("gates"), kept.get("cells"), kept.get("hidden")
             if variant.trains_plainly or (variant.is_plain and not kept):
-                k.lstm_forward(*common, *walk, *keep, *team)
+                k.lstm_forward(*common, *walk, *keep, threads)
                 return
             cell = self._cell(parameters, suffix).values()
             more = (kept.get(name) for name in FORWARD)
@@ -224,11 +224,13 @@ class LSTM(Recurrent):
         recurrent = pack_transposed(k, parameters, "weight_hh" + suffix)
         projection = self._pack_projection(k, parameters, suffix, transposed=True)
 
-        def backward(kept: Any, state: Any, dy: Any, dstate: Any, walk: Any, *team: Any) -> None:
+        def backward(
+            kept: Any, state: Any, dy: Any, dstate: Any, walk: Any, threads: int = 1
+        ) -> None:
             common = kept["gates"], kept["cells"], state[1], dy, *dstate, recurrent, projection
             dprojected = kept.get("dprojected")
             if self._variant.trains_plainly:
-                k.lstm_backward(*common, *walk, dprojected, *team)
+                k.lstm_backward(*common, *walk, dprojected, threads)
                 return
             cell = self._cell(parameters, suffix).values()
             more = (kept.get(name) for name in BACKWARD)
@@ -256,7 +258,7 @@ class LSTM(Recurrent):
         call = partial(k.lstm_call, packed, projection, sizes, *axes)
         if self._variant.trains_plainly:
             return call
-        return lambda most, x, state, keep: None if keep else call(most, x, state)
+        return lambda *arguments: None if arguments[-1] else call(*arguments)
 
     def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
         return partial(

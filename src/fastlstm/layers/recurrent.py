@@ -84,11 +84,11 @@ class Recurrent(Module):
         raise NotImplementedError
 
     def _forward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
-        """f(x, state, y, final_state, walk, kept)."""
+        """f(x, state, y, final_state, walk, kept[, threads]), the last where it splits units."""
         raise NotImplementedError
 
     def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
-        """f(kept, state, dy, dstate, walk): in `kept`, gates become their gradients."""
+        """f(kept, state, dy, dstate, walk[, threads]): in `kept`, gates become their gradients."""
         raise NotImplementedError
 
     def _recurrent_sums(self, kept: dict[str, np.ndarray]) -> Iterator[RecurrentSum]:
@@ -114,7 +114,10 @@ class Recurrent(Module):
     def _call_kernel(
         self, k: Any, parameters: Parameters, axes: tuple[int, int]
     ) -> Callable[..., Any] | None:
-        """f(most, x, state, keep): see layers/short.py; None where the cell has no short cut."""
+        """f(most, most_rows, threads, x, state, keep): see kernels/lstm_call.pxi and layers/short.py.
+
+        None where the cell has no short cut.
+        """
         return None
 
     def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
@@ -323,17 +326,16 @@ class Recurrent(Module):
                 x, mask = self._drop(x) if layer else (x, None)
                 kept = [self._keep(layer, T, B, plan.rows.live is not None) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
-            busy, by_units = worthwhile(self, threads, x, layer)
-            tasks: list[Callable[..., None]] = []
-            for share in shares(self, plan, layer, 1 if by_units else busy):
+            busy, team = worthwhile(self, threads, x, layer)
+            tasks: list[Callable[[], None]] = []
+            for share in shares(self, plan, layer, busy):
                 kernel = self._forward_kernel(k, parameters, share.suffix)
                 state = tuple(part[share.at] for part in plan.state)
                 final_state = tuple(part[share.at] for part in final)
                 out = result[:, :, share.columns]
-                tasks.append(
-                    partial(kernel, x, state, out, final_state, share.walk, kept[share.direction])
-                )
-            pool.run(tasks, busy, by_units)
+                keep = kept[share.direction]
+                tasks.append(partial(kernel, x, state, out, final_state, share.walk, keep, *team))
+            pool.run(tasks, busy)
             x = result
         return final
 

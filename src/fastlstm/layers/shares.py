@@ -32,14 +32,20 @@ class Share(NamedTuple):
     walk: tuple[Any, Any, Any, bool]  # rows, live, resets, reverse: see kernels.reference
 
 
-def worthwhile(stack: "Recurrent", threads: int, x: np.ndarray, layer: int) -> tuple[int, bool]:
-    """How many of `threads` one layer over x keeps busy, and whether they split its units."""
+def worthwhile(
+    stack: "Recurrent", threads: int, x: np.ndarray, layer: int
+) -> tuple[int, tuple[int, ...]]:
+    """How many of `threads` one layer over x keeps busy apart; and how many each kernel call."""
     if threads == 1:
-        return 1, False
-    few_rows = threads * FEW_ROWS > x.shape[1]
-    if few_rows and stack._splits_units and stack._directions == 1:
-        return (threads, True) if _work(stack, x, layer) > TEAM_WORK else (1, False)
-    return worthwhile_apart(stack, threads, x, layer), False
+        return 1, ()
+    if stack._directions == 1 and x.shape[1] <= few_rows(stack, threads):
+        return 1, (threads,) if _work(stack, x, layer) > TEAM_WORK else ()
+    return worthwhile_apart(stack, threads, x, layer), ()
+
+
+def few_rows(stack: "Recurrent", threads: int) -> int:
+    """Up to how many rows `threads` threads had better split the units of."""
+    return threads * FEW_ROWS - 1 if stack._splits_units else 0
 
 
 def worthwhile_apart(stack: "Recurrent", threads: int, x: np.ndarray, layer: int) -> int:

@@ -16,6 +16,7 @@ from fastlstm.kernels import kernels
 from fastlstm.layers.gradients import bias_gradients
 from fastlstm.layers.inputs import Plan, Rows
 from fastlstm.layers.module import Gradients
+from fastlstm.layers.shares import few_rows
 from fastlstm.layers.tape import LayerTape, RecurrentTape
 
 if TYPE_CHECKING:
@@ -39,9 +40,15 @@ def call(
         kernel = parameters.derive((k, axes), make)
     if kernel is None:
         return None
-    alone = pool.get_num_threads() == 1
-    result: tuple[Any, ...] | None = kernel(LARGEST if alone else layer._most_alone, x, state, keep)
+    threads = pool.get_num_threads()
+    rows = 0 if threads == 1 else few_rows(layer, threads)
+    result: tuple[Any, ...] | None = kernel(_most(layer, threads), rows, threads, x, state, keep)
     return result
+
+
+def _most(layer: "Recurrent", threads: int) -> int:
+    """Pairs of step and row that one thread does alone."""
+    return LARGEST if threads == 1 else layer._most_alone
 
 
 def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], RecurrentTape] | None:
@@ -61,6 +68,9 @@ def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], Re
 
 def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> Gradients | None:
     """What `Recurrent.backward` returns."""
+    T, B, _ = tape.plan.x.shape
+    if T * B > _most(layer, pool.get_num_threads()):
+        return None
     kernel = layer._call_back_kernel(tape.kernels, tape.parameters)
     (this,) = tape.layers
     gates, cells = this.kept[0].values()
@@ -81,13 +91,15 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
 
 def around(
     kernel: Callable[..., None], inputs: int, H: int, dtype: np.dtype, one_step: bool
-) -> Callable[[int, Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
+) -> Callable[[int, int, int, Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
     """A `_call_kernel` for cells whose state is h alone, from what `_forward_kernel` gives.
 
     x is [T, B, inputs] and h [1, B, H], or with `one_step` [B, inputs] and [B, H].
     """
 
-    def call(most: int, x: Any, h: Any, keep: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    def call(
+        most: int, rows: int, threads: int, x: Any, h: Any, keep: bool
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         if keep or type(x) is not np.ndarray or type(h) is not np.ndarray:
             return None
         if x.dtype is not dtype or h.dtype is not dtype or x.ndim != 3 - one_step:

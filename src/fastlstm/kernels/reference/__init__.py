@@ -38,11 +38,8 @@ resets : bool [T, B] array or None
     Where true, the row's state is cut to zero before step t.
 reverse : bool
     Walk the steps from last to first.
-team : int64 [threads + 2, 8] array or None
-    Shared by calls on several threads that split the units of every step; see `threads.run`. Here
-    the one that leads does it all.
-invite : function or None
-    Of the call that leads a team, which calls it when it is about to begin.
+threads : int
+    How many may split the units of every step; 1 where there is a projection. Here one does it all.
 """
 
 from fastlstm.kernels.reference.activations import (

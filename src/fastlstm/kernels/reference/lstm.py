@@ -1,6 +1,5 @@
 """The plain LSTM; its equations stand in `fastlstm.kernels.reference`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,9 @@ def lstm_forward(
     | None = None,  # OUT [T, B, 4, H]: i, f, g, o of every step, kept for lstm_backward
     cells: Array | None = None,  # OUT [T, B, H]: c of every step
     hidden: Array | None = None,  # OUT [T, B, H]: o * tanh(c), where a projection hides it
-    team: Array | None = None,
-    invite: Callable[[], None] | None = None,
+    threads: int = 1,
 ) -> None:
     """One layer in one direction over the whole sequence."""
-    if team is not None and invite is None:
-        return
     inputs, H = x.shape[2], c0.shape[1]
     bias, W, R = packed[:, 0], packed[:, 1 : 1 + inputs], packed[:, 1 + inputs :].T
     from_input = x @ W.T + bias
@@ -75,6 +71,8 @@ def lstm_call(
     step_axis: int,
     row_axis: int,
     most: int,
+    most_rows: int,
+    threads: int,
     x: Any,
     state: Any,
     keep: bool = False,
@@ -99,12 +97,9 @@ def lstm_backward(
     reverse: bool = False,
     dprojected: Array
     | None = None,  # OUT [T, B, P]: gradient of every step's h, where it was projected
-    team: Array | None = None,
-    invite: Callable[[], None] | None = None,
+    threads: int = 1,
 ) -> None:
     """Back through time: the gradients of every gate, and of the initial state."""
-    if team is not None and invite is None:
-        return
     c_before = before(cells, c0, rows, live, resets, reverse)
     for t, now in reversed(list(steps(len(gates), rows, live, reverse))):
         input_gate, forget_gate, candidate, output_gate = np.moveaxis(gates[t, now], 1, 0)

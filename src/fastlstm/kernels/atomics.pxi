@@ -1,0 +1,51 @@
+# What threads that wait for one another need of the compiler and the processor.
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #include <sched.h>
+    enum { THREADS = 1 };
+    #define LOAD(address) __atomic_load_n(address, __ATOMIC_ACQUIRE)
+    #define STORE(address, value) __atomic_store_n(address, value, __ATOMIC_RELEASE)
+    #define ADD(address, value) __atomic_fetch_add(address, value, __ATOMIC_ACQ_REL)
+    #define EXCHANGE(address, value) __atomic_exchange_n(address, value, __ATOMIC_ACQ_REL)
+    #define YIELD() sched_yield()
+    #else  /* no other thread is ever called */
+    enum { THREADS = 0 };
+    #define LOAD(address) (*(address))
+    #define STORE(address, value) (*(address) = (value))
+    #define ADD(address, value) ((*(address) += (value)) - (value))
+    #define EXCHANGE(address, value) 0
+    #define YIELD()
+    #endif
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    #define PAUSE() _mm_pause()
+    #else
+    #define PAUSE()
+    #endif
+    """
+    enum:
+        THREADS
+    int64_t LOAD(int64_t* address) nogil
+    void STORE(int64_t* address, int64_t value) nogil
+    int64_t ADD(int64_t* address, int64_t value) nogil  # gives the value before
+    int64_t EXCHANGE(int64_t* address, int64_t value) nogil  # gives the value before
+    void YIELD() nogil
+    void PAUSE() nogil
+
+cdef enum:
+    PATIENCE = 4096  # looks before the processor is offered to others
+
+
+cdef inline void _look_again(Py_ssize_t* looks) noexcept nogil:
+    PAUSE()
+    looks[0] += 1
+    if looks[0] % PATIENCE == 0:
+        YIELD()
+
+
+cdef inline void _wait_for(int64_t* address, int64_t least) noexcept nogil:
+    cdef Py_ssize_t looks = 0
+    while LOAD(address) < least:
+        _look_again(&looks)
