@@ -35,6 +35,22 @@ cdef struct Backward:
     Series dprojected
 
 
+cdef inline void _prefetch_step_before(
+    const Backward* f,
+    const real* gates,
+    const real* c_before,
+    const real* dy,
+    Py_ssize_t unit,
+) noexcept nogil:
+    """As `_prefetch_step`, on the way back."""
+    cdef Py_ssize_t gate
+    gates += unit - _stride(&f.walk, &f.gates)
+    for gate in range(4):
+        PREFETCH(gates + gate * f.H)
+    PREFETCH(c_before + unit - _stride(&f.walk, &f.cells))
+    PREFETCH(dy + unit - _stride(&f.walk, &f.dy))
+
+
 cdef Py_ssize_t _backward_scratch(const Backward* f) noexcept nogil:
     """Bytes that `_lstm_walk_back` wants."""
     return (
@@ -89,10 +105,11 @@ cdef void _lstm_walk_back(const void* arguments, Team* team, void* memory) noexc
             _multiply(dp_rows, n, P, f.projection, H, d_hidden, NULL, False, sums)
         for s in range(n):
             row = _row(walk, s)
-            gates, c = _at(&f.gates, t, row), _at(&f.cells, t, row)
+            gates, c, dy = _at(&f.gates, t, row), _at(&f.cells, t, row), _at(&f.dy, t, row)
             c_before = _previous(walk, i, s, &f.cells, &f.c0, zeros)
             unit = begin
             while unit < unit_end:
+                _prefetch_step_before(f, gates, c_before, dy, unit)
                 _cell_backward(
                     gates + unit,
                     H,

@@ -53,6 +53,11 @@ cdef void _lstm_walk(const void* arguments, Team* team, void* memory) noexcept n
     at.h_after = at.c_after + walk.n
     at.y = at.h_after + walk.n
     at.gates = at.y + walk.n if f.training else NULL
+    at.x_stride, at.h_stride = _stride(walk, &f.x), _stride(walk, &f.y)
+    if f.training:
+        at.c_stride, at.gates_stride = _stride(walk, &f.cells), _stride(walk, &f.gates)
+    if f.projection != NULL:
+        at.h_stride = _stride(walk, &f.hidden) if f.training else 0
     cdef real* zeros = <real*> (at.y + 2 * walk.n)
     cdef real* wide_h = zeros + max(H, P)
     memset(zeros, 0, max(H, P) * sizeof(real))

@@ -91,6 +91,11 @@ cdef inline real* _at(const Series* series, Py_ssize_t t, Py_ssize_t row) noexce
     return <real*> (series.data + t * series.step + row * series.row)
 
 
+cdef inline Py_ssize_t _stride(const Walk* walk, const Series* series) noexcept nogil:
+    """Reals from a row of one step of the walk to the same of the next."""
+    return (-series.step if walk.reverse else series.step) // <Py_ssize_t> sizeof(real)
+
+
 cdef inline const real* _previous(
     const Walk* walk,
     Py_ssize_t i,
