@@ -53,7 +53,7 @@ cdef inline bint _is_packed(object panels, Py_ssize_t N, Py_ssize_t K) noexcept:
 
 
 cdef inline object _new(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
-    """[a, b, c], or [b, c] for two axes."""
+    """[a, b, c], or the last of these axes."""
     cdef cnp.npy_intp[3] shape = [a, b, c]
     return cnp.PyArray_EMPTY(axes, &shape[3 - axes], REAL, 0)
 

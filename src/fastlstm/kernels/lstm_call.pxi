@@ -77,7 +77,19 @@ def lstm_call(
 
 
 def lstm_call_back(
-    recurrent, transposed, bint batch_first, x, tuple state, y, gates, cells, dy, dstate
+    recurrent,
+    transposed,
+    bint batch_first,
+    Py_ssize_t most,
+    Py_ssize_t most_rows,
+    Py_ssize_t threads,
+    x,
+    tuple state,
+    y,
+    gates,
+    cells,
+    dy,
+    dstate,
 ):
     """All gradients of one layer, for arrays that need nothing done.
 
@@ -85,6 +97,7 @@ def lstm_call_back(
     ----------
     recurrent, transposed : from pack(W_hhᵀ [H, 4H]) and pack(W_ihᵀ [I, 4H])
     batch_first : whether dx is to be [B, T, I]
+    most, most_rows, threads : as in `lstm_call`
     x, y, dy : [T, B, I], [T, B, H], [T, B, H]
     state : (h [1, B, H], c [1, B, H])
     gates, cells : from `lstm_call`; gates become gradients
@@ -92,13 +105,12 @@ def lstm_call_back(
 
     Returns
     -------
-    (dx, (dh, dc), dW [4H, I], dR [4H, H]), all new; or None, and nothing is changed, where it
+    (dx, (dh, dc), dW [4H, I], dR [4H, H], db [4H]), all new; or None, and nothing is changed, where it
     cannot take `dy` or `dstate`.
     """
     cdef Backward f
     cdef Product into_x
     cdef Outer sums
-    cdef void* memory
     _expect(_is_ready(x, 3) and _is_ready(cells, 3), "x, cells")
     cdef Py_ssize_t T = cnp.PyArray_DIM(x, 0), B = cnp.PyArray_DIM(x, 1)
     cdef Py_ssize_t inputs = cnp.PyArray_DIM(x, 2), H = cnp.PyArray_DIM(cells, 2)
@@ -109,8 +121,10 @@ def lstm_call_back(
     _expect(_is_state(h0, True, B, H) and _is_state(c0, True, B, H), "state")
     _expect(_is_packed(recurrent, H, 4 * H), "recurrent")
     _expect(_is_packed(transposed, inputs, 4 * H), "transposed")
-    if not _is_steps(dy, T, B, H):
+    if not _is_steps(dy, T, B, H) or T * B > most and B > most_rows:
         return None
+    if T * B <= most:
+        threads = 1
     dh, dc = _zeros(1, B, H), _zeros(1, B, H)
     if dstate is not None:
         if type(dstate) is not tuple or len(<tuple> dstate) != 2:
@@ -121,7 +135,7 @@ def lstm_call_back(
         cnp.PyArray_CopyInto(dh, dh_n)
         cnp.PyArray_CopyInto(dc, dc_n)
     dx = _new(3, B, T, inputs) if batch_first else _new(3, T, B, inputs)
-    dW, dR = _new(2, 0, 4 * H, inputs), _new(2, 0, 4 * H, H)
+    dW, dR, db = _new(2, 0, 4 * H, inputs), _new(2, 0, 4 * H, H), _new(1, 0, 0, 4 * H)
     f.walk = into_x.walk = sums.walk = _walk(T, B, None, None, None, False)
     f.H = f.P = sums.P = H
     into_x.K = sums.M = 4 * H
@@ -134,10 +148,8 @@ def lstm_call_back(
     into_x.out, into_x.accumulate = _of(dx, batch_first, not batch_first), False
     sums.x, sums.y, sums.h0, sums.before = _of(x, 0, 1), _of(y, 0, 1), _of(h0, -1, 1), True
     sums.dW, sums.dR = <real*> cnp.PyArray_DATA(dW), <real*> cnp.PyArray_DATA(dR)
-    _lead(_lstm_walk_back, &f, _backward_scratch(&f), 1)
-    memory = _scratch(max(_product_scratch(), _outer_scratch(&sums)))
-    with nogil:
-        _multiply_all(&into_x, memory)
-        _sum_outer(&sums, memory)
-    PyMem_RawFree(memory)
-    return dx, (dh, dc), dW, dR
+    sums.db = <real*> cnp.PyArray_DATA(db)
+    _lead(_lstm_walk_back, &f, _backward_scratch(&f), threads)
+    _lead(_multiply_all, &into_x, _product_scratch(), threads)
+    _lead(_sum_outer, &sums, _outer_scratch(&sums), threads)
+    return dx, (dh, dc), dW, dR, db

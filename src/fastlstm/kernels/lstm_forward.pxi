@@ -158,7 +158,7 @@ def lstm_forward(
         _expect((hidden is not None) == f.training, "hidden")
     else:
         _expect(f.P == f.H and hidden is None, "hidden")
-    _expect_team(threads, projection is not None)
+    _expect(projection is None or threads == 1, "threads")
     if f.training:
         _expect_steps(cells, T, B, f.H, "cells")
         _expect(gates.shape[0] == T and gates.shape[1] == B, "gates")

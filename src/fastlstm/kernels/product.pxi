@@ -105,13 +105,22 @@ cdef Py_ssize_t _product_scratch() noexcept nogil:
     return MAX_TILE * sizeof(real) + 2 * CHUNK * sizeof(void*)
 
 
-cdef void _multiply_all(const Product* f, void* memory) noexcept nogil:
+cdef void _multiply_all(const void* arguments, Team* team, void* memory) noexcept nogil:
+    cdef const Product* f = <const Product*> arguments
+    cdef Py_ssize_t piece = -1, pieces = min(team.members, f.walk.T), T = f.walk.T
+    while _next_piece(team, &piece, pieces):
+        _multiply_steps(f, T * piece // pieces, T * (piece + 1) // pieces, memory)
+
+
+cdef void _multiply_steps(
+    const Product* f, Py_ssize_t begin, Py_ssize_t end, void* memory
+) noexcept nogil:
     cdef const Walk* walk = &f.walk
     cdef Py_ssize_t t, s, row, count = 0
     cdef real* sums = <real*> _aligned(memory)
     cdef const real** source = <const real**> (sums + MAX_TILE)
     cdef real** target = <real**> (source + CHUNK)
-    for t in range(walk.T):
+    for t in range(begin, end):
         for s in range(walk.n):
             row = _row(walk, s)
             if s < _live_at(walk, t):
@@ -135,6 +144,7 @@ def product(
     const Py_ssize_t[::1] rows=None,
     const Py_ssize_t[::1] live=None,
     bint accumulate=False,
+    Py_ssize_t threads=1,
 ):
     """out [T, B, N] = a [T, B, K] · packedᵀ + bias [N]; rows that have ended get zeros."""
     cdef Product f
@@ -150,7 +160,4 @@ def product(
     f.a, f.out = _series(a), _series(out)
     f.panels = &packed[0, 0, 0, 0] if f.K else NULL
     f.bias = &bias[0] if bias is not None else NULL
-    cdef void* memory = _scratch(_product_scratch())
-    with nogil:
-        _multiply_all(&f, memory)
-    PyMem_RawFree(memory)
+    _lead(_multiply_all, &f, _product_scratch(), threads)

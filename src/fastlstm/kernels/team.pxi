@@ -1,7 +1,9 @@
-# A team: threads that share every step of one walk, each its part of the units.
+# A team: threads that share one task, by pieces that need nothing of one another, or by the steps of
+# a walk, in each of which every thread has its part of the units.
 #
-# The leader is the thread that was called. It takes members in between two steps, when they have
-# come, and waits for nobody else; so a helper that comes late, or never, costs nothing.
+# The leader is the thread that was called. Members take part from the moment they come, in a walk
+# from the next step on, and nobody waits for one that has not; so a helper that comes late, or
+# never, costs nothing.
 
 include "atomics.pxi"
 
@@ -11,81 +13,83 @@ cdef enum:
 
 
 cdef struct Team:
-    # lines[0]: how many have come; lines[1]: (steps begun) * MOST_PARTS + parts, and -1 when all is
-    # over; lines[2 + m]: how many phases of the walk member m has done. NULL for one thread alone.
+    # By their first number: line 0, how many have come; line 1, (steps begun) * MOST_PARTS + parts,
+    # and -1 when all is over; line 2 + m, how many phases of the walk member m has done. The second
+    # number of line 0: how many pieces were begun. NULL for one thread alone.
     int64_t* lines
     Py_ssize_t members  # at most, the leader among them
     Py_ssize_t member  # who this is; 0 leads
     Py_ssize_t parts  # of the step
 
 
-ctypedef void (*TeamWalk)(const void* arguments, Team* team, void* memory) noexcept nogil
+ctypedef void (*TeamWork)(const void* arguments, Team* team, void* memory) noexcept nogil
 
 
-cdef struct SharedWalk:
-    TeamWalk walk
+cdef struct Task:
+    TeamWork work
     const void* arguments
     Py_ssize_t scratch  # bytes that each member wants
     int64_t* lines
     Py_ssize_t members
 
 
-cdef inline Team _place(const SharedWalk* shared, Py_ssize_t member) noexcept nogil:
+cdef inline Team _place(const Task* task, Py_ssize_t member) noexcept nogil:
     cdef Team team
-    team.lines, team.members = shared.lines, shared.members
+    team.lines, team.members = task.lines, task.members
     team.member, team.parts = member, 1
     return team
 
 
-cdef void _walk_once(const SharedWalk* shared, Team* team, void* memory) noexcept nogil:
+cdef void _take_part(const Task* task, Team* team, void* memory) noexcept nogil:
     cdef unsigned int mode = flush_subnormals()
-    shared.walk(shared.arguments, team, memory)
+    task.work(task.arguments, team, memory)
     restore_mode(mode)
 
 
 cdef void _follow(void* context) noexcept nogil:
-    cdef const SharedWalk* shared = <const SharedWalk*> context
+    cdef const Task* task = <const Task*> context
     cdef Team team
-    cdef void* memory = PyMem_RawMalloc(shared.scratch + 64)
+    cdef void* memory = PyMem_RawMalloc(task.scratch + 64)
     if memory == NULL:
         return  # the others do it all
-    team = _place(shared, ADD(shared.lines, 1) + 1)
-    _walk_once(shared, &team, memory)
+    team = _place(task, ADD(task.lines, 1) + 1)
+    _take_part(task, &team, memory)
     PyMem_RawFree(memory)
-
-
-cdef int _expect_team(Py_ssize_t threads, bint projected) except -1:
-    """A projection needs all units, so no team walks with one."""
-    if threads != 1 and (projected or threads < 1):
-        raise ValueError(f"threads: expected 1 with a projection, else at least 1, got {threads}")
-    return 0
 
 
 cdef int _lead(
-    TeamWalk walk, const void* arguments, Py_ssize_t scratch, Py_ssize_t threads
+    TeamWork work, const void* arguments, Py_ssize_t scratch, Py_ssize_t threads
 ) except -1:
-    """The whole walk, on as many of `threads` threads as come in time."""
-    cdef SharedWalk shared
+    """All of the task, on as many of `threads` threads as come in time."""
+    cdef Task task
     cdef Team team
     cdef Job* job = NULL
     cdef Py_ssize_t lines = 0
-    shared.walk, shared.arguments, shared.scratch = walk, arguments, _padded(scratch)
-    shared.members, shared.lines = min(threads, <Py_ssize_t> MOST_PARTS - 1), NULL
-    if shared.members > 1:
-        lines = (2 + shared.members) * LINE
-    cdef void* memory = _scratch(shared.scratch + 64 + lines * sizeof(int64_t))
+    if threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}")
+    task.work, task.arguments, task.scratch = work, arguments, _padded(scratch)
+    task.members, task.lines = min(threads, <Py_ssize_t> MOST_PARTS - 1), NULL
+    if task.members > 1:
+        lines = (2 + task.members) * LINE
+    cdef void* memory = _scratch(task.scratch + 64 + lines * sizeof(int64_t))
     with nogil:
         if lines:
-            shared.lines = <int64_t*> _aligned(<char*> memory + shared.scratch + 64)
-            memset(shared.lines, 0, lines * sizeof(int64_t))
-            job = invite(_follow, &shared, shared.members - 1)
-        team = _place(&shared, 0)
-        _walk_once(&shared, &team, memory)
+            task.lines = <int64_t*> _aligned(<char*> memory + task.scratch + 64)
+            memset(task.lines, 0, lines * sizeof(int64_t))
+            job = invite(_follow, &task, task.members - 1)
+        team = _place(&task, 0)
+        _take_part(&task, &team, memory)
         if lines:
-            STORE(shared.lines + LINE, -1)
+            STORE(task.lines + LINE, -1)
             dismiss(job)
     PyMem_RawFree(memory)
     return 0
+
+
+cdef inline bint _next_piece(Team* team, Py_ssize_t* piece, Py_ssize_t pieces) noexcept nogil:
+    """Go to a piece that nobody has begun, or to the end (False); `piece` is -1 at the start."""
+    piece[0] = piece[0] + 1 if team.lines == NULL else ADD(team.lines + 1, 1)
+    return piece[0] < pieces
 
 
 cdef inline bint _begin_step(Team* team, Py_ssize_t* step, Py_ssize_t steps) noexcept nogil:

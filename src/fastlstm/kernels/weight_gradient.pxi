@@ -122,6 +122,7 @@ cdef struct Outer:
     Series h0
     real* dW  # OUT [M, N]
     real* dR  # OUT [M, P]
+    real* db  # OUT [M], or NULL
 
 
 cdef struct OuterRows:
@@ -135,15 +136,41 @@ cdef struct OuterRows:
     real* sums  # [MAX_TILE]
 
 
-cdef void _sum_rows(
-    const Outer* f, const OuterRows* at, Py_ssize_t depth, bint fresh
+cdef void _add_columns(
+    const real** dz,  # [depth] of [M]
+    Py_ssize_t start,
+    Py_ssize_t columns,
+    Py_ssize_t depth,
+    real* out,  # [M]: added to, or OUT where it is fresh
+    bint fresh,
 ) noexcept nogil:
+    cdef Py_ssize_t k, m, at
+    cdef vec lanes
+    for m in range(_blocks(columns, V)):
+        at = start + m * V
+        lanes = vec_of(0) if fresh else _load(out + at, columns - m * V)
+        for k in range(depth):
+            lanes += _load(dz[k] + at, columns - m * V)
+        _store(out + at, lanes, columns - m * V)
+
+
+cdef void _sum_rows(
+    const Outer* f,
+    const OuterRows* at,
+    Py_ssize_t depth,
+    bint fresh,
+    Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """Rows `begin` to `end` of the gradients."""
     cdef Py_ssize_t slab, m, rows
     _pack_right(at.x, f.N, depth, at.x_panels)
     _pack_right(at.h, f.P, depth, at.h_panels)
-    for slab in range(_blocks(f.M, SLAB)):
-        m = slab * SLAB
-        rows = min(f.M - m, <Py_ssize_t> SLAB)
+    for slab in range(_blocks(end - begin, SLAB)):
+        m = begin + slab * SLAB
+        rows = min(end - m, <Py_ssize_t> SLAB)
+        if f.db != NULL:
+            _add_columns(at.dz, m, rows, depth, f.db, fresh)
         _pack_left(at.dz, m, rows, depth, at.left)
         _add_outer(at.left, rows, at.x_panels, f.N, depth, f.dW + m * f.N, fresh, at.sums)
         _add_outer(at.left, rows, at.h_panels, f.P, depth, f.dR + m * f.P, fresh, at.sums)
@@ -162,7 +189,17 @@ cdef Py_ssize_t _outer_scratch(const Outer* f) noexcept nogil:
     )
 
 
-cdef void _sum_outer(const Outer* f, void* memory) noexcept nogil:
+cdef void _sum_outer(const void* arguments, Team* team, void* memory) noexcept nogil:
+    cdef const Outer* f = <const Outer*> arguments
+    cdef Py_ssize_t piece = -1, pieces = min(team.members, _blocks(f.M, TILE)), M = f.M
+    while _next_piece(team, &piece, pieces):
+        _sum_some(f, M * piece // pieces, M * (piece + 1) // pieces, memory)
+
+
+cdef void _sum_some(
+    const Outer* f, Py_ssize_t begin, Py_ssize_t end, void* memory
+) noexcept nogil:
+    """Rows `begin` to `end` of the gradients, over all steps."""
     cdef const Walk* walk = &f.walk
     cdef Py_ssize_t depth = _depth(f), count = 0, i, s, t, row
     cdef bint fresh = True
@@ -188,10 +225,10 @@ cdef void _sum_outer(const Outer* f, void* memory) noexcept nogil:
                 at.h[count] = _at(&f.y, t, row)
             count += 1
             if count == depth:
-                _sum_rows(f, &at, count, fresh)
+                _sum_rows(f, &at, count, fresh, begin, end)
                 count, fresh = 0, False
     if count or fresh:
-        _sum_rows(f, &at, count, fresh)
+        _sum_rows(f, &at, count, fresh, begin, end)
 
 
 def weight_gradient(
@@ -205,8 +242,10 @@ def weight_gradient(
     const Py_ssize_t[::1] live=None,
     resets=None,
     bint reverse=False,
+    real[::1] db=None,
+    Py_ssize_t threads=1,
 ):
-    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h.
+    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b]; with y, dR [M, P] = Σ dz[t, b]ᵀ · h; db [M] = Σ dz[t, b].
 
     h is y before t, and with no h0, y at t.
     """
@@ -224,19 +263,20 @@ def weight_gradient(
         _expect_contiguous(y, "y")
         _expect(h0 is None or h0.shape[0] == B and h0.shape[1] == f.P, "h0")
         _expect(dR is not None and dR.shape[0] == f.M and dR.shape[1] == f.P, "dR")
-    if f.M == 0 or f.N + f.P == 0 or T * f.walk.n == 0:
+    _expect(db is None or db.shape[0] == f.M, "db")
+    if f.M == 0 or T * f.walk.n == 0:
         dW[:, :] = 0
         if f.P:
             dR[:, :] = 0
+        if db is not None:
+            db[:] = 0
         return
     f.dz, f.x, f.before = _series(dz), _series(x), h0 is not None
     f.dW = &dW[0, 0] if f.N else NULL
     f.dR = NULL
+    f.db = &db[0] if db is not None else NULL
     if f.P:
         f.y, f.dR = _series(y), &dR[0, 0]
     if f.before:
         f.h0 = _states(h0)
-    cdef void* memory = _scratch(_outer_scratch(&f))
-    with nogil:
-        _sum_outer(&f, memory)
-    PyMem_RawFree(memory)
+    _lead(_sum_outer, &f, _outer_scratch(&f), threads)

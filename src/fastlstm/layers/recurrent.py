@@ -121,7 +121,7 @@ class Recurrent(Module):
         return None
 
     def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
-        """f(batch_first, x, state, y, *kept, dy, dstate)."""
+        """f(batch_first, most, most_rows, threads, x, state, y, *kept, dy, dstate)."""
         raise NotImplementedError
 
     @cached_property

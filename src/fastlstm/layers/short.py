@@ -13,7 +13,6 @@ import numpy as np
 from fastlstm import threads as pool
 from fastlstm.checks import LARGEST
 from fastlstm.kernels import kernels
-from fastlstm.layers.gradients import bias_gradients
 from fastlstm.layers.inputs import Plan, Rows
 from fastlstm.layers.module import Gradients
 from fastlstm.layers.shares import few_rows
@@ -40,15 +39,16 @@ def call(
         kernel = parameters.derive((k, axes), make)
     if kernel is None:
         return None
-    threads = pool.get_num_threads()
-    rows = 0 if threads == 1 else few_rows(layer, threads)
-    result: tuple[Any, ...] | None = kernel(_most(layer, threads), rows, threads, x, state, keep)
+    result: tuple[Any, ...] | None = kernel(*_sharing(layer), x, state, keep)
     return result
 
 
-def _most(layer: "Recurrent", threads: int) -> int:
-    """Pairs of step and row that one thread does alone."""
-    return LARGEST if threads == 1 else layer._most_alone
+def _sharing(layer: "Recurrent") -> tuple[int, int, int]:
+    """`most`, `most_rows` and `threads` of kernels/lstm_call.pxi."""
+    threads = pool.get_num_threads()
+    if threads == 1:
+        return LARGEST, 0, 1
+    return layer._most_alone, few_rows(layer, threads), threads
 
 
 def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], RecurrentTape] | None:
@@ -68,24 +68,21 @@ def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], Re
 
 def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> Gradients | None:
     """What `Recurrent.backward` returns."""
-    T, B, _ = tape.plan.x.shape
-    if T * B > _most(layer, pool.get_num_threads()):
-        return None
     kernel = layer._call_back_kernel(tape.kernels, tape.parameters)
     (this,) = tape.layers
     gates, cells = this.kept[0].values()
     if layer.batch_first and type(dy) is np.ndarray and dy.ndim == 3:
         dy = dy.swapaxes(0, 1)
-    state = tape.plan.state
-    result = kernel(layer.batch_first, this.x, state, this.y, gates, cells, dy, dstate)
+    state, sharing = tape.plan.state, _sharing(layer)
+    result = kernel(layer.batch_first, *sharing, this.x, state, this.y, gates, cells, dy, dstate)
     if result is None:
         return None
     tape.used = True
     tape.layers.clear()
-    dx, dstate, dW, dR = result
+    dx, dstate, dW, dR, db = result
     params = {"weight_ih_l0": dW, "weight_hh_l0": dR}
     if layer.bias:
-        bias_gradients(gates, [], "_l0", params)
+        params |= {"bias_ih_l0": db, "bias_hh_l0": db.copy()}
     return Gradients(dx, dstate, params)
 
 

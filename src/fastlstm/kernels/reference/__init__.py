@@ -39,7 +39,8 @@ resets : bool [T, B] array or None
 reverse : bool
     Walk the steps from last to first.
 threads : int
-    How many may split the units of every step; 1 where there is a projection. Here one does it all.
+    How many may share the work; an LSTM's walk can be shared only without projection. Here one
+    does it all.
 """
 
 from fastlstm.kernels.reference.activations import (

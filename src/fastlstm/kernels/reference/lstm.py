@@ -125,6 +125,9 @@ def lstm_call_back(
     recurrent: Array,
     transposed: Array,
     batch_first: bool,
+    most: int,
+    most_rows: int,
+    threads: int,
     x: Array,
     state: tuple[Array, Array],
     y: Array,
@@ -132,6 +135,6 @@ def lstm_call_back(
     cells: Array,
     dy: Any,
     dstate: Any,
-) -> tuple[Array, tuple[Array, Array], Array, Array] | None:
+) -> tuple[Array, tuple[Array, Array], Array, Array, Array] | None:
     """A short cut of the compiled builds, see lstm_call.pxi; None sends the caller round it."""
     return None

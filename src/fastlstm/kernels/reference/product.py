@@ -19,6 +19,7 @@ def product(
     rows: Array | None = None,
     live: Array | None = None,
     accumulate: bool = False,
+    threads: int = 1,
 ) -> None:
     """out [T, B, N] = a [T, B, K] · packedᵀ + bias [N]; rows that have ended get zeros."""
     result = a @ packed.T
@@ -45,8 +46,10 @@ def weight_gradient(
     live: Array | None = None,
     resets: Array | None = None,
     reverse: bool = False,
+    db: Array | None = None,
+    threads: int = 1,
 ) -> None:
-    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b], and with y, dR [M, P] = Σ dz[t, b]ᵀ · h.
+    """dW [M, N] = Σ dz[t, b]ᵀ · x[t, b]; with y, dR [M, P] = Σ dz[t, b]ᵀ · h; db [M] = Σ dz[t, b].
 
     dz [T, B, M] is the gradient of z = W x + R h and x [T, B, N] the input. With h0 [B, P], h is
     the y [T, B, P] of the step before, at first h0, and zero after a reset; without it, h is the y
@@ -57,6 +60,8 @@ def weight_gradient(
         alive[t, now] = True
     dz_alive = dz[alive]
     dW[...] = dz_alive.T @ x[alive]
+    if db is not None:
+        db[...] = dz_alive.sum(axis=0)
     if y is not None and dR is not None:
         h = y if h0 is None else before(y, h0, rows, live, resets, reverse)
         dR[...] = dz_alive.T @ h[alive]
