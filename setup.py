@@ -14,7 +14,7 @@ SANITIZE = os.environ.get("FASTLSTM_SANITIZE", "")
 REQUIRED = os.environ.get("FASTLSTM_REQUIRE_EXT") == "1"
 
 MSVC = sys.platform == "win32"
-INLINE = "__forceinline" if MSVC else "__inline__ __attribute__((__always_inline__))"
+SHARED = "fastlstm.kernels._cyutility"  # Cython's memoryviews, once for all builds
 
 # By name: the bytes of a register, the rows (of 4 registers each) that a tile keeps in registers,
 # and the flags beyond the baseline's.
@@ -30,10 +30,12 @@ else:
     BUILDS = {"baseline": (16, 6, [])}
 
 if MSVC:
-    FLAGS, LINK_FLAGS = ["/O2"], []
+    FLAGS, LINK_FLAGS, SMALL = ["/O2"], [], ["/O1"]
 else:
     FLAGS = ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0"]
     FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+    FLAGS += [] if DEBUG else ["-fno-asynchronous-unwind-tables"]
+    SMALL = [] if DEBUG else ["-Os"]
     LINK_FLAGS = [] if DEBUG or sys.platform == "darwin" else ["-s"]
 if SANITIZE:
     FLAGS.append(f"-fsanitize={SANITIZE}")
@@ -41,7 +43,9 @@ if SANITIZE:
 
 DIRECTIVES = {
     "language_level": 3,
-    "binding": True,
+    "binding": False,  # functions of Cython's own type need a tenth more code
+    "embedsignature": True,
+    "embedsignature.format": "clinic",  # the one that inspect.signature reads
     "boundscheck": DEBUG,
     "initializedcheck": DEBUG,
     "wraparound": False,
@@ -62,11 +66,11 @@ def extension(name, source, macros=(), flags=()):
         made,
         build_dir=f"build/{'debug' if DEBUG else 'cython'}/{name}",
         compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
         quiet=True,
     )
     # Only now: cythonize gives every extension of one source the macros and flags of the first.
     made.define_macros = [
-        ("CYTHON_INLINE", INLINE),
         ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
         *macros,
     ]
@@ -88,8 +92,10 @@ class BuildIfPossible(build_ext):
 
 
 def extensions():
-    yield extension("_cpu", "_cpu.pyx")
-    yield extension("_pool", "_pool.pyx")
+    # Cython names the module after its file: without the package it would be one of the top level.
+    yield extension("_cyutility", f"{SHARED}.c", flags=SMALL)
+    yield extension("_cpu", "_cpu.pyx", flags=SMALL)
+    yield extension("_pool", "_pool.pyx", flags=SMALL)
     for name, (vector_bytes, tile, flags) in BUILDS.items():
         for dtype in ("float32", "float64"):
             macros = [("VEC_BYTES", vector_bytes), ("TILE", tile), (f"FASTLSTM_{dtype.upper()}", 1)]

@@ -44,7 +44,7 @@ cdef inline vec _clamp(vec x) noexcept nogil:
     return vec_max(vec_of(-1), vec_min(vec_of(1), x))
 
 
-cdef inline void _tanh_fraction(vec x, vec* numerator, vec* denominator) noexcept nogil:
+cdef inline inlined_void _tanh_fraction(vec x, vec* numerator, vec* denominator) noexcept nogil:
     """tanh(x) as a fraction; beyond TANH_LIMIT it is more than 1 and wants a `_clamp` to ±1."""
     cdef int k
     cdef vec p = vec_of(TANH_P[0]), q = vec_of(TANH_Q[0])

@@ -70,7 +70,7 @@ cdef struct StepRows:
     Py_ssize_t gates_stride
 
 
-cdef inline void _into_cell(
+cdef inline inlined_void _into_cell(
     const vec* z,  # preactivations of i, f and g; halved for the sigmoids
     vec* input_gate,  # OUT
     vec* forget_gate,  # OUT
@@ -89,7 +89,7 @@ cdef inline void _into_cell(
     candidate[0] = _clamp(pg * (qi * qf) * inverse)
 
 
-cdef inline void _cell(
+cdef inline inlined_void _cell(
     const real* z,  # [4][V] preactivations of i, f, g, o; halved for the sigmoids
     const real* c_before,  # [n]
     real* c_after,  # OUT [n]

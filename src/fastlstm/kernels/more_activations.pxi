@@ -125,7 +125,9 @@ cdef inline vec _log_1_plus(vec u) noexcept nogil:
     return two * s * result
 
 
-cdef inline vec _activate_both(const Activation* a, vec x, vec* slope) noexcept nogil:
+cdef inline inlined_void _activate_lanes(
+    const Activation* a, vec x, vec* result, vec* slope
+) noexcept nogil:
     """The activation at x, and its slope there unless that is NULL."""
     cdef real half = 0.5
     cdef vec one = vec_of(1), zero = vec_of(0), alpha = vec_of(a.alpha), y = x, dy = one
@@ -167,8 +169,15 @@ cdef inline vec _activate_both(const Activation* a, vec x, vec* slope) noexcept 
     elif a.kind == SOFTPLUS:
         y = vec_max(zero, x) + _log_1_plus(_exp(-vec_abs(x)))
         dy = half * _tanh(half * x) + half
+    result[0] = y
     if slope != NULL:
         slope[0] = dy
+
+
+cdef vec _activate_both(const Activation* a, vec x, vec* slope) noexcept nogil:
+    """As `_activate_lanes`, for the many callers that can spare the time of a call."""
+    cdef vec y
+    _activate_lanes(a, x, &y, slope)
     return y
 
 
@@ -187,6 +196,27 @@ cdef inline vec _activate_clipped(
     if slope != NULL:
         slope[0] = vec_if_below(x, below, zero, vec_if_below(above, x, zero, slope[0]))
     return y
+
+
+cdef void _activate_row(
+    const Activation* a,
+    real clip,
+    real* x,  # [n]: activated in place
+    real* slopes,  # OUT [n] or NULL
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef Py_ssize_t block, start
+    cdef vec y, slope
+    cdef vec* wanted = &slope if slopes != NULL else NULL
+    for block in range(_blocks(n, V)):
+        start = block * V
+        if clip == <real> INFINITY:
+            _activate_lanes(a, _load(x + start, n - start), &y, wanted)
+        else:
+            y = _activate_clipped(a, clip, _load(x + start, n - start), wanted)
+        _store(x + start, y, n - start)
+        if slopes != NULL:
+            _store(slopes + start, slope, n - start)
 
 
 def activate(int kind, double alpha, double beta, const real[::1] x):

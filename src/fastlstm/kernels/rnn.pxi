@@ -20,11 +20,10 @@ def rnn_forward(
 ):
     """One layer in one direction over the whole sequence: see reference/rnn.py."""
     cdef Py_ssize_t T = x.shape[0], B = x.shape[1], inputs = x.shape[2], H = h0.shape[1]
-    cdef Py_ssize_t i, t, s, n, row, unit, k, count, prepared = 0, used = 0
+    cdef Py_ssize_t i, t, s, n, row, count, prepared = 0, used = 0
     cdef Walk walk = _walk(T, B, rows, live, resets, reverse)
     cdef Activation f = _read_activation(activation)
-    cdef vec slope
-    cdef vec* no_slope = NULL
+    cdef real* slopes
     _expect_contiguous(x, "x")
     _expect_contiguous(y, "y")
     _expect_packed(W, H, inputs, "W")
@@ -80,20 +79,8 @@ def rnn_forward(
             _multiply(h_before, n, H, &R[0, 0, 0, 0], H, h, NULL, True, sums)
             for s in range(n):
                 row = _row(&walk, s)
-                for k in range(_blocks(H, V)):
-                    unit = k * V
-                    _store(
-                        h[s] + unit,
-                        _activate_clipped(
-                            &f,
-                            <real> clip,
-                            _load(h[s] + unit, H - unit),
-                            &slope if gates is not None else no_slope,
-                        ),
-                        H - unit,
-                    )
-                    if gates is not None:
-                        _store(&gates[t, row, 0, unit], slope, H - unit)
+                slopes = &gates[t, row, 0, 0] if gates is not None else NULL
+                _activate_row(&f, <real> clip, h[s], slopes, H)
             for s in range(_live_at(&walk, i + 1), n):
                 memcpy(&h_n[_row(&walk, s), 0], h[s], H * sizeof(real))
         restore_mode(mode)

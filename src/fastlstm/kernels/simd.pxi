@@ -8,6 +8,14 @@ cdef extern from *:
     typedef float real;
     #endif
 
+    /* Inlined whatever their size. Forcing all inline functions would make the code twice as large,
+       since Cython's own are many. */
+    #ifdef _MSC_VER
+    #define inlined_void __forceinline void
+    #else
+    #define inlined_void __attribute__((__always_inline__)) void
+    #endif
+
     #if defined(__GNUC__)
     typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
     #define PREFETCH(address) __builtin_prefetch(address)
@@ -86,6 +94,7 @@ cdef extern from *:
     #endif
     """
     ctypedef float real
+    ctypedef void inlined_void
     ctypedef float vec  # Cython sees a number; C sees a register
     enum:
         V

@@ -19,7 +19,7 @@ cdef struct Tile:
     Py_ssize_t sums_row
 
 
-cdef inline void _add_products(
+cdef inline inlined_void _add_products(
     const int ROWS,
     const int BLOCKS,
     const int GROUPS,
@@ -50,7 +50,7 @@ cdef inline void _add_products(
                 acc[r * BLOCKS + b][LAST] += w[GROUPS - 1] * factor
 
 
-cdef inline void _tile(
+cdef inline inlined_void _tile(
     const int ROWS, const int BLOCKS, const int GROUPS, const bint SPLIT, const Tile* tile
 ) noexcept nogil:
     """With constant shapes, an unrolled loop without memory traffic for the sums.
@@ -109,7 +109,7 @@ cdef void _compute_split(const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks) n
     _any_blocks(3, True, tile, rows, blocks)
 
 
-cdef inline void _any_blocks(
+cdef inline inlined_void _any_blocks(
     const int GROUPS, const bint SPLIT, const Tile* tile, Py_ssize_t rows, Py_ssize_t blocks
 ) noexcept nogil:
     if blocks == 1:
@@ -134,7 +134,7 @@ cdef inline void _any_blocks(
         _tile(1, 6, GROUPS, SPLIT, tile)
 
 
-cdef inline void _one_block(
+cdef inline inlined_void _one_block(
     const int GROUPS, const bint SPLIT, const Tile* tile, Py_ssize_t rows
 ) noexcept nogil:
     if rows == 1:

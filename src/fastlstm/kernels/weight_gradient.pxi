@@ -5,7 +5,7 @@ cdef enum:
     SLAB = 96  # rows of the weight, a multiple of every TILE, that are packed together
 
 
-cdef inline void _outer_tile(
+cdef inline inlined_void _outer_tile(
     const int ROWS,
     const int GROUPS,
     real* sums,  # [ROWS][4][V]: added to
