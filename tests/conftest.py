@@ -48,7 +48,8 @@ def dtype(request) -> np.dtype:
 def share_all_work(monkeypatch) -> None:
     """However little the work of a call, all its threads get some."""
     monkeypatch.setattr(shares, "PARALLEL_WORK", 0)
-    monkeypatch.setattr(shares, "TEAM_WORK", 0)
+    monkeypatch.setattr(shares, "STEP_WORK", 0)
+    monkeypatch.setattr(shares, "LANES", 0)
 
 
 @pytest.fixture(scope="session")

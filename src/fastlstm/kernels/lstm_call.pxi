@@ -1,14 +1,21 @@
 # Whole calls in C. Where the arithmetic is a step or two, what comes before it is most of the time.
 
+cdef Py_ssize_t _threads(tuple sharing, Py_ssize_t T, Py_ssize_t B) except -1:
+    """How many are to compute T steps of B rows, by `sharing` of lstm_call; 0 for none here."""
+    cdef Py_ssize_t most_alone, least_rows, most_rows, threads
+    most_alone, least_rows, most_rows, threads = sharing
+    if T * B <= most_alone or B < least_rows:
+        return 1
+    return threads if B <= most_rows else 0
+
+
 def lstm_call(
     packed,
     projection,
     tuple sizes,
     int step_axis,
     int row_axis,
-    Py_ssize_t most,
-    Py_ssize_t most_rows,
-    Py_ssize_t threads,
+    tuple sharing,
     x,
     state,
     bint keep=False,
@@ -19,8 +26,9 @@ def lstm_call(
     ----------
     sizes : (inputs, H, P)
     step_axis, row_axis : of x and y; (0, 1), (1, 0), or (-1, 0) for one step without its axis
-    most : how many pairs of step and row this thread computes alone
-    most_rows, threads : with up to so many rows, `threads` threads compute more pairs together
+    sharing : (most_alone, least_rows, most_rows, threads)
+        Up to so many pairs of step and row, or with fewer rows, this thread computes alone; with
+        up to `most_rows`, `threads` threads together; the rest it does not take.
     x : [T, B, inputs], its axes in their order
     state : (h [1, B, P], c [1, B, H]); without the 1 where x is one step
     keep : for `lstm_call_back`, which knows no projection
@@ -43,7 +51,7 @@ def lstm_call(
     cdef Py_ssize_t T = cnp.PyArray_DIM(x, step_axis) if steps else 1
     if (
         T * B == 0
-        or T * B > most and B > most_rows
+        or _threads(sharing, T, B) == 0
         or cnp.PyArray_DIM(x, 1 + steps) != f.inputs
         or not _is_state(h0, steps, B, f.P)
         or not _is_state(c0, steps, B, f.H)
@@ -59,7 +67,7 @@ def lstm_call(
         f.projection = <const real*> cnp.PyArray_DATA(projection)
     else:
         _expect(f.P == f.H, "sizes")
-    _expect(projection is None or most_rows == 0, "most_rows")
+    _expect(projection is None or _threads(sharing, T, B) == 1, "sharing")
     f.packed = <const real*> cnp.PyArray_DATA(packed)
     f.walk = _walk(T, B, None, None, None, False)
     f.training = keep
@@ -72,7 +80,7 @@ def lstm_call(
     f.x, f.y = _of(x, step_axis, row_axis), _of(y, step_axis, row_axis)
     f.h0, f.c0 = _of(h0, -1, steps), _of(c0, -1, steps)
     f.h_n, f.c_n = _of(h_n, -1, steps), _of(c_n, -1, steps)
-    _lead(_lstm_walk, &f, _forward_scratch(&f), threads if T * B > most else 1)
+    _lead(_lstm_walk, &f, _forward_scratch(&f), _threads(sharing, T, B))
     return y, (h_n, c_n), gates, cells
 
 
@@ -80,9 +88,7 @@ def lstm_call_back(
     recurrent,
     transposed,
     bint batch_first,
-    Py_ssize_t most,
-    Py_ssize_t most_rows,
-    Py_ssize_t threads,
+    tuple sharing,
     x,
     tuple state,
     y,
@@ -97,7 +103,7 @@ def lstm_call_back(
     ----------
     recurrent, transposed : from pack(W_hhᵀ [H, 4H]) and pack(W_ihᵀ [I, 4H])
     batch_first : whether dx is to be [B, T, I]
-    most, most_rows, threads : as in `lstm_call`
+    sharing : as in `lstm_call`
     x, y, dy : [T, B, I], [T, B, H], [T, B, H]
     state : (h [1, B, H], c [1, B, H])
     gates, cells : from `lstm_call`; gates become gradients
@@ -105,8 +111,8 @@ def lstm_call_back(
 
     Returns
     -------
-    (dx, (dh, dc), dW [4H, I], dR [4H, H], db [4H]), all new; or None, and nothing is changed, where it
-    cannot take `dy` or `dstate`.
+    (dx, (dh, dc), dW [4H, I], dR [4H, H], db [4H]), all new; or None, and nothing is changed, where
+    it cannot take `dy` or `dstate`, or does not take so much.
     """
     cdef Backward f
     cdef Product into_x
@@ -121,10 +127,9 @@ def lstm_call_back(
     _expect(_is_state(h0, True, B, H) and _is_state(c0, True, B, H), "state")
     _expect(_is_packed(recurrent, H, 4 * H), "recurrent")
     _expect(_is_packed(transposed, inputs, 4 * H), "transposed")
-    if not _is_steps(dy, T, B, H) or T * B > most and B > most_rows:
+    cdef Py_ssize_t threads = _threads(sharing, T, B)
+    if threads == 0 or not _is_steps(dy, T, B, H):
         return None
-    if T * B <= most:
-        threads = 1
     dh, dc = _zeros(1, B, H), _zeros(1, B, H)
     if dstate is not None:
         if type(dstate) is not tuple or len(<tuple> dstate) != 2:

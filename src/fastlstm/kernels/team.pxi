@@ -1,5 +1,5 @@
-# A team: threads that share one task, by pieces that need nothing of one another, or by the steps of
-# a walk, in each of which every thread has its part of the units.
+# A team: threads that share one task, by pieces that need nothing of one another, or by the steps
+# of a walk, in each of which every thread has its part of the units.
 #
 # The leader is the thread that was called. Members take part from the moment they come, in a walk
 # from the next step on, and nobody waits for one that has not; so a helper that comes late, or

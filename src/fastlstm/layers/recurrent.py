@@ -14,7 +14,7 @@ from fastlstm.layers.gradients import RecurrentSum, backward_layer
 from fastlstm.layers.initial import initial
 from fastlstm.layers.inputs import Plan, make_plan
 from fastlstm.layers.module import Gradients, Module, Parameters
-from fastlstm.layers.shares import most_alone, shares, worthwhile
+from fastlstm.layers.shares import Sharing, shares, worthwhile
 from fastlstm.layers.state import Part, StateLayout
 from fastlstm.layers.tape import LayerTape, RecurrentTape, check_tape
 
@@ -114,19 +114,17 @@ class Recurrent(Module):
     def _call_kernel(
         self, k: Any, parameters: Parameters, axes: tuple[int, int]
     ) -> Callable[..., Any] | None:
-        """f(most, most_rows, threads, x, state, keep): see kernels/lstm_call.pxi and layers/short.py.
-
-        None where the cell has no short cut.
-        """
+        """f(sharing, x, state, keep): see layers/short.py; None where the cell has no short cut."""
         return None
 
     def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
-        """f(batch_first, most, most_rows, threads, x, state, y, *kept, dy, dstate)."""
+        """f(batch_first, sharing, x, state, y, *kept, dy, dstate)."""
         raise NotImplementedError
 
     @cached_property
-    def _most_alone(self) -> int:
-        return most_alone(self)
+    def _sharings(self) -> dict[int, Sharing]:
+        """By the number of threads."""
+        return {}
 
     # Names.
 

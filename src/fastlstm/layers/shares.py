@@ -1,25 +1,31 @@
 """How a layer's work is dealt to threads."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fastlstm.checks import LARGEST
 from fastlstm.layers.inputs import Plan
 
 if TYPE_CHECKING:
     from fastlstm.layers.recurrent import Recurrent
 
-# Multiply-adds of one layer below which one thread does it. A second one pays from 16 million on
-# while it is awake, but to wake it and to wait for it takes a good part of a millisecond where the
-# machine is a virtual one: one thread's time over that of two was seen between 0.6 and 1.3 at
-# (100, 16, 32, 64), 39 million, and from 1.45 up at (100, 32, 64, 128), 315 million.
-PARALLEL_WORK = 100_000_000
-# Where a thread would get fewer rows than this, threads split the units of every step instead, and
-# whoever wakes late joins late, so that less work is enough. (100, 1, 128, 128), 13 million: 0.82;
-# (50, 1, 64, 256), 16 million: 1.35; (200, 1, 128, 128), 26 million: 1.12.
-FEW_ROWS = 8
-TEAM_WORK = 15_000_000
+# Multiply-adds of one layer below which one thread does it. A second one comes 20 to 130 µs after
+# its call, which takes 8 to 25 itself. One thread's time over that of two on a virtual machine: 0.8
+# to 1.1 at (200, 1, 64, 64), 7 million; 1.2 to 1.7 at (100, 1, 128, 128), 13 million.
+PARALLEL_WORK = 12_000_000
+# Up to so many rows for each thread, threads split the units of every step and not the rows: 1.8 in
+# place of 1.6 at (100, 32, 64, 128), and at 64 rows no better.
+FEW_ROWS = 20
+# Then they wait for one another once a step, which has to be worth it: 0.9 at (512, 1, 1, 40), 7
+# thousand multiply-adds a step; 1.3 at (30, 4, 32, 64), 98 thousand.
+STEP_WORK = 60_000
+LANES = 16  # of the widest registers; a thread that splits units gets at least as many
+
+
+# most_alone, least_rows, most_rows, threads: see kernels/lstm_call.pxi
+Sharing: TypeAlias = tuple[int, int, int, int]
 
 
 class Share(NamedTuple):
@@ -38,14 +44,19 @@ def worthwhile(
     """How many of `threads` one layer over x keeps busy apart; and how many each kernel call."""
     if threads == 1:
         return 1, ()
-    if stack._directions == 1 and x.shape[1] <= few_rows(stack, threads):
-        return 1, (threads,) if _work(stack, x, layer) > TEAM_WORK else ()
-    return worthwhile_apart(stack, threads, x, layer), ()
+    B = x.shape[1]
+    busy = worthwhile_apart(stack, threads, x, layer)
+    most_rows = few_rows(stack, threads, layer) if stack._directions == 1 else 0
+    if B <= most_rows:
+        worth_waiting = B * _weights(stack, x.shape[2], layer) >= STEP_WORK
+        return 1, (busy,) if busy > 1 and worth_waiting else ()
+    return busy, ()
 
 
-def few_rows(stack: "Recurrent", threads: int) -> int:
+def few_rows(stack: "Recurrent", threads: int, layer: int = 0) -> int:
     """Up to how many rows `threads` threads had better split the units of."""
-    return threads * FEW_ROWS - 1 if stack._splits_units else 0
+    splits = stack._splits_units and stack._widths[layer] >= threads * LANES
+    return threads * FEW_ROWS - 1 if splits else 0
 
 
 def worthwhile_apart(stack: "Recurrent", threads: int, x: np.ndarray, layer: int) -> int:
@@ -64,9 +75,13 @@ def _weights(stack: "Recurrent", features: int, layer: int) -> int:
     return stack.GATES * stack._widths[layer] * (features + stack._sizes(layer)[0])
 
 
-def most_alone(stack: "Recurrent") -> int:
-    """Pairs of step and row that are too few for a second thread, in a stack of one layer."""
-    return TEAM_WORK // _weights(stack, stack.input_size, 0)
+def sharing(stack: "Recurrent", threads: int) -> Sharing:
+    """For calls of a stack of one layer on up to `threads` threads."""
+    if threads == 1:
+        return LARGEST, 0, 0, 1
+    weights = _weights(stack, stack.input_size, 0)
+    most_alone, least_rows = PARALLEL_WORK // weights, -(-STEP_WORK // weights)
+    return most_alone, least_rows, few_rows(stack, threads), threads
 
 
 def shares(stack: "Recurrent", plan: Plan, layer: int, threads: int) -> Iterator[Share]:

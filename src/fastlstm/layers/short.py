@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlstm import threads as pool
-from fastlstm.checks import LARGEST
 from fastlstm.kernels import kernels
 from fastlstm.layers.inputs import Plan, Rows
 from fastlstm.layers.module import Gradients
-from fastlstm.layers.shares import few_rows
+from fastlstm.layers.shares import Sharing, sharing
 from fastlstm.layers.tape import LayerTape, RecurrentTape
 
 if TYPE_CHECKING:
@@ -39,16 +38,16 @@ def call(
         kernel = parameters.derive((k, axes), make)
     if kernel is None:
         return None
-    result: tuple[Any, ...] | None = kernel(*_sharing(layer), x, state, keep)
+    result: tuple[Any, ...] | None = kernel(_sharing(layer), x, state, keep)
     return result
 
 
-def _sharing(layer: "Recurrent") -> tuple[int, int, int]:
-    """`most`, `most_rows` and `threads` of kernels/lstm_call.pxi."""
+def _sharing(layer: "Recurrent") -> Sharing:
     threads = pool.get_num_threads()
-    if threads == 1:
-        return LARGEST, 0, 1
-    return layer._most_alone, few_rows(layer, threads), threads
+    try:
+        return layer._sharings[threads]
+    except KeyError:
+        return layer._sharings.setdefault(threads, sharing(layer, threads))
 
 
 def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], RecurrentTape] | None:
@@ -73,8 +72,8 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
     gates, cells = this.kept[0].values()
     if layer.batch_first and type(dy) is np.ndarray and dy.ndim == 3:
         dy = dy.swapaxes(0, 1)
-    state, sharing = tape.plan.state, _sharing(layer)
-    result = kernel(layer.batch_first, *sharing, this.x, state, this.y, gates, cells, dy, dstate)
+    arguments = this.x, tape.plan.state, this.y, gates, cells, dy, dstate
+    result = kernel(layer.batch_first, _sharing(layer), *arguments)
     if result is None:
         return None
     tape.used = True
@@ -88,15 +87,13 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
 
 def around(
     kernel: Callable[..., None], inputs: int, H: int, dtype: np.dtype, one_step: bool
-) -> Callable[[int, int, int, Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
+) -> Callable[[Sharing, Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
     """A `_call_kernel` for cells whose state is h alone, from what `_forward_kernel` gives.
 
     x is [T, B, inputs] and h [1, B, H], or with `one_step` [B, inputs] and [B, H].
     """
 
-    def call(
-        most: int, rows: int, threads: int, x: Any, h: Any, keep: bool
-    ) -> tuple[np.ndarray, np.ndarray] | None:
+    def call(sharing: Sharing, x: Any, h: Any, keep: bool) -> tuple[np.ndarray, np.ndarray] | None:
         if keep or type(x) is not np.ndarray or type(h) is not np.ndarray:
             return None
         if x.dtype is not dtype or h.dtype is not dtype or x.ndim != 3 - one_step:
@@ -104,7 +101,7 @@ def around(
         if one_step:
             x, h = x[None], h[None]
         T, B, features = x.shape
-        if features != inputs or h.shape != (1, B, H) or not 0 < T * B <= most:
+        if features != inputs or h.shape != (1, B, H) or not 0 < T * B <= sharing[0]:
             return None
         y, h_n = np.empty((T, B, H), dtype), np.empty((1, B, H), dtype)
         try:
