@@ -6,7 +6,9 @@ Design:
     more_activations.pxi  all the activations that ONNX lists, with their slopes
     tile.pxi              the one inner loop: a tile of rows x gates kept in registers
     walk.pxi              which rows live at which step, and what came before them
-    atomics.pxi, team.pxi  threads that share every step
+    atomics.pxi           what threads need to wait for one another
+    team.pxi              threads that share a task
+    team_steps.pxi        and every step of a walk
     product.pxi           packing and dense products
     weight_gradient.pxi   sums of outer products
     arrays.pxi            arrays by pointer
@@ -47,6 +49,7 @@ include "more_activations.pxi"
 include "tile.pxi"
 include "walk.pxi"
 include "team.pxi"
+include "team_steps.pxi"
 include "product.pxi"
 include "weight_gradient.pxi"
 include "arrays.pxi"

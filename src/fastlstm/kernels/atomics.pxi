@@ -21,8 +21,10 @@ cdef extern from *:
     #if defined(__SSE2__)
     #include <immintrin.h>
     #define PAUSE() _mm_pause()
+    #define TICKS() ((int64_t) __builtin_ia32_rdtsc())
     #else
     #define PAUSE()
+    #define TICKS() 0
     #endif
     """
     enum:
@@ -33,6 +35,7 @@ cdef extern from *:
     int64_t EXCHANGE(int64_t* address, int64_t value) nogil  # gives the value before
     void YIELD() nogil
     void PAUSE() nogil
+    int64_t TICKS() nogil  # of a clock that never goes back; 0 where there is none
 
 cdef enum:
     PATIENCE = 4096  # looks before the processor is offered to others

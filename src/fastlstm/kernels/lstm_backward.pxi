@@ -83,12 +83,12 @@ cdef void _lstm_walk_back(const void* arguments, Team* team, void* memory) noexc
     cdef const real* c
     cdef const real* c_before
     memset(zeros, 0, H * sizeof(real))
-    while _begin_step(team, &step, walk.T):
+    while _begin_step(team, &step, walk.T, panels):
         i = walk.T - 1 - step
         t = _step(walk, i)
         n = _live_at(walk, i)
-        begin = panels * team.member // team.parts * PANEL
-        end = min(P, panels * (team.member + 1) // team.parts * PANEL)
+        _part(team, panels, &begin, &end)
+        begin, end = begin * PANEL, min(P, end * PANEL)
         unit_end = end if f.projection == NULL else H
         for s in range(n):
             row = _row(walk, s)
@@ -139,7 +139,7 @@ cdef void _lstm_walk_back(const void* arguments, Team* team, void* memory) noexc
                 memset(dh_rows[s], 0, (end - begin) * sizeof(real))
                 memset(_at(&f.dc, 0, row) + begin, 0, (unit_end - begin) * sizeof(real))
         _phase_done(team, 2 * step + 2)
-        if team.member == 0 and (step + 1 == walk.T or _may_grow(team)):
+        if team.member == 0 and (step + 1 == walk.T or _may_change(team, step)):
             _wait_for_all(team, 2 * step + 2)
 
 

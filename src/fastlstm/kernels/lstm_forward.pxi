@@ -66,9 +66,8 @@ cdef void _lstm_walk(const void* arguments, Team* team, void* memory) noexcept n
             row = _row(walk, s)
             memcpy(_at(&f.h_n, 0, row), _at(&f.h0, 0, row), P * sizeof(real))
             memcpy(_at(&f.c_n, 0, row), _at(&f.c0, 0, row), H * sizeof(real))
-    while _begin_step(team, &i, walk.T):
-        begin = blocks * team.member // team.parts
-        end = blocks * (team.member + 1) // team.parts
+    while _begin_step(team, &i, walk.T, blocks):
+        _part(team, blocks, &begin, &end)
         t = _step(walk, i)
         n = _live_at(walk, i)
         for s in range(n):
@@ -100,6 +99,7 @@ cdef void _lstm_walk(const void* arguments, Team* team, void* memory) noexcept n
                 _input_part(
                     pair_x, count, f.inputs, f.packed, blocks, begin, end, panel_block, False, z
                 )
+                team.kept = prepared
             hoisted = z + used * blocks * PANEL
             used += n
         _lstm_step(&at, n, f.inputs, P, H, f.packed, hoisted, begin, end, sums, i & 1)

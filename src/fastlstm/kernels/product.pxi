@@ -107,7 +107,7 @@ cdef Py_ssize_t _product_scratch() noexcept nogil:
 
 cdef void _multiply_all(const void* arguments, Team* team, void* memory) noexcept nogil:
     cdef const Product* f = <const Product*> arguments
-    cdef Py_ssize_t piece = -1, pieces = min(team.members, f.walk.T), T = f.walk.T
+    cdef Py_ssize_t piece = -1, pieces = _pieces(team, 4, f.walk.T), T = f.walk.T
     while _next_piece(team, &piece, pieces):
         _multiply_steps(f, T * piece // pieces, T * (piece + 1) // pieces, memory)
 

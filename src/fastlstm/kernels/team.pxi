@@ -13,13 +13,19 @@ cdef enum:
 
 
 cdef struct Team:
-    # By their first number: line 0, how many have come; line 1, (steps begun) * MOST_PARTS + parts,
-    # and -1 when all is over; line 2 + m, how many phases of the walk member m has done. The second
-    # number of line 0: how many pieces were begun. NULL for one thread alone.
+    # NULL for one thread alone. Line 0: how many have come, how many pieces were begun. Line 1: the
+    # order, ((steps begun) * MOST_PARTS + parts) * 2 + which of two lists of cuts holds, or -1 when
+    # all is over. Line 2 + m: how many phases of the walk member m has done, its ticks at work.
+    # Then the two lists, and what the leader had seen of those ticks when it looked last.
     int64_t* lines
     Py_ssize_t members  # at most, the leader among them
     Py_ssize_t member  # who this is; 0 leads
     Py_ssize_t parts  # of the step
+    const int64_t* cuts  # [parts + 1]: part p of the step is units cuts[p] to cuts[p + 1]
+    Py_ssize_t looked  # the step before which the leader looked last
+    Py_ssize_t kept  # and before which it may not, since what has been prepared would be lost
+    int64_t since  # when this thread began what it does
+    int64_t at_work
 
 
 ctypedef void (*TeamWork)(const void* arguments, Team* team, void* memory) noexcept nogil
@@ -37,7 +43,21 @@ cdef inline Team _place(const Task* task, Py_ssize_t member) noexcept nogil:
     cdef Team team
     team.lines, team.members = task.lines, task.members
     team.member, team.parts = member, 1
+    team.looked = team.kept = team.at_work = 0
     return team
+
+
+cdef inline Py_ssize_t _team_size(Py_ssize_t members) noexcept nogil:
+    """Bytes of its lines."""
+    return ((2 + members) * LINE + 2 * (members + 1) + members) * sizeof(int64_t)
+
+
+cdef inline int64_t* _line(const Team* team, Py_ssize_t member) noexcept nogil:
+    return team.lines + (2 + member) * LINE
+
+
+cdef inline int64_t* _cuts(const Team* team, Py_ssize_t which) noexcept nogil:
+    return _line(team, team.members) + which * (team.members + 1)
 
 
 cdef void _take_part(const Task* task, Team* team, void* memory) noexcept nogil:
@@ -64,72 +84,34 @@ cdef int _lead(
     cdef Task task
     cdef Team team
     cdef Job* job = NULL
-    cdef Py_ssize_t lines = 0
+    cdef Py_ssize_t size = 0
     if threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
     task.work, task.arguments, task.scratch = work, arguments, _padded(scratch)
     task.members, task.lines = min(threads, <Py_ssize_t> MOST_PARTS - 1), NULL
     if task.members > 1:
-        lines = (2 + task.members) * LINE
-    cdef void* memory = _scratch(task.scratch + 64 + lines * sizeof(int64_t))
+        size = _team_size(task.members)
+    cdef void* memory = _scratch(task.scratch + 64 + size)
     with nogil:
-        if lines:
+        if size:
             task.lines = <int64_t*> _aligned(<char*> memory + task.scratch + 64)
-            memset(task.lines, 0, lines * sizeof(int64_t))
+            memset(task.lines, 0, size)
             job = invite(_follow, &task, task.members - 1)
         team = _place(&task, 0)
         _take_part(&task, &team, memory)
-        if lines:
+        if size:
             STORE(task.lines + LINE, -1)
             dismiss(job)
     PyMem_RawFree(memory)
     return 0
 
 
+cdef inline Py_ssize_t _pieces(const Team* team, Py_ssize_t each, Py_ssize_t most) noexcept nogil:
+    """Of a task: several for each member, so that the slower ones do fewer."""
+    return 1 if team.lines == NULL else min(each * team.members, most)
+
+
 cdef inline bint _next_piece(Team* team, Py_ssize_t* piece, Py_ssize_t pieces) noexcept nogil:
     """Go to a piece that nobody has begun, or to the end (False); `piece` is -1 at the start."""
     piece[0] = piece[0] + 1 if team.lines == NULL else ADD(team.lines + 1, 1)
     return piece[0] < pieces
-
-
-cdef inline bint _begin_step(Team* team, Py_ssize_t* step, Py_ssize_t steps) noexcept nogil:
-    """Go to the next of `steps` that this thread has a part of, or to the end (False).
-
-    `step` is the last one; -1 at the start. The leader has to be sure that what the next step
-    reads is there when the number of parts changes; see `_may_grow`.
-    """
-    cdef int64_t order
-    cdef Py_ssize_t looks = 0
-    if team.member == 0:
-        step[0] += 1
-        if team.lines != NULL and step[0] < steps:
-            team.parts = 1 + LOAD(team.lines)
-            STORE(team.lines + LINE, (step[0] + 1) * MOST_PARTS + team.parts)
-        return step[0] < steps
-    while True:
-        order = LOAD(team.lines + LINE)
-        if order < 0:
-            return False
-        if order // MOST_PARTS > step[0] + 1 and order % MOST_PARTS > team.member:
-            step[0], team.parts = order // MOST_PARTS - 1, order % MOST_PARTS
-            return True
-        _look_again(&looks)
-
-
-cdef inline bint _may_grow(const Team* team) noexcept nogil:
-    """Whether the next step may have more parts than this one."""
-    return team.lines != NULL and team.parts < team.members
-
-
-cdef inline void _phase_done(const Team* team, Py_ssize_t phases) noexcept nogil:
-    """Say that this thread has done `phases` of the walk."""
-    if team.parts > 1:
-        STORE(team.lines + (2 + team.member) * LINE, phases)
-
-
-cdef inline void _wait_for_all(const Team* team, Py_ssize_t phases) noexcept nogil:
-    """Until every part of this step has done `phases` of the walk."""
-    cdef Py_ssize_t m
-    for m in range(team.parts):
-        if m != team.member:
-            _wait_for(team.lines + (2 + m) * LINE, phases)

@@ -191,7 +191,7 @@ cdef Py_ssize_t _outer_scratch(const Outer* f) noexcept nogil:
 
 cdef void _sum_outer(const void* arguments, Team* team, void* memory) noexcept nogil:
     cdef const Outer* f = <const Outer*> arguments
-    cdef Py_ssize_t piece = -1, pieces = min(team.members, _blocks(f.M, TILE)), M = f.M
+    cdef Py_ssize_t piece = -1, pieces = _pieces(team, 2, _blocks(f.M, TILE)), M = f.M
     while _next_piece(team, &piece, pieces):
         _sum_some(f, M * piece // pieces, M * (piece + 1) // pieces, memory)
 

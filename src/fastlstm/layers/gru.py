@@ -122,10 +122,9 @@ class GRU(Recurrent):
         )
         self._begin(init)
 
-    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+    def _keep(self, layer: int, T: int, B: int) -> dict[str, np.ndarray]:
         H = self._widths[layer]
-        # Gradients of steps past a row's end stay zero, for the biases' sums.
-        tape = (np.zeros if ragged else np.empty)((T, B, 4, H), self.dtype)
+        tape = np.empty((T, B, 4, H), self.dtype)
         kept = {"tape": tape, "gates": tape[:, :, :3], "seen": tape[:, :, 3]}
         if not self._is_torchs:
             kept["slopes"] = np.empty((T, B, 3, H), self.dtype)

@@ -191,10 +191,9 @@ class LSTM(Recurrent):
                 yield "initial_h", suffix, (P,)
                 yield "initial_c", suffix, (H,)
 
-    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+    def _keep(self, layer: int, T: int, B: int) -> dict[str, np.ndarray]:
         P, H = self._sizes(layer)
-        # Gate gradients of steps past a row's end stay zero, for the bias's sum.
-        kept = {"gates": (np.zeros if ragged else np.empty)((T, B, 4, H), self.dtype)}
+        kept = {"gates": np.empty((T, B, 4, H), self.dtype)}
         kept["cells"] = np.empty((T, B, H), self.dtype)
         if self.proj_size:
             kept["hidden"] = np.empty((T, B, H), self.dtype)

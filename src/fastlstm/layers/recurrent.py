@@ -75,11 +75,11 @@ class Recurrent(Module):
         by_layer = (self._sizes(layer) for layer in range(self.num_layers))
         return StateLayout(self.STATE, tuple(zip(*by_layer, strict=True)), self._directions)
 
-    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
+    def _keep(self, layer: int, T: int, B: int) -> dict[str, np.ndarray]:
         """Arrays for what the cell's backward needs; "gates" [T, B, GATES, H] among them.
 
         What training draws at random is drawn here, in the order of layers and directions.
-        After backward, "gates" holds the gradient of W x, with zeros where a row has ended.
+        After backward, "gates" holds the gradient of W x.
         """
         raise NotImplementedError
 
@@ -322,7 +322,7 @@ class Recurrent(Module):
             kept: list[dict[str, np.ndarray]] = [{} for _ in range(self._directions)]
             if tapes is not None:
                 x, mask = self._drop(x) if layer else (x, None)
-                kept = [self._keep(layer, T, B, plan.rows.live is not None) for _ in kept]
+                kept = [self._keep(layer, T, B) for _ in kept]
                 tapes.append(LayerTape(x, mask, result, kept))
             busy, team = worthwhile(self, threads, x, layer)
             tasks: list[Callable[[], None]] = []

@@ -102,10 +102,8 @@ class RNN(Recurrent):
         self.clip = read_clip("clip", clip)
         self._begin()
 
-    def _keep(self, layer: int, T: int, B: int, ragged: bool) -> dict[str, np.ndarray]:
-        # Gradients of steps past a row's end stay zero, for the biases' sums.
-        gates = (np.zeros if ragged else np.empty)((T, B, 1, self._widths[layer]), self.dtype)
-        return {"gates": gates}
+    def _keep(self, layer: int, T: int, B: int) -> dict[str, np.ndarray]:
+        return {"gates": np.empty((T, B, 1, self._widths[layer]), self.dtype)}
 
     def _forward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
         weights = parameters.derive(

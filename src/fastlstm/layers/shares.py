@@ -47,7 +47,7 @@ def worthwhile(
     B = x.shape[1]
     busy = worthwhile_apart(stack, threads, x, layer)
     most_rows = few_rows(stack, threads, layer) if stack._directions == 1 else 0
-    if B <= most_rows:
+    if most_rows >= B:
         worth_waiting = B * _weights(stack, x.shape[2], layer) >= STEP_WORK
         return 1, (busy,) if busy > 1 and worth_waiting else ()
     return busy, ()

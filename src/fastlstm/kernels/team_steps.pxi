@@ -1,0 +1,116 @@
+# The steps of a walk that a team shares: who computes which units, and who waits for whom.
+#
+# The leader begins every step with an order: how many take part, and how the units are cut. Now and
+# then it looks at how long each was at work, and cuts again: cores differ, and some are shared with
+# others.
+
+cdef enum:
+    WINDOW = 6  # steps between two looks
+
+
+cdef inline bint _begin_step(
+    Team* team, Py_ssize_t* step, Py_ssize_t steps, Py_ssize_t units
+) noexcept nogil:
+    """Go to the next of `steps` that this thread has a part of, or to the end (False).
+
+    `step` is the last one; -1 at the start. The leader has to be sure that what the next step
+    reads is there when the cuts may change; see `_may_change`.
+    """
+    cdef int64_t order
+    cdef Py_ssize_t looks = 0
+    if team.member == 0:
+        step[0] += 1
+        if team.lines != NULL and step[0] < steps:
+            _give_order(team, step[0], units)
+            team.since = TICKS()
+        return step[0] < steps
+    while True:
+        order = LOAD(team.lines + LINE)
+        if order < 0:
+            return False
+        if order // 2 // MOST_PARTS > step[0] + 1 and order // 2 % MOST_PARTS > team.member:
+            step[0], team.parts = order // 2 // MOST_PARTS - 1, order // 2 % MOST_PARTS
+            team.cuts, team.since = _cuts(team, order % 2), TICKS()
+            return True
+        _look_again(&looks)
+
+
+cdef inline void _part(
+    const Team* team, Py_ssize_t units, Py_ssize_t* begin, Py_ssize_t* end
+) noexcept nogil:
+    """This thread's part of the step."""
+    begin[0], end[0] = 0, units
+    if team.lines != NULL:
+        begin[0], end[0] = team.cuts[team.member], team.cuts[team.member + 1]
+
+
+cdef void _give_order(Team* team, Py_ssize_t step, Py_ssize_t units) noexcept nogil:
+    """For the step: all who have come get a part, and who is slower a smaller one."""
+    cdef Py_ssize_t parts = 1 + LOAD(team.lines), which = LOAD(team.lines + LINE) % 2, part
+    cdef int64_t* next_cuts = _cuts(team, 1 - which)
+    cdef bint grows = step == 0 or parts > team.parts
+    if grows:
+        for part in range(parts + 1):
+            next_cuts[part] = units * part // parts
+    if grows or step >= max(team.looked + WINDOW, team.kept):
+        if grows or _balance(team, units, next_cuts):
+            which = 1 - which
+        team.looked = step
+        for part in range(parts):
+            _cuts(team, 2)[part] = _line(team, part)[1]
+    team.parts, team.cuts = parts, _cuts(team, which)
+    STORE(team.lines + LINE, ((step + 1) * MOST_PARTS + parts) * 2 + which)
+
+
+cdef bint _balance(const Team* team, Py_ssize_t units, int64_t* better) noexcept nogil:
+    """Cut by how fast each was since the last look; whether that is worth a change."""
+    cdef const int64_t* seen = _cuts(team, 2)
+    cdef Py_ssize_t part
+    cdef int64_t slowest = 0
+    cdef double total = 0, until = 0, slowest_then = 0, ticks
+    if team.parts > units:
+        return False
+    for part in range(team.parts):
+        ticks = _line(team, part)[1] - seen[part]
+        if ticks <= 0:
+            return False
+        slowest = max(slowest, <int64_t> ticks)
+        total += (team.cuts[part + 1] - team.cuts[part]) / ticks
+    better[0] = 0
+    for part in range(team.parts):
+        ticks = _line(team, part)[1] - seen[part]
+        until += (team.cuts[part + 1] - team.cuts[part]) / ticks
+        better[part + 1] = <int64_t> (units * until / total + 0.5)
+        better[part + 1] = min(better[part + 1], units - (team.parts - 1 - part))
+        better[part + 1] = max(better[part + 1], better[part] + 1)
+        ticks *= better[part + 1] - better[part]
+        slowest_then = max(slowest_then, ticks / (team.cuts[part + 1] - team.cuts[part]))
+    return slowest_then < 0.95 * slowest
+
+
+cdef inline bint _may_grow(const Team* team) noexcept nogil:
+    """Whether the next step may have more parts than this one."""
+    return team.lines != NULL and team.parts < team.members
+
+
+cdef inline bint _may_change(const Team* team, Py_ssize_t step) noexcept nogil:
+    """Whether the parts of the step after this one may be others; the leader's to ask."""
+    return _may_grow(team) or team.parts > 1 and step + 1 >= team.looked + WINDOW
+
+
+cdef inline void _phase_done(Team* team, Py_ssize_t phases) noexcept nogil:
+    """Say that this thread has done `phases` of the walk."""
+    if team.parts > 1:
+        team.at_work += TICKS() - team.since
+        _line(team, team.member)[1] = team.at_work
+        STORE(_line(team, team.member), phases)
+
+
+cdef inline void _wait_for_all(Team* team, Py_ssize_t phases) noexcept nogil:
+    """Until every part of this step has done `phases` of the walk."""
+    cdef Py_ssize_t m
+    for m in range(team.parts):
+        if m != team.member:
+            _wait_for(_line(team, m), phases)
+    if team.parts > 1:
+        team.since = TICKS()
