@@ -6,6 +6,8 @@ from compare import assert_same_bits
 
 from fastlstm.kernels import kernels as functions
 
+_pool = pytest.importorskip("fastlstm.kernels._pool", reason="no compiled kernels")
+
 # Long enough for others to come; units in several panels of every build, the last not full.
 SIZES = {"T": 230, "B": 3, "I": 5, "H": 150}
 
@@ -67,8 +69,6 @@ class Calls:
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_same_bits(compiled, dtype, walk, threads):
-    from fastlstm.kernels import _pool
-
     alone = Calls(dtype, walk)
     alone.forward()
     forward = alone.results()

@@ -15,6 +15,7 @@ import os
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 include "atomics.pxi"
 
@@ -38,24 +39,26 @@ cdef extern from *:
     #include <unistd.h>
     typedef cpu_set_t Cores;
     static long this_thread(void) { return syscall(SYS_gettid); }
-    static void keep_off_this_core(long thread, Cores *present) {
-        cpu_set_t wanted;
-        if (sched_getaffinity(0, sizeof wanted, &wanted)) return;
-        if (CPU_COUNT(&wanted) > 1) CPU_CLR(sched_getcpu(), &wanted);
-        if (CPU_EQUAL(&wanted, present)) return;
-        if (!sched_setaffinity(thread, sizeof wanted, &wanted)) *present = wanted;
+    static int other_cores(Cores *others) {
+        if (sched_getaffinity(0, sizeof *others, others)) return -1;
+        CPU_CLR(sched_getcpu(), others);
+        return CPU_COUNT(others);
+    }
+    static void keep_to(long thread, const Cores *wanted, Cores *present) {
+        if (CPU_EQUAL(wanted, present)) return;
+        if (!sched_setaffinity(thread, sizeof *wanted, wanted)) *present = *wanted;
     }
     #else
     typedef int Cores;
     static long this_thread(void) { return 0; }
-    static void keep_off_this_core(long thread, Cores *present) {}
+    static int other_cores(Cores *others) { return -1; }
+    static void keep_to(long thread, const Cores *wanted, Cores *present) {}
     #endif
     """
     ctypedef int Cores
     long this_thread() nogil
-    # Some systems (virtual ones above all) wake a thread on its waker's core although another is
-    # idle, and move it only at a later tick: milliseconds in which it waits for the caller.
-    void keep_off_this_core(long thread, Cores* present) nogil
+    int other_cores(Cores* others) nogil  # that the caller may use; -1 where that cannot be told
+    void keep_to(long thread, const Cores* wanted, Cores* present) nogil
 
 cdef enum:
     MOST_WORKERS = 255
@@ -121,8 +124,13 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
     """Call up to `helpers` workers to do ``work(context)``; NULL where none can come."""
     cdef Job* job
     cdef Py_ssize_t place, most = min(helpers, MOST_WORKERS)
+    cdef Cores others
+    cdef int free
     if not THREADS or helpers <= 0:
         return NULL
+    free = other_cores(&others)
+    if free == 0:
+        return NULL  # who shares the caller's only core is no help
     job = <Job*> PyMem_RawMalloc(sizeof(Job))
     if job == NULL:
         return NULL
@@ -131,7 +139,10 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
         if helpers and EXCHANGE(&workers[place].asleep, 0):
             workers[place].job = job
             ADD(&job.holders, 1)
-            keep_off_this_core(workers[place].thread, &workers[place].cores)
+            # Some systems (virtual ones above all) wake a thread on its waker's core although
+            # another is idle, and move it only at a later tick: milliseconds in which it waits.
+            if free > 0:
+                keep_to(workers[place].thread, &others, &workers[place].cores)
             PyThread_release_lock(workers[place].bell)
             helpers -= 1
     while helpers and LOAD(&begun) < most and _start_worker(job):
@@ -172,9 +183,7 @@ def visited():
 def _forget():
     """After a fork, no thread of the parent's exists."""
     global begun
-    cdef Py_ssize_t place
-    for place in range(MOST_WORKERS):
-        workers[place].asleep = 0
+    memset(workers, 0, sizeof(workers))
     begun = 0
 
 

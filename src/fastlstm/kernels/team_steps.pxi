@@ -16,23 +16,10 @@ cdef inline bint _begin_step(
     `step` is the last one; -1 at the start. The leader has to be sure that what the next step
     reads is there when the cuts may change; see `_may_change`.
     """
-    cdef int64_t order
-    cdef Py_ssize_t looks = 0
-    if team.member == 0:
+    if team.lines == NULL:
         step[0] += 1
-        if team.lines != NULL and step[0] < steps:
-            _give_order(team, step[0], units)
-            team.since = TICKS()
         return step[0] < steps
-    while True:
-        order = LOAD(team.lines + LINE)
-        if order < 0:
-            return False
-        if order // 2 // MOST_PARTS > step[0] + 1 and order // 2 % MOST_PARTS > team.member:
-            step[0], team.parts = order // 2 // MOST_PARTS - 1, order // 2 % MOST_PARTS
-            team.cuts, team.since = _cuts(team, order % 2), TICKS()
-            return True
-        _look_again(&looks)
+    return _lead_step(team, step, steps, units) if team.member == 0 else _follow_step(team, step)
 
 
 cdef inline void _part(
@@ -42,6 +29,30 @@ cdef inline void _part(
     begin[0], end[0] = 0, units
     if team.lines != NULL:
         begin[0], end[0] = team.cuts[team.member], team.cuts[team.member + 1]
+
+
+cdef bint _lead_step(
+    Team* team, Py_ssize_t* step, Py_ssize_t steps, Py_ssize_t units
+) noexcept nogil:
+    step[0] += 1
+    if step[0] < steps:
+        _give_order(team, step[0], units)
+    team.since = TICKS()
+    return step[0] < steps
+
+
+cdef bint _follow_step(Team* team, Py_ssize_t* step) noexcept nogil:
+    cdef int64_t order
+    cdef Py_ssize_t looks = 0
+    while True:
+        order = LOAD(team.lines + LINE)
+        if order < 0:
+            return False
+        if order // 2 // MOST_PARTS > step[0] + 1 and order // 2 % MOST_PARTS > team.member:
+            step[0], team.parts = order // 2 // MOST_PARTS - 1, order // 2 % MOST_PARTS
+            team.cuts, team.since = _cuts(team, order % 2), TICKS()
+            return True
+        _look_again(&looks)
 
 
 cdef void _give_order(Team* team, Py_ssize_t step, Py_ssize_t units) noexcept nogil:
