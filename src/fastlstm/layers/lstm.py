@@ -13,6 +13,7 @@ from fastlstm.layers.initial import read_init
 from fastlstm.layers.lstm_options import ACTIVATIONS, BACKWARD, FORWARD, read_variant
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
+from fastlstm.layers.shares import Sharing
 
 
 class LSTM(Recurrent):
@@ -245,7 +246,7 @@ class LSTM(Recurrent):
         return variant
 
     def _call_kernel(
-        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+        self, k: Any, parameters: Parameters, axes: tuple[int, int], sharing: Sharing
     ) -> Callable[..., Any] | None:
         has_others = self.num_layers > 1 or self.bidirectional
         if has_others or self.learn_initial_state or not self._variant.is_plain:
@@ -254,7 +255,7 @@ class LSTM(Recurrent):
         projection = self._pack_projection(k, parameters, "_l0", transposed=False)
         P, H = self._sizes(0)
         sizes = self.input_size, H, P
-        call = partial(k.lstm_call, packed, projection, sizes, *axes)
+        call = partial(k.lstm_call, packed, projection, sizes, *axes, sharing)
         if self._variant.trains_plainly:
             return call
         return lambda *arguments: None if arguments[-1] else call(*arguments)

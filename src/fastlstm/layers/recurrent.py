@@ -112,19 +112,14 @@ class Recurrent(Module):
         return False
 
     def _call_kernel(
-        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+        self, k: Any, parameters: Parameters, axes: tuple[int, int], sharing: Sharing
     ) -> Callable[..., Any] | None:
-        """f(sharing, x, state, keep): see layers/short.py; None where the cell has no short cut."""
+        """f(x, state, keep): see layers/short.py; None where the cell has no short cut."""
         return None
 
     def _call_back_kernel(self, k: Any, parameters: Parameters) -> Callable[..., Any]:
         """f(batch_first, sharing, x, state, y, *kept, dy, dstate)."""
         raise NotImplementedError
-
-    @cached_property
-    def _sharings(self) -> dict[int, Sharing]:
-        """By the number of threads."""
-        return {}
 
     # Names.
 

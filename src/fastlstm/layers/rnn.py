@@ -10,6 +10,7 @@ from fastlstm.layers.activations import read_activation, read_clip
 from fastlstm.layers.cell import RecurrentCell
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
+from fastlstm.layers.shares import Sharing
 
 
 class RNN(Recurrent):
@@ -118,12 +119,13 @@ class RNN(Recurrent):
         return forward
 
     def _call_kernel(
-        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+        self, k: Any, parameters: Parameters, axes: tuple[int, int], sharing: Sharing
     ) -> Callable[..., Any] | None:
         if self.num_layers > 1 or self.bidirectional or axes[0] == 1:
             return None
         kernel = self._forward_kernel(k, parameters, "_l0")
-        return short.around(kernel, self.input_size, self._widths[0], self.dtype, axes[0] < 0)
+        sizes = self.input_size, self._widths[0]
+        return short.around(kernel, *sizes, self.dtype, axes[0] < 0, sharing[0])
 
     def _backward_kernel(self, k: Any, parameters: Parameters, suffix: str) -> Callable[..., None]:
         R = parameters["weight_hh" + suffix]

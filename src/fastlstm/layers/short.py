@@ -14,7 +14,7 @@ from fastlstm import threads as pool
 from fastlstm.kernels import kernels
 from fastlstm.layers.inputs import Plan, Rows
 from fastlstm.layers.module import Gradients
-from fastlstm.layers.shares import Sharing, sharing
+from fastlstm.layers.shares import sharing
 from fastlstm.layers.tape import LayerTape, RecurrentTape
 
 if TYPE_CHECKING:
@@ -30,24 +30,16 @@ def call(
 
     With `keep`, what is kept for `backward` follows, else as many None.
     """
-    k, parameters = kernels(layer.dtype), layer._parameters
+    k, parameters, threads = kernels(layer.dtype), layer._parameters, pool.get_num_threads()
     try:
-        kernel = parameters.derived[k, axes]
+        kernel = parameters.derived[k, axes, threads]
     except KeyError:
-        make = partial(layer._call_kernel, k, parameters, axes)
-        kernel = parameters.derive((k, axes), make)
+        make = partial(layer._call_kernel, k, parameters, axes, sharing(layer, threads))
+        kernel = parameters.derive((k, axes, threads), make)
     if kernel is None:
         return None
-    result: tuple[Any, ...] | None = kernel(_sharing(layer), x, state, keep)
+    result: tuple[Any, ...] | None = kernel(x, state, keep)
     return result
-
-
-def _sharing(layer: "Recurrent") -> Sharing:
-    threads = pool.get_num_threads()
-    try:
-        return layer._sharings[threads]
-    except KeyError:
-        return layer._sharings.setdefault(threads, sharing(layer, threads))
 
 
 def forward(layer: "Recurrent", x: Any, state: Any) -> tuple[tuple[Any, Any], RecurrentTape] | None:
@@ -73,7 +65,7 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
     if layer.batch_first and type(dy) is np.ndarray and dy.ndim == 3:
         dy = dy.swapaxes(0, 1)
     arguments = this.x, tape.plan.state, this.y, gates, cells, dy, dstate
-    result = kernel(layer.batch_first, _sharing(layer), *arguments)
+    result = kernel(layer.batch_first, sharing(layer, pool.get_num_threads()), *arguments)
     if result is None:
         return None
     tape.used = True
@@ -86,14 +78,15 @@ def backward(layer: "Recurrent", tape: RecurrentTape, dy: Any, dstate: Any) -> G
 
 
 def around(
-    kernel: Callable[..., None], inputs: int, H: int, dtype: np.dtype, one_step: bool
-) -> Callable[[Sharing, Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
+    kernel: Callable[..., None], inputs: int, H: int, dtype: np.dtype, one_step: bool, most: int
+) -> Callable[[Any, Any, bool], tuple[np.ndarray, np.ndarray] | None]:
     """A `_call_kernel` for cells whose state is h alone, from what `_forward_kernel` gives.
 
-    x is [T, B, inputs] and h [1, B, H], or with `one_step` [B, inputs] and [B, H].
+    x is [T, B, inputs] and h [1, B, H], or with `one_step` [B, inputs] and [B, H]; of `most` pairs
+    of step and row.
     """
 
-    def call(sharing: Sharing, x: Any, h: Any, keep: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    def call(x: Any, h: Any, keep: bool) -> tuple[np.ndarray, np.ndarray] | None:
         if keep or type(x) is not np.ndarray or type(h) is not np.ndarray:
             return None
         if x.dtype is not dtype or h.dtype is not dtype or x.ndim != 3 - one_step:
@@ -101,7 +94,7 @@ def around(
         if one_step:
             x, h = x[None], h[None]
         T, B, features = x.shape
-        if features != inputs or h.shape != (1, B, H) or not 0 < T * B <= sharing[0]:
+        if features != inputs or h.shape != (1, B, H) or not 0 < T * B <= most:
             return None
         y, h_n = np.empty((T, B, H), dtype), np.empty((1, B, H), dtype)
         try:

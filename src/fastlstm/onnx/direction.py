@@ -8,6 +8,7 @@ from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.module import Parameters
 from fastlstm.layers.recurrent import Recurrent
 from fastlstm.layers.rnn import RNN
+from fastlstm.layers.shares import Sharing
 
 
 class Direction(Recurrent):
@@ -26,9 +27,9 @@ class Direction(Recurrent):
         return self._reads_backwards
 
     def _call_kernel(
-        self, k: Any, parameters: Parameters, axes: tuple[int, int]
+        self, k: Any, parameters: Parameters, axes: tuple[int, int], sharing: Sharing
     ) -> Callable[..., Any] | None:
-        return None if self._reads_backwards else super()._call_kernel(k, parameters, axes)
+        return None if self._reads_backwards else super()._call_kernel(k, parameters, axes, sharing)
 
 
 class LSTMDirection(Direction, LSTM):
