@@ -53,7 +53,7 @@ def medians(
 ) -> dict[str, float]:
     """Median seconds a call of each engine.
 
-    In every round each engine has one turn, in an order drawn anew, after a call that is not timed.
+    In every round each engine has one turn, in an order drawn anew.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def medians(
     seconds : float
         For all rounds together; there are at least `FEWEST_ROUNDS`.
     pause : bool
-        Whether there is a pause before each turn.
+        Whether a pause and a call that is not timed come before each turn.
     """
     runs = {name: _run(engine, mode) for name, engine in engines.items()}
     turn = TURN_AFTER_PAUSE if pause else TURN
@@ -82,7 +82,7 @@ def medians(
             engines[name].prepare()
             if pause:
                 time.sleep(PAUSE)
-            runs[name]()
+                runs[name]()
             times[name].append(_time(runs[name], calls[name]))
     return {name: statistics.median(series) for name, series in times.items()}
 
