@@ -91,6 +91,32 @@ def test_same_bits(compiled, dtype, walk, threads):
     pytest.fail(f"no thread came to help in 50 calls: {helped}")
 
 
+def pieces(dtype, walk, threads):
+    """A product and weights' gradients, large enough for others to come."""
+    rng = np.random.default_rng(4)
+    T, B, M, N, P = SIZES["T"], SIZES["B"], 150, 37, 21
+    dz, x, y = (rng.standard_normal((T, B, n)).astype(dtype) for n in (M, N, P))
+    k, (rows, live, resets, reverse) = functions(dtype), walk
+    out = np.full((T, B, N), 7, dtype)
+    packed = k.pack(rng.standard_normal((N, M)).astype(dtype))
+    k.product(dz, packed, out, None, rows, live, False, threads)
+    dW, dR, db = np.full((M, N), 7, dtype), np.full((M, P), 7, dtype), np.full(M, 7, dtype)
+    h0 = rng.standard_normal((B, P)).astype(dtype)
+    k.weight_gradient(dz, x, dW, y, h0, dR, rows, live, resets, reverse, db, threads)
+    return out, dW, dR, db
+
+
+@pytest.mark.parametrize("threads", [2, 3, 20])
+def test_pieces_same_bits(compiled, dtype, walk, threads):
+    alone, before = pieces(dtype, walk, 1), _pool.visited()
+    for _ in range(200):
+        for actual, expected in zip(pieces(dtype, walk, threads), alone, strict=True):
+            assert_same_bits(actual, expected)
+        if _pool.visited() > before:
+            return
+    pytest.fail("no thread came to help in 200 calls")
+
+
 def test_bad_threads(compiled, dtype):
     case = Calls(dtype, (None, None, None, False))
     for threads in (0, -1):

@@ -209,8 +209,9 @@ def test_weight_gradient(build, rng, dtype, sizes, recurrent, kind):
     for module in (build, reference):
         dW, dR = np.full((M, N), UNTOUCHED, dtype), np.full((M, P), UNTOUCHED, dtype)
         met = {"none": (), "same step": (y, None, dR), "step before": (y, h0, dR)}[recurrent]
-        module.weight_gradient(dz, source, dW, *met, **vars(steps))
-        results.append(np.concatenate([dW, dR], axis=1))
+        db = np.full(M, UNTOUCHED, dtype)
+        module.weight_gradient(dz, source, dW, *met, **vars(steps), db=db)
+        results.append(np.concatenate([dW, dR, db[:, None]], axis=1))
     assert_close(*results, dtype)
 
 
