@@ -49,9 +49,10 @@ def lstm_call(
     h0, c0 = <tuple> state
     cdef Py_ssize_t B = cnp.PyArray_DIM(x, row_axis)
     cdef Py_ssize_t T = cnp.PyArray_DIM(x, step_axis) if steps else 1
+    cdef Py_ssize_t threads = _threads(sharing, T, B)
     if (
         T * B == 0
-        or _threads(sharing, T, B) == 0
+        or threads == 0
         or cnp.PyArray_DIM(x, 1 + steps) != f.inputs
         or not _is_state(h0, steps, B, f.P)
         or not _is_state(c0, steps, B, f.H)
@@ -67,7 +68,7 @@ def lstm_call(
         f.projection = <const real*> cnp.PyArray_DATA(projection)
     else:
         _expect(f.P == f.H, "sizes")
-    _expect(projection is None or _threads(sharing, T, B) == 1, "sharing")
+    _expect(projection is None or threads == 1, "sharing")
     f.packed = <const real*> cnp.PyArray_DATA(packed)
     f.walk = _walk(T, B, None, None, None, False)
     f.training = keep
@@ -80,7 +81,7 @@ def lstm_call(
     f.x, f.y = _of(x, step_axis, row_axis), _of(y, step_axis, row_axis)
     f.h0, f.c0 = _of(h0, -1, steps), _of(c0, -1, steps)
     f.h_n, f.c_n = _of(h_n, -1, steps), _of(c_n, -1, steps)
-    _lead(_lstm_walk, &f, _forward_scratch(&f), _threads(sharing, T, B))
+    _lead(_lstm_walk, &f, _forward_scratch(&f), threads)
     return y, (h_n, c_n), gates, cells
 
 
