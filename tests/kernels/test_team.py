@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from compare import assert_same_bits
 
+from fastlstm import threads as pool
 from fastlstm.kernels import kernels as functions
 
 _pool = pytest.importorskip("fastlstm.kernels._pool", reason="no compiled kernels")
 
+ONE_CORE = pool.get_num_threads() == 1  # where nobody is called, whatever a kernel may use
 # Long enough for others to come; units in several panels of every build, the last not full.
 SIZES = {"T": 230, "B": 3, "I": 5, "H": 150}
 
@@ -86,7 +88,7 @@ def test_same_bits(compiled, dtype, walk, threads):
         helped["backward"] += _pool.visited() - before
         for name, expected in alone.results().items():
             assert_same_bits(shared.results()[name], expected, name)
-        if all(helped.values()):
+        if ONE_CORE or all(helped.values()):
             return
     pytest.fail(f"no thread came to help in 50 calls: {helped}")
 
@@ -112,7 +114,7 @@ def test_pieces_same_bits(compiled, dtype, walk, threads):
     for _ in range(200):
         for actual, expected in zip(pieces(dtype, walk, threads), alone, strict=True):
             assert_same_bits(actual, expected)
-        if _pool.visited() > before:
+        if ONE_CORE or _pool.visited() > before:
             return
     pytest.fail("no thread came to help in 200 calls")
 
