@@ -14,10 +14,10 @@ SANITIZE = os.environ.get("FASTLSTM_SANITIZE", "")
 REQUIRED = os.environ.get("FASTLSTM_REQUIRE_EXT") == "1"
 
 MSVC = sys.platform == "win32"
-SHARED = "fastlstm.kernels._cyutility"  # Cython's memoryviews, once for all builds
+SHARED = "fastlstm.kernels._cyutility"  # the code of Cython's memoryviews, one for all builds
 
-# By name: the bytes of a register, the rows (of 4 registers each) that a tile keeps in registers,
-# and the flags beyond the baseline's.
+# For each build: the bytes of a vector register, the number of rows of a tile (of 4 registers
+# each), and the compiler flags in addition to those of the baseline.
 if platform.machine().lower() in ("x86_64", "amd64") and not MSVC:
     AVX2 = ["-mavx2", "-mfma"]
     AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
@@ -43,9 +43,9 @@ if SANITIZE:
 
 DIRECTIVES = {
     "language_level": 3,
-    "binding": False,  # functions of Cython's own type need a tenth more code
+    "binding": False,  # functions of Cython's own type would need a tenth more code
     "embedsignature": True,
-    "embedsignature.format": "clinic",  # the one that inspect.signature reads
+    "embedsignature.format": "clinic",  # the format that inspect.signature reads
     "boundscheck": DEBUG,
     "initializedcheck": DEBUG,
     "wraparound": False,
@@ -54,7 +54,7 @@ DIRECTIVES = {
 
 
 def extension(name, source, macros=(), flags=()):
-    """The extension `name`, its C code in a folder of its own."""
+    """The extension `name`, with its C code in its own folder."""
     made = Extension(
         f"fastlstm.kernels.{name}",
         [f"src/fastlstm/kernels/{source}"],
@@ -69,7 +69,8 @@ def extension(name, source, macros=(), flags=()):
         shared_utility_qualified_name=SHARED,
         quiet=True,
     )
-    # Only now: cythonize gives every extension of one source the macros and flags of the first.
+    # Set after cythonize, which gives all extensions of one source the macros and flags of the
+    # first.
     made.define_macros = [
         ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
         *macros,
@@ -80,7 +81,7 @@ def extension(name, source, macros=(), flags=()):
 
 
 class BuildIfPossible(build_ext):
-    """Without a compiler the install succeeds, and fastlstm runs on its reference."""
+    """A build that succeeds without a compiler; fastlstm then runs on its reference."""
 
     def build_extension(self, ext):
         try:
@@ -92,7 +93,8 @@ class BuildIfPossible(build_ext):
 
 
 def extensions():
-    # Cython names the module after its file: without the package it would be one of the top level.
+    # Cython names a module after its file. Without the package in the file's name, this module
+    # would be at the top level.
     yield extension("_cyutility", f"{SHARED}.c", flags=SMALL)
     yield extension("_cpu", "_cpu.pyx", flags=SMALL)
     yield extension("_pool", "_pool.pyx", flags=SMALL)

@@ -1,1 +1,1 @@
-"""Measurements: the builds beside each other (`pytest bench`), and fastlstm beside its peers."""
+"""Measurements: builds beside each other, old and new ones too, and fastlstm beside its peers."""

@@ -97,6 +97,9 @@ FAMILY = ((100, 1, 128, 128), (100, 8, 64, 128), (100, 32, 64, 128))
 # A case of so many steps is timed turn about with its beginnings: is a step's time the same?
 MANY_STEPS, FEWER_STEPS = 10_000, (100, 1000)
 
+# No engine is given a state in "inference"; each is given one in the other two.
+MODES = ("inference", "inference-state", "training")
+
 GROUPS: dict[str, list[Case]] = {
     "grid": [
         *(Case("grid", *shape) for shape in GRID),
@@ -115,6 +118,7 @@ GROUPS: dict[str, list[Case]] = {
         Case("small", 1, 1, 128, 128),
         *(Case("small", 512, 1, 1, H) for H in (8, 16, 32, 64)),
     ],
+    "steps": [Case("steps", 4096, 1, 1, H) for H in (8, 16, 32, 40, 64, 128)],
     "projection": [
         Case("projection", 100, 8, 64, 128, proj_size=32),
         Case("projection", 50, 32, 256, 512, proj_size=128),
@@ -124,6 +128,11 @@ GROUPS: dict[str, list[Case]] = {
     ],
     "gru": [Case("gru", *shape, cell="GRU") for shape in FAMILY],
     "rnn": [Case("rnn", *shape, cell="RNN") for shape in FAMILY],
+    "threads": [
+        Case("threads", *shape, cell=cell)
+        for cell in ("GRU", "RNN")
+        for shape in ((100, 1, 64, 256), (50, 32, 256, 256))
+    ],
     "variants": [
         Case("variants", *shape, variant=variant) for variant in VARIANTS for shape in FAMILY
     ],

@@ -1,19 +1,22 @@
 """fastlstm beside its peers: `python -m bench.compare` from the project's root.
 
 Every engine gets the same weights, arrays and threads, is checked against fastlstm, and is then
-timed turn about with the others in one process. Prints medians, ratios and, on one core, the part
-of the hardware's limit that fastlstm reaches; writes them as JSON and as a picture. Exits with 1
-when a peer's result differs.
+timed turn about with the others in one process: hot, many calls in a row, or with `--cold` so few
+that the others have pushed its data out of the caches. Prints medians, ratios and, on one core, the
+part of the hardware's limit that fastlstm reaches; writes them as JSON and as a picture. Exits with
+1 when a peer's result differs.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from bench.cases import NAMES, select
+from bench.arguments import groups, modes, names
+from bench.cases import MODES, NAMES, select
 from bench.limits import limit, quiet
+from bench.turns import protocol
 
-MODES = ("inference", "training")
+DEFAULT = ("inference", "training")
 
 
 def main() -> int:
@@ -49,22 +52,23 @@ def _compare(
     for name in peers:
         versions |= PEERS[name].versions()
     probes, limits = _limits()
-    report = reports.new_report(options.threads, options.seconds, versions, missing, limits)
+    how = protocol(cold=options.cold, threads=options.threads)
+    report = reports.new_report(options.threads, options.seconds, versions, missing, limits, how)
     print(reports.opening(report), end="\n\n")
-    names = [FastLSTM.name, *peers]
+    columns = [FastLSTM.name, *peers]
     for mode in options.modes:
-        print(f"{mode}\n{reports.heading(names)}")
+        print(f"{mode}\n{reports.heading(columns)}")
         for case in cases:
-            problem = make_problem(case)
+            problem = make_problem(case, with_state=mode != "inference")
             engines, left_out = build(problem, mode, options.threads, peers)
             ways = others(problem, options.threads)
             one_core = probes if options.threads == 1 else None
             bound = least_seconds(problem, mode, one_core) if one_core else None
-            found = medians(engines | ways, mode, options.seconds, pause=options.threads > 1)
+            found = medians(engines | ways, mode, options.seconds, how)
             beside = {name: found.pop(name) / way.steps for name, way in ways.items()}
             del engines, ways, problem
             row = reports.add_row(report, case, mode, found, left_out, beside, bound)
-            print(reports.line(row, names), flush=True)
+            print(reports.line(row, columns), flush=True)
             if options.json:
                 reports.save(report, options.json)  # now, since the next case may take long
         print()
@@ -116,10 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench.compare", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--threads", type=int, default=1, help="for every engine; also its number of cores")
-    add("--peers", type=_names, help="with commas between; default: those installed")
-    add("--cases", type=_groups, default=["grid"], help=f"of {', '.join(NAMES)}; default: grid")
+    add("--peers", type=names, help="with commas between; default: those installed")
+    add("--cases", type=groups, default=["grid"], help=f"of {', '.join(NAMES)}; default: grid")
     add("--only", default="", metavar="TEXT", help="only cases whose label contains it")
-    add("--modes", type=_modes, default=list(MODES), help="default: inference,training")
+    add(
+        "--modes",
+        type=modes,
+        default=list(DEFAULT),
+        help=f"of {', '.join(MODES)}; default: {','.join(DEFAULT)}",
+    )
+    add(
+        "--cold", action="store_true", help="turns so short that each engine's data is out of cache"
+    )
     add("--seconds", type=float, default=5.0, help="for one case in one mode; default: 5")
     add("--json", type=Path, metavar="FILE", help="write the report")
     add("--picture", type=_picture, metavar="FILE", help="draw the ratios, as .png or .svg")
@@ -127,30 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _groups(text: str) -> list[str]:
-    return _some_of(NAMES, text)
-
-
-def _modes(text: str) -> list[str]:
-    return _some_of(MODES, text)
-
-
 def _picture(text: str) -> Path:
     path = Path(text)
     if path.suffix not in (".png", ".svg"):
         raise argparse.ArgumentTypeError(f"expected a name in .png or .svg, got {text!r}")
     return path
-
-
-def _some_of(names: tuple[str, ...], text: str) -> list[str]:
-    asked = _names(text)
-    if not asked or set(asked) - set(names):
-        raise argparse.ArgumentTypeError(f"expected some of {', '.join(names)}, got {text!r}")
-    return asked
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 from bench.report import ratio
 
 WIDTH, DOTS_PER_INCH = 9.0, 100  # 900 pixels
-COLOURS = {"inference": "#1f6fb4", "training": "#e08a1e"}
+COLORS = {"inference": "#1f6fb4", "inference-state": "#7fb2de", "training": "#e08a1e"}
 TICKS = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
 
@@ -24,7 +24,7 @@ def draw(report: dict, path: Path) -> None:
     if not rows:
         raise ValueError("nothing to draw: no case has a peer")
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    modes = [mode for mode in COLOURS if any(row["mode"] == mode for row in rows)]
+    modes = [mode for mode in COLORS if any(row["mode"] == mode for row in rows)]
     thickness = 0.8 / len(modes)
     with mpl.rc_context({"font.size": 9, "svg.hashsalt": "fastlstm"}):
         height = 1.3 + len(labels) * 0.17 * len(modes) + 0.12 * len(labels)
@@ -46,7 +46,7 @@ def draw(report: dict, path: Path) -> None:
 def _bars(axes, places: list[float], ratios: list[float], thickness: float, mode: str) -> None:
     """Bars from 1, each with its ratio at the end."""
     lengths = [value - 1 for value in ratios]
-    axes.barh(places, lengths, thickness * 0.9, left=1, color=COLOURS[mode], label=mode)
+    axes.barh(places, lengths, thickness * 0.9, left=1, color=COLORS[mode], label=mode)
     for place, value in zip(places, ratios, strict=True):
         side = 1 if value >= 1 else -1
         axes.annotate(
@@ -83,5 +83,5 @@ def _title(report: dict) -> str:
     return (
         f"fastlstm against the fastest of {', '.join(sorted(peers))}: higher is better\n"
         f"{report['machine']['processor']}, {threads} thread{'s' * (threads > 1)}; "
-        "cases are T, B, I, H"
+        f"{report['protocol']['name']} turns; cases are T, B, I, H"
     )

@@ -22,7 +22,8 @@ class Problem:
         Its parameters are everyone's.
     x : array [T, B, I]
     state : arrays [layers * directions, B, P] and, for an LSTM, [layers * directions, B, H]
-        h and c: not zero, and different, so that an engine that swaps them is found.
+        h and c: not zero, and different, so that an engine that swaps them is found. None where no
+        engine is given a state, and each begins with zeros.
     dy : array [T, B, directions * P]
         The gradient of the output; zero past a row's end.
     lengths : array [B] of int64, or None
@@ -32,7 +33,7 @@ class Problem:
     case: Case
     layer: fl.LSTM | fl.GRU | fl.RNN
     x: np.ndarray
-    state: tuple[np.ndarray, ...]
+    state: tuple[np.ndarray, ...] | None
     dy: np.ndarray
     lengths: np.ndarray | None
     resets: np.ndarray | None
@@ -49,7 +50,7 @@ class Problem:
         return replace(self, case=case, x=self.x[:T], dy=self.dy[:T], resets=resets)
 
 
-def make_problem(case: Case) -> Problem:
+def make_problem(case: Case, *, with_state: bool = True) -> Problem:
     """Random arrays for `case`; the same ones every time."""
     rng = np.random.default_rng(0)
     T, B = case.T, case.B
@@ -72,14 +73,15 @@ def make_problem(case: Case) -> Problem:
     dy = normal(T, B, directions * sizes["h"])
     if lengths is not None:
         dy[np.arange(T)[:, None] >= lengths] = 0
+    x = normal(T, B, case.I)
+    state = tuple(
+        0.5 * normal(case.layers * directions, B, sizes[part]) for part in CELLS[case.cell].state
+    )
     return Problem(
         case,
         layer,
-        normal(T, B, case.I),
-        tuple(
-            0.5 * normal(case.layers * directions, B, sizes[part])
-            for part in CELLS[case.cell].state
-        ),
+        x,
+        state if with_state else None,
         dy,
         lengths,
         rng.random((T, B)) < case.resets if case.resets else None,

@@ -1,41 +1,36 @@
-"""What a comparison found: rows, their summary, and the machine they come from."""
+"""What a comparison found: rows, their summary, and how they came to be."""
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 
+from bench import origin
 from bench.cases import Case
 from bench.cells import VARIANTS
+from bench.turns import Protocol, protocol
 
 OURS = "fastlstm"
 PLAIN = "plain"  # the way that a variant is timed beside
-ROOT = Path(__file__).parents[1]
 
 
 def new_report(
-    threads: int, seconds: float, versions: dict[str, str], missing: dict, limits: dict
+    threads: int,
+    seconds: float,
+    versions: dict[str, str],
+    missing: dict[str, str],
+    limits: dict,
+    how: Protocol,
 ) -> dict:
     """A report without rows; `missing` holds the reason for each peer that is not installed.
 
     `limits` is from `Probes.limits`, or holds under "missing" why there are none.
     """
     return {
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
-        "versions": versions,
-        "commit": _commit(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **origin.origin(versions),
         "threads": threads,
         "seconds": seconds,
+        "protocol": how._asdict(),
         "missing": missing,
         "limits": limits,
         "rows": [],
@@ -116,14 +111,13 @@ def summary(report: dict) -> dict:
 
 def opening(report: dict) -> str:
     """Where the figures come from, and the peers that are not installed, in lines."""
-    threads = report["threads"]
     return "\n".join(
         [
-            f"{report['machine']['processor']}, {threads} thread{'s' * (threads > 1)}; "
-            f"commit {report['commit']}, {report['date']}",
-            ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+            origin.opening(report, report["threads"]),
             *(f"left out: {name}: {reason}" for name, reason in report["missing"].items()),
             _limits(report.get("limits", {"missing": "the report is older than the probes"})),
+            Protocol(**report["protocol"]).describe(),
+            "No engine is given a state in inference; each is in inference-state and training.",
             "Medians in µs. Ratio: fastest peer / fastlstm. "
             "Of limit: matrix products alone, at these limits / fastlstm.",
             "Behind a colon: a step of fastlstm in that way / in the row's own.",
@@ -145,11 +139,12 @@ def line(row: dict, names: list[str]) -> str:
         text += f"{f'{found[name] * 1e6:.1f}' if name in found else '–':>{_width(name)}}"
     text += f"{'–' if quotient is None else f'{quotient:.2f}':>8}"
     text += f"{'–' if share is None else f'{share:.0%}':>10}"
-    if row["case"]["group"] == "curves":
+    if row["case"]["group"] in ("curves", "steps"):
         text += f"   {found[OURS] * 1e6 / row['case']['T']:.2f} a step"
     times = times_plain(row)
     if times is not None:
         text += f"   {times:.2f} times the plain LSTM"
+        text += _wanted(row["case"]["variant"], row["mode"])
     return text + "".join(f"   {name}: {times:.2f}" for name, times in beside(row).items())
 
 
@@ -173,13 +168,20 @@ def closing(report: dict) -> str:
 
 def save(report: dict, path: Path) -> None:
     """Write the report and its summary as JSON."""
-    text = json.dumps({**report, "summary": summary(report)}, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    origin.write({**report, "summary": summary(report)}, path)
 
 
 def load(path: Path) -> dict:
-    """What `save` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What `save` wrote.
+
+    Reports without a protocol are older: their turns were cold, and inference had a state.
+    """
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if "protocol" not in report:
+        report["protocol"] = protocol(cold=True, threads=report["threads"])._asdict()
+        for row in report["rows"]:
+            row["mode"] = row["mode"].replace("inference", "inference-state")
+    return report
 
 
 def _limits(limits: dict) -> str:
@@ -205,13 +207,17 @@ def _variants(report: dict) -> list[str]:
     lines = []
     for (mode, variant), values in found.items():
         most = max(values, key=values.__getitem__)
-        wanted = VARIANTS[variant].wanted.get(mode)
         lines.append(
             f"{mode}, {variant} / plain LSTM: geometric mean "
             f"{statistics.geometric_mean(values.values()):.2f}, most {values[most]:.2f} ({most}), "
-            f"{len(values)} cases" + (f"; wanted: at most {wanted:.2f}" if wanted else "")
+            f"{len(values)} cases{_wanted(variant, mode)}"
         )
     return lines
+
+
+def _wanted(variant: str, mode: str) -> str:
+    wanted = VARIANTS[variant].wanted.get(mode)
+    return f"; wanted: at most {wanted:.2f}" if wanted else ""
 
 
 def _ways(report: dict) -> list[str]:
@@ -241,28 +247,3 @@ def _ways(report: dict) -> list[str]:
 
 def _width(name: str) -> int:
     return max(12, len(name) + 3)
-
-
-def _processor() -> str:
-    try:
-        for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if text.startswith("model name"):
-                return text.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit of these files, with a plus if tracked ones were changed since."""
-    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
-    try:
-        commit = _output([*git, "rev-parse", "--short", "HEAD"])
-        return commit + "+" * bool(_output([*git, "status", "--porcelain", "-uno"]))
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

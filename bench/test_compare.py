@@ -1,45 +1,39 @@
 """`python -m bench.compare` on tiny cases, with each peer that is installed."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from bench.cases import FEWER_STEPS, MANY_STEPS, TINY, Case
+from bench.cases import FEWER_STEPS, MANY_STEPS, MODES, TINY, Case
+from bench.conftest import run_module
 from bench.limits import usable_cores
 from bench.peers import PEERS
-from bench.report import add_row, closing, line, new_report
-
-ROOT = Path(__file__).parents[1]
+from bench.peers.onnx_model import onnx_inputs, onnx_model
+from bench.problem import make_problem
+from bench.report import add_row, closing, line, load, new_report
+from bench.turns import protocol
 
 
 def compare(*arguments, **variables):
-    """Its output. In a process of its own, since it changes this one's cores."""
-    command = [sys.executable, "-m", "bench.compare", *map(str, arguments)]
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-    environment = {**os.environ, "PYTHONPATH": path, **variables}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run_module("compare", *arguments, **variables)
 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_every_tiny_case(peer, tmp_path):
     file = tmp_path / "report.json"
-    compare("--cases", "tiny", "--peers", peer, "--seconds", 0.01, "--json", file)
+    modes = "--modes", ",".join(MODES)
+    short = "--cold", "--seconds", 0.01
+    compare("--cases", "tiny", *modes, "--peers", peer, *short, "--json", file)
     report = json.loads(file.read_text(encoding="utf-8"))
     if peer in report["missing"]:
         pytest.skip(report["missing"][peer])
-    assert len(report["rows"]) == 2 * len(TINY)
+    assert len(report["rows"]) == len(MODES) * len(TINY)
     compared = [row for row in report["rows"] if peer in row["medians"]]
     assert compared
     assert all(seconds > 0 for row in compared for seconds in row["medians"].values())
-    assert {row["mode"] for row in compared} == (
-        {"inference", "training"} if PEERS[peer].trains else {"inference"}
-    )
+    assert {row["mode"] for row in compared} == {
+        mode for mode in MODES if PEERS[peer].trains or mode != "training"
+    }
     assert {row["case"]["cell"] for row in compared} == set(PEERS[peer].cells)
     assert not any(row["case"]["variant"] for row in compared)
 
@@ -48,7 +42,8 @@ def test_every_tiny_case(peer, tmp_path):
 def test_picture_again_from_the_report(suffix, tmp_path):
     pytest.importorskip("matplotlib")
     file, first, second = (tmp_path / name for name in ("a.json", f"b.{suffix}", f"c.{suffix}"))
-    compare("--cases", "tiny", "--only", "3, 2, 4, 5", "--seconds", 0.01, "--json", file)
+    only = "--cases", "tiny", "--only", "3, 2, 4, 5", "--peers", "onnxruntime,torch"
+    compare(*only, "--seconds", 0.01, "--json", file)
     if not json.loads(file.read_text(encoding="utf-8"))["summary"]:
         pytest.skip("no peer is installed")
     for picture in (first, second):
@@ -74,15 +69,45 @@ def test_fastlstm_in_other_ways_is_no_peer(tmp_path):
 
 
 def test_variants_in_units_of_the_plain_lstm():
-    report = new_report(1, 1.0, {}, {}, {})
+    report = new_report(1, 1.0, {}, {}, {}, protocol(cold=False))
     for T, seconds in ((2, 3.0), (4, 5.0)):
         case = Case("", T, 1, 1, 1, variant="layer norm")
         row = add_row(report, case, "training", {"fastlstm": seconds}, {}, {"plain": 1.0}, None)
-    assert line(row, ["fastlstm"]).endswith("   1.25 times the plain LSTM")
+    assert line(row, ["fastlstm"]).endswith("   1.25 times the plain LSTM; wanted: at most 1.60")
     assert closing(report) == (
         "training, layer norm / plain LSTM: geometric mean 1.37, "
         "most 1.50 (2, 1, 1, 1; layer norm), 2 cases; wanted: at most 1.60"
     )
+
+
+@pytest.mark.parametrize("name", ["hot", "cold"])
+def test_the_report_says_how_turns_go(name, tmp_path):
+    file = tmp_path / "report.json"
+    only = "--cases", "tiny", "--only", "3, 2, 4, 5", "--peers", "", "--seconds", 0.01
+    text = compare(*only, *["--cold"] * (name == "cold"), "--json", file)
+    how = protocol(cold=name == "cold")
+    assert json.loads(file.read_text(encoding="utf-8"))["protocol"] == how._asdict()
+    assert f"{name.capitalize()} turns of at least " in text
+
+
+@pytest.mark.parametrize(
+    ("with_state", "inputs"), [(False, ["x"]), (True, ["x", "h0_0", "c0_0", "h0_1", "c0_1"])]
+)
+def test_the_model_has_inputs_for_a_state_that_is_given(with_state, inputs):
+    onnx = pytest.importorskip("onnx")
+    problem = make_problem(Case("", 3, 2, 4, 5, layers=2), with_state=with_state)
+    graph = onnx.load_from_string(onnx_model(problem)).graph
+    assert [value.name for value in graph.input] == inputs
+    assert list(onnx_inputs(problem)) == inputs
+
+
+def test_reports_without_a_protocol(tmp_path):
+    file = tmp_path / "report.json"
+    rows = [{"mode": "inference"}, {"mode": "training"}]
+    file.write_text(json.dumps({"threads": 1, "rows": rows}), encoding="utf-8")
+    report = load(file)
+    assert report["protocol"] == protocol(cold=True)._asdict()
+    assert [row["mode"] for row in report["rows"]] == ["inference-state", "training"]
 
 
 def test_two_threads_are_timed_beside_one(tmp_path):

@@ -1,7 +1,7 @@
 """One LSTM layer over every build and the reference: `pytest bench/`.
 
-Grouped by shape (T, B, I, H), one thread, float32. Every build's result is compared with the
-reference's once, outside the timed region.
+Grouped by shape (T, B, I, H), one thread, float32, with an initial state. Every build's result is
+compared with the reference's once, outside the timed region.
 """
 
 import numpy as np
@@ -28,13 +28,19 @@ def shape_id(shape):
 
 @pytest.fixture(params=SHAPES, ids=shape_id)
 def layer(request, kernels, benchmark):
-    """The layer and an input of one shape."""
+    """The layer, an input of one shape, and a state for it."""
     T, B, I, H = request.param
     kind = request.function.__name__.removeprefix("test_")
     benchmark.group = f"{kind} {shape_id(request.param)}"
     benchmark.extra_info["backend"] = kernels
     rng = np.random.default_rng(0)
-    return fl.LSTM(I, H, rng=rng), rng.standard_normal((T, B, I), dtype=np.float32)
+    x, h, c = (
+        rng.standard_normal(shape, np.float32) for shape in ((T, B, I), (1, B, H), (1, B, H))
+    )
+    threads = fl.get_num_threads()
+    fl.set_num_threads(1)
+    yield fl.LSTM(I, H, rng=rng), x, (h, c)
+    fl.set_num_threads(threads)
 
 
 def measure(benchmark, run):
@@ -47,16 +53,16 @@ def measure(benchmark, run):
 
 
 def test_inference(layer, benchmark):
-    lstm, x = layer
-    measure(benchmark, lambda: lstm(x, threads=1)[0])
+    lstm, x, state = layer
+    measure(benchmark, lambda: lstm(x, state)[0])
 
 
 def test_training(layer, benchmark):
-    lstm, x = layer
+    lstm, x, state = layer
 
     def step():
-        (y, _), tape = lstm.forward(x, threads=1)
-        grads = lstm.backward(tape, y, threads=1)
+        (y, _), tape = lstm.forward(x, state)
+        grads = lstm.backward(tape, y)
         return [y, grads.x, *grads.params.values()]
 
     measure(benchmark, step)

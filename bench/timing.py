@@ -1,23 +1,14 @@
 """Engines checked against each other, then timed turn about."""
 
-import gc
-import random
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 
+from bench import turns
 from bench.peers import PEERS, CannotDoError, FastLSTM, Peer
 from bench.problem import Problem
+from bench.turns import Protocol
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 1000
-# A turn holds as many calls as fill this time: short calls want a warm cache and branch predictor,
-# as they have in use, and many of them to a reading of the clock. Where turns are bought with a
-# pause, they last longer.
-TURN, TURN_AFTER_PAUSE = 5e-4, 2e-2
-PAUSE = 0.25  # seconds in which the threads of the engine before stop spinning
+FEWEST_ROUNDS = 3
 
 
 def build(problem: Problem, mode: str, threads: int, peers: list[str]) -> tuple[dict, dict]:
@@ -32,7 +23,7 @@ def build(problem: Problem, mode: str, threads: int, peers: list[str]) -> tuple[
     ours = FastLSTM(problem, threads)
     engines: dict[str, Peer] = {ours.name: ours}
     left_out: dict[str, str] = {}
-    expected = _results(ours, mode)
+    expected = results(ours, mode)
     for name in peers:
         try:
             PEERS[name].check(problem.case, mode)
@@ -40,7 +31,7 @@ def build(problem: Problem, mode: str, threads: int, peers: list[str]) -> tuple[
         except CannotDoError as reason:
             left_out[name] = str(reason)
             continue
-        difference = _difference(expected, _results(peer, mode), TOLERANCE[problem.case.dtype])
+        difference = _difference(expected, results(peer, mode), TOLERANCE[problem.case.dtype])
         if difference:
             left_out[name] = difference
         else:
@@ -48,71 +39,20 @@ def build(problem: Problem, mode: str, threads: int, peers: list[str]) -> tuple[
     return engines, left_out
 
 
-def medians(
-    engines: dict[str, Peer], mode: str, seconds: float, *, pause: bool
-) -> dict[str, float]:
-    """Median seconds a call of each engine.
-
-    In every round each engine has one turn, in an order drawn anew.
-
-    Parameters
-    ----------
-    engines : dict of name: Peer
-    mode : "inference" or "training"
-    seconds : float
-        For all rounds together; there are at least `FEWEST_ROUNDS`.
-    pause : bool
-        Whether a pause and a call that is not timed come before each turn.
-    """
-    runs = {name: _run(engine, mode) for name, engine in engines.items()}
-    turn = TURN_AFTER_PAUSE if pause else TURN
-    calls = {}
-    for name, engine in engines.items():
-        engine.prepare()
-        calls[name] = _calls(runs[name], turn)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    order, shuffle = list(runs), random.Random(0).shuffle
-    gc.collect()
-    end = time.perf_counter() + seconds
-    for number in range(MOST_ROUNDS):
-        if number >= FEWEST_ROUNDS and time.perf_counter() > end:
-            break
-        shuffle(order)
-        for name in order:
-            engines[name].prepare()
-            if pause:
-                time.sleep(PAUSE)
-                runs[name]()
-            times[name].append(_time(runs[name], calls[name]))
-    return {name: statistics.median(series) for name, series in times.items()}
-
-
-def _run(engine: Peer, mode: str) -> Callable[[], object]:
-    return engine.infer if mode == "inference" else engine.train
-
-
-def _time(run: Callable[[], object], calls: int) -> float:
-    """Seconds a call."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
-
-
-def _calls(run: Callable[[], object], turn: float) -> int:
-    """How many calls fill `turn` seconds; warms the engine up."""
-    first = _time(run, 1)
-    if first > 4 * turn:
-        return 1
-    return max(1, int(turn / min(_time(run, 1) for _ in range(3))))
-
-
-def _results(engine: Peer, mode: str) -> dict[str, np.ndarray]:
+def results(engine: Peer, mode: str) -> dict[str, np.ndarray]:
     """Copies, since some engines write the next result over the last one."""
-    if mode == "inference":
-        return {"y": np.array(engine.infer())}
-    dx, weights = engine.train()
-    return {"dx": np.array(dx)} | {name: np.array(array) for name, array in weights.items()}
+    if mode == "training":
+        dx, weights = engine.train()
+        return {"dx": np.array(dx)} | {name: np.array(array) for name, array in weights.items()}
+    return {"y": np.array(engine.infer())}
+
+
+def medians(engines: dict[str, Peer], mode: str, seconds: float, how: Protocol) -> dict[str, float]:
+    """Median seconds a call of each engine, over rounds that take `seconds` together."""
+    runs = {name: engine.call(mode) for name, engine in engines.items()}
+    return turns.medians(
+        runs, how, seconds, FEWEST_ROUNDS, prepare=lambda name: engines[name].prepare()
+    )
 
 
 def _difference(expected: dict, actual: dict, tolerance: float) -> str | None:

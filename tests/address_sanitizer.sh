@@ -6,4 +6,4 @@ export FASTLSTM_SANITIZE=address FASTLSTM_REQUIRE_EXT=1
 python setup.py --quiet build --build-base build/sanitized --build-lib build/sanitized/lib
 LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
     PYTHONPATH=build/sanitized/lib PYTHONMALLOC=malloc \
-    python -m pytest -p no:cacheprovider tests/kernels tests/layers/test_{lstm,short,gru_rnn}.py "$@"
+    python -m pytest -p no:cacheprovider tests/kernels tests/layers/test_{lstm,gru_rnn,call_forms}.py "$@"

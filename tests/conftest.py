@@ -9,7 +9,7 @@ from builds import compiled as compiled
 from builds import kernels as kernels
 from hypothesis import HealthCheck, settings
 
-from fastlstm.layers import shares
+from fastlstm.engine import sharing
 
 settings.register_profile(
     "fastlstm",
@@ -47,9 +47,8 @@ def dtype(request) -> np.dtype:
 @pytest.fixture
 def share_all_work(monkeypatch) -> None:
     """However little the work of a call, all its threads get some."""
-    monkeypatch.setattr(shares, "PARALLEL_WORK", 0)
-    monkeypatch.setattr(shares, "STEP_WORK", 0)
-    monkeypatch.setattr(shares, "LANES", 0)
+    always = sharing.THRESHOLDS._replace(parallel_work=0, step_work=0, lanes=0)
+    monkeypatch.setattr(sharing, "THRESHOLDS", always)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from bench.peers.base import CannotDoError, Peer
 from bench.peers.jax_scan import Jax
+from bench.peers.mnn_model import Mnn
+from bench.peers.numba_loop import Numba
 from bench.peers.onnx_runtime import BoundOnnxRuntime, OnnxRuntime
 from bench.peers.open_vino import BoundOpenVino, OpenVino
 from bench.peers.ours import FastLSTM, others
@@ -16,7 +18,9 @@ ALL = (
     BoundOnnxRuntime,
     OpenVino,
     BoundOpenVino,
+    Mnn,
     Jax,
+    Numba,
     Thinc,
 )
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in ALL}

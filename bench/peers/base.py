@@ -1,5 +1,6 @@
 """What every engine offers."""
 
+from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any, ClassVar
 
@@ -19,7 +20,8 @@ class Peer:
     """One engine with one problem's weights and arrays; the table's column is its `name`.
 
     Everyone gets arrays that are already in its own form, and gives new ones back: what is timed is
-    the job that `fl.LSTM` does, with an initial state, and a final state that can be carried on.
+    the job that `fl.LSTM` does, with the problem's initial state or with none, and a final state
+    that can be carried on.
 
     Parameters
     ----------
@@ -69,6 +71,10 @@ class Peer:
     def prepare(self) -> None:
         """What comes before each of its turns, not timed."""
 
+    def call(self, mode: str) -> Callable[[], Any]:
+        """What is timed in `mode`."""
+        return self.train if mode == "training" else self.infer
+
     def infer(self) -> np.ndarray:
         """The output [T, B, directions * P]."""
         raise NotImplementedError
@@ -93,6 +99,11 @@ def refuse(problem: Problem, *features: str) -> None:
             raise CannotDoError(LACKS[feature])
 
 
-def as_layers_take_it(state: tuple[Any, ...]) -> Any:
+def as_layers_take_it(
+    state: tuple[np.ndarray, ...] | None, convert: Callable[[np.ndarray], Any] = np.asarray
+) -> Any:
     """The state of a layer, torch's or fastlstm's: a state of one part stands alone."""
-    return state if len(state) > 1 else state[0]
+    if state is None:
+        return None
+    parts = tuple(map(convert, state))
+    return parts if len(parts) > 1 else parts[0]

@@ -11,7 +11,10 @@ from bench.problem import Problem
 
 
 class Jax(Peer):
-    """A function of (weights, x, state), compiled at the first call, before any is timed."""
+    """A function of (weights, x, state), compiled at the first call, before any is timed.
+
+    Without a state it makes the zeros itself.
+    """
 
     name = "jax"
     requires = ("jax", "jaxlib")
@@ -24,19 +27,23 @@ class Jax(Peer):
         jax.config.update("jax_enable_x64", True)  # lets float64 stay; float32 stays float32
         case = problem.case
 
-        def forward(weights, x, h0, c0):
-            return _stack(weights, x, h0, c0, case.layers, case.bidirectional)
+        def forward(weights, x, state):
+            if state is None:
+                shape = case.layers * (1 + case.bidirectional), case.B
+                P = case.proj_size or case.H
+                state = tuple(jax.numpy.zeros((*shape, size), case.dtype) for size in (P, case.H))
+            return _stack(weights, x, *state, case.layers, case.bidirectional)
 
-        def gradients(weights, x, h0, c0, dy):
-            _, pull = jax.vjp(lambda weights, x: forward(weights, x, h0, c0)[0], weights, x)
+        def gradients(weights, x, state, dy):
+            _, pull = jax.vjp(lambda weights, x: forward(weights, x, state)[0], weights, x)
             return pull(dy)
 
         self._forward, self._gradients = jax.jit(forward), jax.jit(gradients)
         parameters = problem.layer.state_dict()
         weights = {name: jax.numpy.asarray(array.T) for name, array in parameters.items()}
-        arrays = problem.x, *problem.state
-        self._arguments = weights, *(jax.numpy.asarray(array) for array in arrays)
-        self._dy = jax.numpy.asarray(problem.dy)
+        arrays = problem.x, problem.state, problem.dy
+        x, state, self._dy = jax.tree.map(jax.numpy.asarray, arrays)
+        self._arguments = weights, x, state
 
     def infer(self) -> np.ndarray:
         return np.asarray(self._forward(*self._arguments)[0])

@@ -1,4 +1,4 @@
-"""The same layers as an ONNX model, for ONNX Runtime and OpenVINO.
+"""The same layers as an ONNX model, for ONNX Runtime, OpenVINO and MNN.
 
 The operators: https://onnx.ai/onnx/operators/onnx__LSTM.html, likewise GRU and RNN. Their gates are
 in an order of their own (`CELLS` has it); their output is [T, directions, B, H].
@@ -6,6 +6,7 @@ in an order of their own (`CELLS` has it); their output is [T, directions, B, H]
 
 import numpy as np
 
+import fastlstm as fl
 from bench.cells import CELLS
 from bench.peers.base import CannotDoError, refuse
 from bench.problem import Problem
@@ -13,16 +14,22 @@ from bench.problem import Problem
 OPSET, IR_VERSION = 17, 9  # old enough for every reader
 
 
-def onnx_model(problem: Problem) -> bytes:
+def onnx_model(problem: Problem, head: fl.Linear | None = None) -> bytes:
     """An ONNX model with the shapes of `problem`, serialised.
 
     Its inputs are those of `onnx_inputs`; its outputs "y" [T, B, directions * H], then "h{k}"
     [directions, B, H] for each layer k, with an LSTM's "c{k}" behind it.
 
+    Parameters
+    ----------
+    problem : Problem
+    head : fl.Linear, optional
+        A layer on top, which gives "y" its last axis.
+
     Raises
     ------
     CannotDoError
-        For what the operator, or both engines' float32 kernels, cannot do.
+        For what the operator, or the engines' float32 kernels, cannot do.
     """
     from onnx import helper, numpy_helper
 
@@ -36,7 +43,7 @@ def onnx_model(problem: Problem) -> bytes:
     lengths = "" if problem.lengths is None else "lengths"
     for k in range(case.layers):
         constants.update(_weights(problem, k))
-        initial = [f"{part}0_{k}" for part in cell.state]
+        initial = [f"{part}0_{k}" for part in cell.state] if problem.state else []
         final = [f"{part}{k}" for part in cell.state]
         layer = helper.make_node(
             case.cell,
@@ -54,6 +61,10 @@ def onnx_model(problem: Problem) -> bytes:
         nodes.append(helper.make_node("Reshape", [y, "shape"], [f"y{k}"]))
         y = f"y{k}"
         states += final
+    if head is not None:
+        constants.update(weight=head.weight.T, bias=head.bias)
+        nodes.append(helper.make_node("MatMul", [y, "weight"], ["product"]))
+        nodes.append(helper.make_node("Add", ["product", "bias"], ["y"]))
     nodes[-1].output[0] = "y"
 
     def declare(name, shape, dtype=np.float32):
@@ -66,7 +77,7 @@ def onnx_model(problem: Problem) -> bytes:
         case.cell,
         [declare(name, array.shape, array.dtype) for name, array in feed.items()],
         [
-            declare("y", constants["shape"].tolist()),
+            declare("y", (case.T, case.B, head.out_features if head else directions * case.H)),
             *(declare(name, (directions, case.B, case.H)) for name in states),
         ],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
@@ -77,10 +88,10 @@ def onnx_model(problem: Problem) -> bytes:
 
 
 def onnx_inputs(problem: Problem) -> dict[str, np.ndarray]:
-    """What the model reads: "x", each layer's "h0_{k}" and LSTM's "c0_{k}", ragged "lengths"."""
+    """What the model reads: "x", ragged "lengths", a given state's "h0_{k}" and LSTM's "c0_{k}"."""
     directions = 2 if problem.case.bidirectional else 1
     feed = {"x": problem.x}
-    for k in range(problem.case.layers):
+    for k in range(problem.case.layers if problem.state else 0):
         both = slice(k * directions, (k + 1) * directions)
         parts = zip(CELLS[problem.case.cell].state, problem.state, strict=True)
         feed |= {f"{part}0_{k}": array[both] for part, array in parts}

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import fastlstm as fl
 from bench.cells import CELLS
 from bench.peers.base import Peer
 from bench.peers.onnx_model import onnx_inputs, onnx_model
@@ -18,14 +19,14 @@ class OnnxRuntime(Peer):
     requires = ("onnxruntime", "onnx")
     cells = tuple(CELLS)
 
-    def __init__(self, problem: Problem, threads: int):
+    def __init__(self, problem: Problem, threads: int, head: fl.Linear | None = None):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
-            onnx_model(problem), options, providers=["CPUExecutionProvider"]
+            onnx_model(problem, head), options, providers=["CPUExecutionProvider"]
         )
         self._feed = onnx_inputs(problem)
 

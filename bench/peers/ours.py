@@ -54,6 +54,7 @@ def others(problem: Problem, threads: int) -> dict[str, FastLSTM]:
     if problem.case.T == MANY_STEPS:
         found |= {f"T = {T}": FastLSTM(problem.first(T), threads) for T in FEWER_STEPS}
     if problem.case.variant:
-        plain = make_problem(replace(problem.case, variant=""))
+        case = replace(problem.case, variant="")
+        plain = make_problem(case, with_state=problem.state is not None)
         found["plain"] = FastLSTM(plain, threads)
     return found

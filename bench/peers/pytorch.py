@@ -37,7 +37,7 @@ class Torch(Peer):
         )
         self._x = torch.from_numpy(problem.x)
         self._dy = torch.from_numpy(problem.dy)
-        self._state = as_layers_take_it(tuple(map(torch.from_numpy, problem.state)))
+        self._state = as_layers_take_it(problem.state, torch.from_numpy)
         self._lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
         self._layer.eval()
 

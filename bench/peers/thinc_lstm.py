@@ -16,8 +16,8 @@ GATE_ORDER = (1, 0, 3, 2)  # f, i, o, g
 class Thinc(Peer):
     """`lstm_forward_inference` of its `NumpyOps`, without the packing that `thinc.api.LSTM` adds.
 
-    One initial state serves all rows, so batches are left out. The final cell state is not
-    returned.
+    One initial state serves all rows, so batches are left out where a state is given. The final
+    cell state is not returned.
     """
 
     name = "thinc"
@@ -30,17 +30,18 @@ class Thinc(Peer):
         case = problem.case
         if case.dtype != "float32":
             raise CannotDoError(f"no {case.dtype}")
-        if case.B > 1:
+        if case.B > 1 and problem.state:
             raise CannotDoError("no initial state for each row of a batch")
         directions = 2 if case.bidirectional else 1
         shape = case.layers, directions, case.H
-        h0, c0 = problem.state
+        h0, c0 = problem.state or (np.zeros(shape, np.float32),) * 2
         # What it calls the first state is the cell's.
         state = c0.reshape(shape), h0.reshape(shape)
-        sizes = np.ones(case.T, np.int32)
-        self._arguments = _weights(problem), *state, problem.x.reshape(case.T, case.I), sizes
+        rows = np.full(case.T, case.B, np.int32)  # of each step
+        x = problem.x.reshape(case.T * case.B, case.I)
+        self._arguments = _weights(problem), *state, x, rows
         self._ops = NumpyOps()
-        self._shape = case.T, 1, directions * case.H
+        self._shape = case.T, case.B, directions * case.H
 
     def infer(self) -> np.ndarray:
         return self._ops.lstm_forward_inference(*self._arguments).reshape(self._shape)

@@ -4,12 +4,14 @@ from fastlstm import interop, onnx
 from fastlstm._config import show_config
 from fastlstm._version import __version__
 from fastlstm.kernels import backend, backends, use_backend
-from fastlstm.layers.dense import Dropout, Embedding, Linear
+from fastlstm.layers.dropout import Dropout
+from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
+from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM, LSTMCell
-from fastlstm.layers.module import Gradients, Module
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
+from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.training import losses, optim
 

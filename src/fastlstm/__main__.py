@@ -1,4 +1,4 @@
-"""`fastlstm` = `python -m fastlstm`: info, bench, demo."""
+"""The command `fastlstm`, also `python -m fastlstm`: info, bench, demo."""
 
 import argparse
 import math
@@ -15,7 +15,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command, and return the exit status."""
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front."""
+    """A parser that reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")

@@ -1,4 +1,4 @@
-"""All that a bug report needs."""
+"""The description of the installation that a bug report needs."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from fastlstm.threads import get_num_threads
 
 
 def show_config() -> None:
-    """Print versions, processor, the backend in use and why no faster one is."""
+    """Print versions, processor, the backend in use, and why each other build is not."""
     print(f"fastlstm   {__version__}")
     forced = ", by FASTLSTM_BACKEND" if "FASTLSTM_BACKEND" in os.environ else ""
     print(f"backend    {kernels.backend()}{forced}")

@@ -1,3 +1,3 @@
-"""Where the version stands, for the package and its build."""
+"""The version, for the package and its build."""
 
 __version__ = "0.1.0"

@@ -1,26 +1,26 @@
-"""Arguments, checked: each error names the argument, what was wanted and what came."""
+"""Checks of arguments. Each error names the argument, the expected value and the given one."""
 
 import operator
 from typing import Any
 
 import numpy as np
 
-LARGEST = 2**31 - 1  # size: beyond it products of sizes could overflow before memory runs out
+LARGEST = 2**31 - 1  # largest size: products of larger ones could overflow before memory runs out
 
 
 def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
-    """`value` as an array of `dtype`; real and integer kinds only."""
+    """Return `value` as an array of `dtype`; only real and integer kinds are cast."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
     array = _plain(name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real or integer numbers, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, as in NumPy
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf, as in NumPy
         return array.astype(dtype, copy=False)
 
 
 def of_dtype(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
-    """`value` as an array, which must have one of `dtypes` as it is."""
+    """Return `value` as an array, which must already have one of `dtypes`."""
     array = _plain(name, value)
     if array.dtype not in dtypes:
         wanted = " or ".join(map(str, dtypes))
@@ -29,13 +29,13 @@ def of_dtype(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
 
 
 def as_floats(name: str, value: Any) -> np.ndarray:
-    """`value` as an array of floats: float32 stays, all other real kinds become float64."""
+    """Return `value` as a float32 array if it is one, and as a float64 array otherwise."""
     array = _plain(name, value)
     return as_array(name, array, np.dtype(np.float32 if array.dtype == np.float32 else np.float64))
 
 
 def as_integers(name: str, value: Any) -> np.ndarray:
-    """`value` as an array of indices or counts; integer dtypes only."""
+    """Return `value` as an intp array of indices or counts; only integer dtypes are cast."""
     array = _plain(name, value)
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.intp)
@@ -47,6 +47,7 @@ def as_integers(name: str, value: Any) -> np.ndarray:
 
 
 def as_bools(name: str, value: Any) -> np.ndarray:
+    """Return `value` as an array, which must be of bools."""
     array = _plain(name, value)
     if array.dtype != np.bool_:
         raise TypeError(f"{name}: expected bools, got dtype {array.dtype}")
@@ -54,11 +55,13 @@ def as_bools(name: str, value: Any) -> np.ndarray:
 
 
 def check_shape(name: str, array: np.ndarray, *shape: int) -> None:
+    """Raise ValueError unless the array has this shape."""
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
 def whole_number(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int from `minimum` to LARGEST."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -71,13 +74,14 @@ def whole_number(name: str, value: Any, minimum: int = 1) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
+    """Return `value`, which must be True or False, as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
 
 def real_number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> float:
-    """A finite float in [low, high], or in [low, high) with `below`."""
+    """Return `value` as a finite float in [low, high], or in [low, high) with `below`."""
     array = _plain(name, value)
     if array.ndim or array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected a number, got {value!r}")
@@ -90,6 +94,7 @@ def real_number(name: str, value: Any, low: float, high: float, *, below: bool =
 
 
 def float_dtype(name: str, value: Any) -> np.dtype:
+    """Return `value` as a dtype, which must be float32 or float64."""
     try:
         dtype: np.dtype = np.dtype(value)
     except TypeError:
@@ -100,7 +105,7 @@ def float_dtype(name: str, value: Any) -> np.dtype:
 
 
 def generator(name: str, value: Any) -> "np.random.Generator":
-    """`value`: None for a fresh seed, a seed, or a Generator."""
+    """Return a Generator for `value`: a seed, None for a random seed, or a Generator itself."""
     try:
         return np.random.default_rng(value)
     except (TypeError, ValueError):

@@ -1,11 +1,8 @@
-"""How many threads a call may use, and work that is dealt to them in pieces."""
+"""The number of threads that a call may use."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Sequence
 
 from fastlstm.checks import whole_number
-from fastlstm.kernels import share
 
 _num_threads = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -13,42 +10,30 @@ _num_threads = (
 
 
 def set_num_threads(n: int) -> None:
-    """Let later calls of this process use up to `n` threads, the caller's own among them.
+    """Set the number of threads that later calls of this process may use.
 
-    With 1, no other thread does any work.
+    Parameters
+    ----------
+    n : int
+        1 or more, with the thread of the caller. With 1, no other thread does any work.
+
+    Raises
+    ------
+    ValueError
+        n is less than 1.
+    TypeError
+        n is not a whole number.
     """
     global _num_threads
     _num_threads = whole_number("n", n)
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use: by default, one for each core this process may run on."""
-    return _num_threads
+    """Return the number of threads that a call may use.
 
-
-def run(tasks: Sequence[Callable[[], None]], threads: int) -> None:
-    """Run every task, on at most `threads` threads; return when all are done.
-
-    Whoever is free takes the next one, so that nobody waits for a thread that has not come.
+    Returns
+    -------
+    n : int
+        By default, the number of cores that this process may run on.
     """
-    if threads == 1 or len(tasks) == 1:
-        for task in tasks:
-            task()
-        return
-    left = deque(tasks)
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        while left and not errors:
-            try:
-                task = left.popleft()
-            except IndexError:
-                return
-            try:
-                task()
-            except BaseException as error:
-                errors.append(error)
-
-    share(work, min(threads, len(tasks)))
-    if errors:
-        raise errors[0]
+    return _num_threads

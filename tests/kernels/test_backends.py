@@ -85,12 +85,16 @@ def test_environment_names_an_unknown_backend():
 
 
 def test_a_layer_computes_with_the_backend_in_use(kernels, rng, monkeypatch):
-    """Another backend's functions are out of reach meanwhile."""
+    """Another backend's functions are out of reach meanwhile, also in training."""
     others = {fl.kernels.load(name, "test")[np.dtype(np.float32)] for name in fl.backends()}
     others.discard(fl.kernels.load(kernels, "test")[np.dtype(np.float32)])
     for module in others:
-        monkeypatch.setattr(module, "lstm_forward", None)
-    fl.LSTM(2, 3, rng=rng)(np.zeros((4, 2)))
+        for name in ("pack_lstm", "stack", "forward", "backward"):
+            monkeypatch.setattr(module, name, None)
+    lstm = fl.LSTM(2, 3, rng=rng)
+    lstm(np.zeros((4, 2)))
+    (y, _), tape = lstm.forward(np.zeros((4, 2)))
+    lstm.backward(tape, y)
 
 
 def test_show_config(kernels, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastlstm.kernels import load
-from fastlstm.kernels.reference.activations import Kind
+from fastlstm.kernels.reference.core.activations import Kind
 
 CASES = [
     (Kind.SIGMOID, 0, 0),

@@ -1,232 +1,239 @@
 """Every compiled build computes what the reference does, asked directly."""
 
-import inspect
-
 import numpy as np
 import pytest
-from compare import assert_close
-from walks import KINDS, Walk, walk
+from cells import CELLS, PLAIN, SOFT
+from compare import assert_close, assert_gradients_close, assert_same_bits
+from kernel_case import Case, in_form
+from walks import KINDS, walk
 
-from fastlstm.kernels import load, reference
+from fastlstm.kernels import reference
 
 UNTOUCHED = 7.0  # what outputs hold beforehand, so that a stray write shows
-SIZES = [  # T, B, I, H
-    (7, 5, 3, 4),
-    (3, 1, 2, 40),
-    (1, 6, 2, 1),
-    (5, 13, 17, 33),
-    (2, 70, 5, 19),
-    (4, 2, 40, 16),
-    (6, 7, 9, 130),
-]
-
-
-@pytest.fixture
-def build(compiled, dtype):
-    """The module of one compiled build."""
-    return load(compiled, "test")[dtype]
-
-
-class Layer:
-    """Random weights, input and state of one layer in one direction."""
-
-    def __init__(self, rng, dtype, T, B, I, H, P=None):
-        def uniform(*shape, scale):
-            return rng.uniform(-scale, scale, shape).astype(dtype)
-
-        P, self.projected = P or H, P is not None
-        self.shape, self.dtype = (T, B, I, H, P), dtype
-        self.x = rng.standard_normal((T, B, I)).astype(dtype)
-        self.h0 = uniform(B, P, scale=1)
-        self.c0 = uniform(B, H, scale=2)
-        self.W_ih = uniform(4 * H, I, scale=I**-0.5)
-        self.W_hh = uniform(4 * H, P, scale=P**-0.5)
-        self.W_hr = uniform(P, H, scale=H**-0.5)
-        self.bias = uniform(4 * H, scale=1)
-        self.dy = uniform(T, B, P, scale=1)
-        self.dh = uniform(B, P, scale=1)
-        self.dc = uniform(B, H, scale=1)
-
-    def full(self, *shape):
-        return np.full(shape, UNTOUCHED, self.dtype)
-
-    def forward(self, module, walk, keep=True, x=None, y=None):
-        T, B, _, H, P = self.shape
-        result = {
-            "y": self.full(T, B, P) if y is None else y,
-            "h_n": self.full(B, P),
-            "c_n": self.full(B, H),
-        }
-        kept = {}
-        if keep:
-            kept = {"gates": self.full(T, B, 4, H), "cells": self.full(T, B, H)}
-            if self.projected:
-                kept["hidden"] = self.full(T, B, H)
-        module.lstm_forward(
-            self.x if x is None else x,
-            module.pack_gates(self.W_ih, self.W_hh, self.bias),
-            module.pack(self.W_hr) if self.projected else None,
-            self.h0,
-            self.c0,
-            *result.values(),
-            **vars(walk),
-            **kept,
-        )
-        alive = walk.alive(T, B)
-        return result | {name: array[alive] for name, array in kept.items()}, kept
-
-    def backward(self, module, walk, kept):
-        T, B, *_, P = self.shape
-        gates, dh, dc = kept["gates"].copy(), self.dh.copy(), self.dc.copy()
-        extra = {}
-        if self.projected:
-            extra = {
-                "projection": module.pack(self.W_hr.T),
-                "dprojected": self.full(T, B, P),
-            }
-        module.lstm_backward(
-            gates,
-            kept["cells"],
-            self.c0,
-            self.dy,
-            dh,
-            dc,
-            module.pack(self.W_hh.T),
-            **vars(walk),
-            **extra,
-        )
-        alive = walk.alive(T, B)
-        result = {"gates": gates[alive], "dh": dh, "dc": dc}
-        if self.projected:
-            result["dprojected"] = extra["dprojected"][alive]
-        return result
 
 
 def assert_all_close(actual, expected, dtype):
     assert actual.keys() == expected.keys()
+    has_norm = any("weight_ln" in name for name in expected)
     for name in expected:
-        assert_close(actual[name], expected[name], dtype, name)
+        if name.startswith("d") or "_" in name or (has_norm and "saved" in name):
+            # With layer norm, 1 / sqrt(variance) of up to 300 enlarges rounding errors.
+            slack = 100 if has_norm else 1
+            assert_gradients_close(actual[name], expected[name], dtype, name, slack)
+        else:
+            assert actual[name].shape == expected[name].shape, name
+            assert_close(actual[name], expected[name], dtype, name)
 
 
-def public_functions(module):
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, np.ufunc)
-        or (getattr(value, "__module__", "") == module.__name__ and not name.startswith("_"))
-    }
+def assert_twins(build, case):
+    assert_all_close(case.train(build), case.train(reference), case.dtype)
+    assert_all_close(case.infer(build), case.infer(reference), case.dtype)
 
 
-def test_signatures(build):
-    functions = public_functions(build)
-    expected = {name: getattr(reference, name) for name in reference.__all__}
-    assert set(functions) == set(expected)
-    for name, function in expected.items():
-        assert [
-            (parameter.name, parameter.kind, parameter.default)
-            for parameter in inspect.signature(functions[name]).parameters.values()
-        ] == [
-            (parameter.name, parameter.kind, parameter.default)
-            for parameter in inspect.signature(function).parameters.values()
-        ], name
+def runs():
+    """Every variant at every size it has, and with every walk at the first of them."""
+    for cell, kind in CELLS.items():
+        for variant in kind.variants:
+            for place, sizes in enumerate(kind.sizes(variant)):
+                for steps in ("reverse", "ragged-resets") if place else KINDS:
+                    yield pytest.param(
+                        *(cell, variant, sizes, steps), id=f"{cell}-{variant}-{sizes}-{steps}"
+                    )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("projected", [False, True], ids=["plain", "projected"])
-def test_lstm(build, rng, dtype, sizes, kind, projected):
-    layer = Layer(rng, dtype, *sizes, P=sizes[3] // 2 + 1 if projected else None)
-    steps = walk(rng, *sizes[:2], kind)
-    expected, kept = layer.forward(reference, steps)
-    actual, _ = layer.forward(build, steps)
-    assert_all_close(actual, expected, dtype)
-    inference, _ = layer.forward(build, steps, keep=False)
-    assert_all_close(inference, {name: expected[name] for name in inference}, dtype)
-    assert_all_close(
-        layer.backward(build, steps, kept), layer.backward(reference, steps, kept), dtype
-    )
+@pytest.mark.parametrize(("cell", "variant", "sizes", "kind"), list(runs()))
+def test_cells(build, rng, dtype, cell, variant, sizes, kind):
+    assert_twins(build, Case(rng, dtype, cell, variant, sizes, walk(rng, *sizes[:2], kind)))
 
 
-@pytest.mark.parametrize("sizes", [(1000, 1, 1, 40), (1000, 3, 5, 24)], ids=str)
-def test_long_sequences(build, rng, dtype, sizes):
-    layer = Layer(rng, dtype, *sizes)
-    expected, kept = layer.forward(reference, Walk())
-    actual, _ = layer.forward(build, Walk())
-    assert_all_close(actual, expected, dtype)
-    assert_all_close(
-        layer.backward(build, Walk(), kept), layer.backward(reference, Walk(), kept), dtype
-    )
+@pytest.mark.parametrize("sizes", [(1000, 1, 1, 40), (300, 3, 5, 24)], ids=str)
+@pytest.mark.parametrize(("cell", "variant"), PLAIN)
+def test_long_sequences(build, rng, dtype, cell, variant, sizes):
+    assert_twins(build, Case(rng, dtype, cell, variant, sizes))
 
 
-def test_strided_input_and_output(build, rng, dtype):
-    T, B, I, H = 6, 5, 3, 20
-    layer = Layer(rng, dtype, T, B, I, H)
-    expected, _ = layer.forward(reference, Walk())
-    batch_first = np.ascontiguousarray(layer.x.transpose(1, 0, 2)).transpose(1, 0, 2)
-    wide = np.full((T, B, I + 2), np.nan, dtype)
-    wide[:, :, 1:-1] = layer.x
-    both_directions = layer.full(B, T, 2 * H)
-    for x in (batch_first, wide[:, :, 1:-1], layer.x[::-1].copy()[::-1]):
-        y = both_directions.transpose(1, 0, 2)[:, :, H:]
-        actual, _ = layer.forward(build, Walk(), x=x, y=y)
-        assert_all_close(actual, expected, dtype)
-        assert (both_directions[:, :, :H] == UNTOUCHED).all()
-
-
-@pytest.mark.parametrize("kind", ["plain", "subset", "ragged"])
-@pytest.mark.parametrize("accumulate", [False, True], ids=["set", "accumulate"])
-@pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
-@pytest.mark.parametrize("sizes", [(7, 5, 3, 4), (4, 1, 130, 37), (3, 20, 17, 96)], ids=str)
-def test_product(build, rng, dtype, sizes, bias, accumulate, kind):
-    T, B, K, N = sizes
-    a = rng.standard_normal((T, B, K)).astype(dtype)
-    matrix = (rng.uniform(-1, 1, (K, N)) / K**0.5).astype(dtype).T
-    start = rng.standard_normal((T, B, N)).astype(dtype)
-    added = rng.standard_normal(N).astype(dtype) if bias else None
-    steps = walk(rng, T, B, kind)
-    results = []
-    for module in (build, reference):
-        out = start.copy()
-        module.product(a, module.pack(matrix), out, added, steps.rows, steps.live, accumulate)
-        results.append(out)
-    assert_close(*results, dtype)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("recurrent", ["none", "same step", "step before"])
+@pytest.mark.parametrize("kind", ["plain", "ragged-resets"])
 @pytest.mark.parametrize(
-    "sizes", [(7, 5, 3, 4), (5, 2, 33, 40), (40, 9, 20, 17), (3, 6, 5, 0)], ids=str
+    ("cell", "variant"), [*PLAIN, ("LSTM", "projected, everything"), ("GRU", "published, soft")]
 )
-def test_weight_gradient(build, rng, dtype, sizes, recurrent, kind):
-    T, B, M, N = sizes
-    dz = (rng.standard_normal((T, B, M)) / (T * B) ** 0.5).astype(dtype)
-    source = rng.standard_normal((T, B, N)).astype(dtype)
-    P = N + 2
-    y = rng.standard_normal((T, B, P)).astype(dtype)
-    h0 = rng.standard_normal((B, P)).astype(dtype)
-    steps = walk(rng, T, B, kind)
+def test_two_layers_of_two_directions(build, rng, dtype, cell, variant, kind):
+    sizes = 7, 6, 3, 20
+    steps = walk(rng, *sizes[:2], kind)
+    case = Case(rng, dtype, cell, variant, sizes, steps, layers=2, bidirectional=True)
+    assert_twins(build, case)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 2, 5), (4, 0, 2, 5), (0, 0, 2, 5)], ids=str)
+@pytest.mark.parametrize(("cell", "variant"), [*PLAIN, ("LSTM", "projected, everything")])
+def test_no_steps_or_no_rows(build, rng, dtype, cell, variant, sizes):
+    case = Case(rng, dtype, cell, variant, sizes, layers=2, bidirectional=True)
+    assert_twins(build, case)
+    lengths = np.zeros(sizes[1], np.intp)
+    assert_all_close(
+        case.infer(build, lengths=lengths), case.infer(reference, lengths=lengths), dtype
+    )
+
+
+@pytest.mark.parametrize(("cell", "variant"), PLAIN)
+def test_strided_input_and_output(build, rng, dtype, cell, variant):
+    T, B, I, _ = sizes = 6, 5, 3, 20
+    case = Case(rng, dtype, cell, variant, sizes)
+    expected = case.infer(reference)
+    P = case.sizes[0]
+    batch_first = np.ascontiguousarray(case.x.transpose(1, 0, 2)).transpose(1, 0, 2)
+    wide = np.full((T, B, I + 2), np.nan, dtype)
+    wide[:, :, 1:-1] = case.x
+    guarded = np.full((B, T, 3 * P), UNTOUCHED, dtype)
+    for x in (batch_first, wide[:, :, 1:-1], case.x[::-1].copy()[::-1]):
+        out = guarded.transpose(1, 0, 2)[:, :, P : 2 * P]
+        out[...] = UNTOUCHED
+        actual = case.infer(build, x=x, out=out)
+        assert actual["y"] is out
+        assert_all_close(actual, expected, dtype)
+        assert (guarded[:, :, :P] == UNTOUCHED).all()
+        assert (guarded[:, :, 2 * P :] == UNTOUCHED).all()
+
+
+@pytest.mark.parametrize("kind", ["plain", "ragged-resets-reverse"])
+@pytest.mark.parametrize(("cell", "variant"), PLAIN)
+def test_batch_first(module, rng, dtype, cell, variant, kind):
+    sizes = 6, 5, 3, 20
+    case = Case(rng, dtype, cell, variant, sizes, walk(rng, *sizes[:2], kind), layers=2)
+    expected = case.train(reference)
+    stack, resets = case.stack(module, batch_first=True), case.walk.resets
+    inputs = (
+        np.ascontiguousarray(case.x.swapaxes(0, 1)),
+        in_form(case.state),
+        case.walk.lengths,
+        None if resets is None else np.ascontiguousarray(resets.T),
+    )
+    y, _, saved = module.forward(stack, *inputs, keep=True)
+    assert y.flags.c_contiguous
+    (inner, _), (outer, _) = saved
+    assert outer is y
+    assert inner.shape == (*sizes[:2], case.sizes[0])
+    assert_close(np.ascontiguousarray(y.swapaxes(0, 1)), expected["y"], dtype)
+    dy = np.ascontiguousarray(case.dy.swapaxes(0, 1))
+    dx, _, _ = module.backward(stack, *inputs, None, saved, dy, in_form(case.dstate))
+    assert dx.shape == inputs[0].shape
+    assert_close(np.ascontiguousarray(dx.swapaxes(0, 1)), expected["dx"], dtype)
+    out = np.full((*y.shape[:2], 2 * y.shape[2]), UNTOUCHED, dtype)
+    y = module.forward(stack, *inputs, out[:, :, : y.shape[2]])[0]
+    assert_close(np.ascontiguousarray(y.swapaxes(0, 1)), expected["y"], dtype)
+    assert (out[:, :, y.shape[2] :] == UNTOUCHED).all()
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("cell", "variant"), PLAIN)
+def test_one_sequence(module, rng, dtype, cell, variant, batch_first):
+    """Without the axis B in x, state, resets and their gradients."""
+    case = Case(rng, dtype, cell, variant, (6, 1, 3, 20), layers=2, bidirectional=True)
+    case.walk.resets = rng.random((6, 1)) < 0.3
+    expected = case.train(reference)
+    state, dstate = (in_form(tuple(p[:, 0] for p in parts)) for parts in (case.state, case.dstate))
+    stack = case.stack(module, batch_first=batch_first)
+    inputs = case.x[:, 0], state, None, case.walk.resets[:, 0]
+    y, final, saved = module.forward(stack, *inputs, keep=True)
+    dx, dstate, _ = module.backward(stack, *inputs, None, saved, case.dy[:, 0], dstate)
+    assert_close(y, expected["y"][:, 0], dtype)
+    assert_close(dx, expected["dx"][:, 0], dtype)
+    for name, parts in (("state", final), ("dstate", dstate)):
+        for k, part in enumerate(parts if len(case.sizes) > 1 else (parts,)):
+            assert_close(part, expected[f"{name} {k}"][:, 0], dtype)
+
+
+@pytest.mark.parametrize("rows", [(), (1,), (5,)], ids=["no rows' axis", "1 row", "5 rows"])
+@pytest.mark.parametrize(("cell", "variant"), PLAIN)
+def test_one_step(module, rng, dtype, cell, variant, rows):
+    """Without the axis T in x, y and their gradients, and L * D in the state and its gradient."""
+    B = rows[0] if rows else 1
+    case = Case(rng, dtype, cell, variant, (1, B, 3, 20))
+    expected = case.train(reference)
+    x, dy = case.x.reshape(*rows, -1), case.dy.reshape(*rows, -1)
+    state, dstate = (
+        in_form(tuple(part.reshape(*rows, part.shape[-1]) for part in parts))
+        for parts in (case.state, case.dstate)
+    )
+    stack = case.stack(module, one_step=True)
+    y, final = module.forward(stack, x, state)
+    kept_y, kept_final, saved = module.forward(stack, x, state, keep=True)
+    dx, dstate, gradients = module.backward(stack, x, state, None, None, None, saved, dy, dstate)
+    final, kept_final, dstate = (
+        state if isinstance(state, tuple) else (state,) for state in (final, kept_final, dstate)
+    )
+    assert_same_bits(y, final[0])
+    for name, array in (("y", y), ("y", kept_y), ("dx", dx)):
+        assert_close(array, expected[name].reshape(*rows, -1), dtype, name)
+    for k, size in enumerate(case.sizes):
+        for parts in (final, kept_final):
+            assert_close(parts[k], expected[f"state {k}"].reshape(*rows, size), dtype)
+        assert_close(dstate[k], expected[f"dstate {k}"].reshape(*rows, size), dtype)
+    for name, gradient in zip(case.names, gradients[0], strict=True):
+        assert_gradients_close(gradient, expected[f"cell 0, {name}"], dtype, name)
+
+
+@pytest.mark.parametrize(("cell", "variant"), PLAIN)
+def test_none_is_zeros(module, rng, dtype, cell, variant):
+    case = Case(rng, dtype, cell, variant, (4, 3, 2, 20), layers=2, bidirectional=True)
+    stack, zeros = case.stack(module), in_form(tuple(map(np.zeros_like, case.state)))
+    results = []
+    for state, dy, dstate in ((None, None, None), (zeros, np.zeros_like(case.dy), zeros)):
+        y, final, saved = module.forward(stack, case.x, state, keep=True)
+        inputs = case.x, state, None, None, None
+        ones = in_form(tuple(map(np.ones_like, case.state)))
+        with_dy = module.backward(stack, *inputs, saved, dy, ones)
+        saved = module.forward(stack, case.x, state, keep=True)[2]
+        with_dstate = module.backward(stack, *inputs, saved, np.ones_like(case.dy), dstate)
+        gradients = [g for result in (with_dy, with_dstate) for g in sum(result[2], ())]
+        states = [final, with_dy[1], with_dstate[1]]
+        parts = [p for s in states for p in (s if isinstance(s, tuple) else (s,))]
+        results.append([y, with_dy[0], with_dstate[0], *parts, *gradients])
+    for of_none, of_zeros in zip(*results, strict=True):
+        assert_same_bits(of_none, of_zeros)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("lead", [(), (1,), (7,), (3, 4), (2, 0, 3), (2, 3, 2, 2)], ids=str)
+@pytest.mark.parametrize(("K", "N"), [(3, 4), (130, 37), (17, 96), (1, 1)])
+def test_linear(build, rng, dtype, K, N, lead, bias):
+    x = rng.standard_normal((*lead, K)).astype(dtype)
+    matrix = (rng.uniform(-1, 1, (N, K)) / K**0.5).astype(dtype)
+    added = rng.standard_normal(N).astype(dtype) if bias else None
+    x.flags.writeable = False
+    expected = reference.linear(x, reference.pack(matrix), N, added)
+    actual = build.linear(x, build.pack(matrix), N, added)
+    assert actual.shape == (*lead, N)
+    assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(35, 3, 4), (10, 33, 40), (360, 20, 17), (1, 6, 5), (0, 3, 4), (7, 1, 130)], ids=str
+)
+def test_weight_gradient(build, rng, dtype, sizes):
+    K, M, N = sizes
+    dz = (rng.standard_normal((K, M)) / max(K, 1) ** 0.5).astype(dtype)
+    x = rng.standard_normal((K, N)).astype(dtype)
+    for array in (dz, x):
+        array.flags.writeable = False
     results = []
     for module in (build, reference):
-        dW, dR = np.full((M, N), UNTOUCHED, dtype), np.full((M, P), UNTOUCHED, dtype)
-        met = {"none": (), "same step": (y, None, dR), "step before": (y, h0, dR)}[recurrent]
-        db = np.full(M, UNTOUCHED, dtype)
-        module.weight_gradient(dz, source, dW, *met, **vars(steps), db=db)
-        results.append(np.concatenate([dW, dR, db[:, None]], axis=1))
+        guarded = np.full((M + 2, N), UNTOUCHED, dtype)
+        module.weight_gradient(dz, x, guarded[1:-1])
+        results.append(guarded)
     assert_close(*results, dtype)
 
 
-def test_weight_gradient_of_some_columns(build, rng, dtype):
-    T, B, M, N = 7, 5, 12, 9
-    dz = (rng.standard_normal((T, B, 3 * M)) / 6).astype(dtype)[:, :, M : 2 * M]
-    source = rng.standard_normal((B, T, 2 * N)).astype(dtype).transpose(1, 0, 2)[:, :, N:]
-    h0 = rng.standard_normal((B, N)).astype(dtype)
-    results = []
-    for module in (build, reference):
-        dW, dR = np.full((2, 3 * M, N), UNTOUCHED, dtype)
-        part = slice(M, 2 * M)
-        module.weight_gradient(dz, source, dW[part], source, h0, dR[part])
-        results.append(np.concatenate([dW, dR]))
-    assert_close(*results, dtype)
+# T, B, I, H of products dz · W (K is H, N is I) and sums dzᵀ · x over steps and rows that do not
+# fill their tiles, or take several.
+PRODUCTS = [(5, 2, 40, 33), (40, 9, 17, 20), (4, 1, 37, 130), (3, 20, 96, 17)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", PRODUCTS, ids=str)
+def test_products_and_sums(build, rng, dtype, sizes, kind):
+    """Of an RNN, where nothing else is."""
+    case = Case(rng, dtype, "RNN", "tanh", sizes, walk(rng, *sizes[:2], kind))
+    assert_all_close(case.train(build), case.train(reference), dtype)
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid"])
@@ -235,3 +242,12 @@ def test_activations(build, rng, dtype, name):
     before = x.copy()
     assert_close(getattr(build, name)(x), getattr(reference, name)(x), dtype)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("name", ["activate", "activation_slope"])
+@pytest.mark.parametrize("activation", SOFT)
+def test_activations_with_parameters(build, rng, dtype, name, activation):
+    """The others are compared with the truth in test_more_activations."""
+    x = rng.uniform(-5, 5, 101).astype(dtype)
+    actual, expected = (getattr(module, name)(*activation, x) for module in (build, reference))
+    assert_close(actual, expected, dtype)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from compare import assert_same_bits
-from examples import example
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from random_layers import example
 
 import fastlstm as fl
 

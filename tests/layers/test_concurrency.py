@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from compare import assert_same_bits, assert_same_result
-from examples import example
+from random_layers import example
 
 pytestmark = pytest.mark.usefixtures("share_all_work")
 

@@ -4,8 +4,8 @@ import copy
 
 import numpy as np
 import pytest
-from compare import assert_near
-from examples import GRU_AND_RNN, each, example, parts
+from compare import assert_near, assert_same_bits
+from random_layers import GRU_AND_RNN, each, example, parts
 from slopes import assert_slope
 
 import fastlstm as fl
@@ -246,6 +246,25 @@ def test_dropout_masks(kernels, rng):
         np.testing.assert_allclose(seen[masks[-1]], hidden[masks[-1]] / 0.75, rtol=1e-9)
         assert 0.65 < masks[-1].mean() < 0.85
     assert (masks[0] != masks[1]).any()
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU"])
+def test_dropout_drops_what_is_not_finite(kernels, dtype, kind):
+    """Where all is dropped, the next layer sees zeros: not NaN, which 0 · inf is."""
+    options = {"nonlinearity": "relu"} if kind == "RNN" else {"activations": ("sigmoid", "relu")}
+    layer = getattr(fl, kind)(1, 2, num_layers=2, dropout=1.0, dtype=dtype, **options)
+    ones = {name: np.ones_like(array) for name, array in layer.state_dict().items()}
+    layer.load_state_dict(ones)
+    second = getattr(fl, kind)(2, 2, dtype=dtype, **options)
+    second.load_state_dict({n.replace("l1", "l0"): a for n, a in ones.items() if "l1" in n})
+    state = np.zeros((2, 5, 2), dtype)
+    state[0] = np.inf
+    (y, h), tape = layer.forward(np.ones((3, 5, 1)), state)
+    assert not np.isfinite(h[0]).any()
+    assert_same_bits(y, second(np.zeros((3, 5, 2), dtype))[0])
+    grads = layer.backward(tape, np.ones_like(y))
+    assert (grads.params["weight_ih_l1"] == 0).all()
+    assert (grads.params["bias_ih_l1"] != 0).all()
 
 
 def test_dropout_is_for_training(kernels, rng):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits, assert_same_result
-from examples import GRU_AND_RNN, example
 from oracle_gru_rnn import ACTIVATIONS, gru_cell, recurrent, rnn_cell
+from random_layers import GRU_AND_RNN, example
 from slopes import assert_slope
 
 import fastlstm as fl
@@ -201,8 +201,8 @@ def test_keras_init(rng):
 def test_torchs_order_of_arguments():
     rnn = fl.RNN(3, 4, 2, "relu", False, True, 0.5, True)
     assert repr(rnn) == (
-        "RNN(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.5, bidirectional=True, "
-        "nonlinearity='relu')"
+        "RNN(3, 4, num_layers=2, nonlinearity='relu', bias=False, batch_first=True, dropout=0.5, "
+        "bidirectional=True)"
     )
     assert "bias_ih_l0" not in rnn.state_dict()
     assert repr(fl.RNNCell(3, 4, True, ("elu", 0.5))) == "RNNCell(3, 4, nonlinearity=('elu', 0.5))"

@@ -6,7 +6,7 @@ The reference multiplies with BLAS, which makes no such promise: there, near is 
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from examples import each, example, parts
+from random_layers import each, example, parts
 
 import fastlstm as fl
 
@@ -72,7 +72,7 @@ def test_without_a_batch_axis(case, same):
     same(single, y[:, 2])
 
 
-def test_neighbours(case, same, rng):
+def test_neighbors(case, same, rng):
     y, _ = case()
     order = rng.permutation(y.shape[1])
     moved, _ = case.lstm(case.x[:, order], rows_of(case.state, order))
@@ -209,10 +209,3 @@ def test_repeated_calls(stack, same):
         results.append(stack.lstm.backward(tape, y))
     for name in results[0].params:
         same(results[0].params[name], results[1].params[name], name)
-
-
-def test_plain_arrays_take_no_other_way_to_the_result(case, same):
-    """Without any option, a call of one layer skips what there is nothing to do for."""
-    (y, state), (expected, expected_state) = case(), case(threads=1)
-    same(y, expected, "y")
-    same_state(same, state, expected_state, "state")

@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits, assert_same_result
-from examples import OPTIONS, example
 from oracle import lstm as oracle
+from random_layers import OPTIONS, example
 
 import fastlstm as fl
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from examples import example, parts
+from random_layers import example, parts
 
 import fastlstm as fl
 

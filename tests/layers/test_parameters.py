@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits, assert_same_result
-from examples import GRU_AND_RNN, OPTIONS, example
+from random_layers import GRU_AND_RNN, OPTIONS, example
 
 import fastlstm as fl
 
@@ -176,3 +176,17 @@ def test_parameters_have_two_doors_only(lstm):
     with pytest.raises(TypeError):
         lstm.parameters()["bias_hh_l0"] = np.zeros(4 * H)
     lstm.state_dict()["weight_ih_l0"][...] = 0
+
+
+@all_options
+def test_assign_takes_arrays_over(kernels, rng, options):
+    """Without a copy: they become the layer's, and read-only."""
+    case, other = example(rng, **options), example(rng, **options)
+    case()
+    given = other.layer.state_dict()
+    case.layer.assign(given)
+    for name, array in given.items():
+        assert case.layer.parameters()[name] is array
+        assert getattr(case.layer, name) is array
+        assert not array.flags.writeable
+    assert_same_result(case.layer(other.x, other.state), other())

@@ -311,6 +311,16 @@ X = np.ones((T, B, 3))
 PAIR = (np.ones((1, B, 5)), np.ones((1, B, 5)))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_cells_of_one_step_are_refused(kind):
+    """Their result is a state, which no other layer takes."""
+    cell = getattr(fl, f"{kind}Cell")(3, 5)
+    for place, layers in enumerate([(cell, fl.Linear(5, 2)), (fl.Linear(4, 3), cell)]):
+        message = rf"^modules\[{place}\]: .*{kind}Cell.* use {kind}$"
+        with pytest.raises(ValueError, match=message):
+            fl.Sequential(*layers)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from compare import assert_near
-from examples import each, parts
+from random_layers import each, parts
 
 import fastlstm as fl
 

@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 from compare import assert_near
-from examples import VARIANTS, example
+from random_layers import VARIANTS, example
 from slopes import assert_slope_along
 
 import fastlstm as fl
+from fastlstm.engine.state import arrays_of
 from fastlstm.layers.activations import PARAMETERS
-from fastlstm.layers.state import arrays_of
 
 SMALL = {"T": 4, "B": 3, "I": 2}
 RAGGED = {"lengths": True, "resets": True}

@@ -119,13 +119,13 @@ def test_training_steps(kernels, rng, kind):
     made = call(rng, kind, lengths=LENGTHS, direction="bidirectional", activations=None)
     layer, rest = made.operator()
     target = rng.uniform(-0.5, 0.5, layer(**rest)[0].shape)
-    optimiser = fl.optim.Adam(lr=0.02)
+    optimizer = fl.optim.Adam(lr=0.02)
     losses = []
     for _ in range(60):
         (Y, *_), tape = layer.forward(**rest)
         loss, dY = fl.losses.mse(Y, target)
         losses.append(loss)
-        optimiser.step(layer, layer.backward(tape, dY))
+        optimizer.step(layer, layer.backward(tape, dY))
     assert losses[-1] < 0.7 * losses[0]
     trained = made.with_(layer.state_dict())
     for function, own in zip(trained(), layer(**rest), strict=True):

@@ -1,9 +1,11 @@
 """The operators against the specification."""
 
+import inspect
+
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from operators import ACTIVATIONS, OUTPUTS, TAKES, call, random_call
+from operators import ACTIVATIONS, INPUTS, OUTPUTS, TAKES, WEIGHTS, call, random_call
 from oracle_onnx import operator
 
 import fastlstm as fl
@@ -181,3 +183,29 @@ def test_any_strides(kernels, rng):
     odd = made.with_({name: np.asfortranarray(array) for name, array in made.inputs.items()})
     for ours, plain in zip(odd(), made(), strict=True):
         assert_same_bits(ours, plain)
+
+
+ATTRIBUTES = [
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "layout",
+]
+OWN = {"LSTM": ["input_forget"], "GRU": ["linear_before_reset"], "RNN": []}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("of_call", [False, True], ids=["class", "function"])
+def test_signatures_show_every_input_and_attribute(kind, of_call):
+    shown = inspect.signature(getattr(fl.onnx, kind.lower() if of_call else kind)).parameters
+    keywords = [name for name, one in shown.items() if one.kind is one.KEYWORD_ONLY]
+    assert sorted(keywords) == sorted(ATTRIBUTES + OWN[kind])
+    inputs = [name for name, one in shown.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    wanted = [name for name in INPUTS if kind == "LSTM" or name not in ("initial_c", "P")]
+    if not of_call:
+        wanted = [name for name in wanted if name in WEIGHTS]
+    assert inputs == wanted
+    assert len(shown) == len(keywords) + len(inputs)

@@ -1,4 +1,4 @@
-"""Optimisers and clipping against plain loops and torch."""
+"""Optimizers and clipping against plain loops and torch."""
 
 import copy
 import gc
@@ -119,6 +119,11 @@ def test_defaults_as_torch(name):
         assert getattr(ours, key, None) == theirs.get(key), key
 
 
+def test_both_are_optimizers():
+    assert isinstance(optim.SGD(), optim.Optimizer)
+    assert isinstance(optim.Adam(), optim.Optimizer)
+
+
 @crossed
 def test_old_arrays_never_move(rng, name, options):
     module = fl.Linear(3, 2, rng=rng)
@@ -137,7 +142,7 @@ def test_old_arrays_never_move(rng, name, options):
 
 @crossed
 def test_parameters_are_nobody_elses(rng, name, options):
-    """Neither the gradients nor the optimiser share memory with what the module holds."""
+    """Neither the gradients nor the optimizer share memory with what the module holds."""
     module = fl.Linear(3, 2, dtype=np.float64, rng=rng)
     opt = getattr(optim, name)(**options | {"lr": 1.0})
     grads = random_grads(rng, module)
@@ -186,7 +191,7 @@ def test_a_failed_step_changes_nothing(rng, name, options, first):
     assert_unchanged(module, other.parameters())
 
 
-def test_one_optimiser_serves_one_module(rng):
+def test_one_optimizer_serves_one_module(rng):
     module, other = fl.Linear(3, 2, rng=rng), fl.Linear(3, 2, rng=rng)
     before, grads, opt = other.state_dict(), random_grads(rng, other), optim.Adam()
     opt.step(module, grads)

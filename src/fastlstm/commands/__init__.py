@@ -1,5 +1,5 @@
-"""What `fastlstm` does on the command line: one module a command."""
+"""The commands of `fastlstm` on the command line, and their helpers."""
 
 
 class CommandError(Exception):
-    """What the user can put right, in one line; ends the command with exit status 2."""
+    """An error that the user can correct, in one line; the command ends with exit status 2."""

@@ -1,4 +1,4 @@
-"""`fastlstm bench`: the builds against the reference, and torch where it is installed."""
+"""`fastlstm bench`: times of the builds, the reference, and torch if it is installed."""
 
 import statistics
 import sys
@@ -26,17 +26,17 @@ class Engine(NamedTuple):
     """One way to compute a layer."""
 
     name: str
-    infer: Callable[[], np.ndarray]  # the output
-    train: Callable[[], np.ndarray]  # the gradient of the input
+    infer: Callable[[], np.ndarray]  # returns the output
+    train: Callable[[], np.ndarray]  # returns the gradient of the input
 
 
 def run() -> int:
-    """Print the table, from a process of its own with one thread; returns its exit status."""
+    """Print the table from a new process with one thread, and return its exit status."""
     return one_thread.run("fastlstm.commands.bench").returncode
 
 
 def main() -> int:
-    """Print the table; 1 when the engines do not agree."""
+    """Print the table, and return the exit status: 1 if the results of engines differ."""
     fl.set_num_threads(1)
     torch = _torch()
     names = [*fl.backends(), *([f"torch {torch.__version__.split('+')[0]}"] if torch else [])]
@@ -72,7 +72,7 @@ def _torch() -> Any:
 
 
 def _engines(shape: tuple[int, int, int, int], torch: Any) -> list[Engine]:
-    """Every backend, and torch, with the same parameters and input."""
+    """Every backend, and torch if there is one, with the same parameters and input."""
     T, B, I, H = shape
     rng = np.random.default_rng(0)
     lstm = fl.LSTM(I, H, rng=rng)
@@ -118,7 +118,7 @@ def _torch_engine(torch: Any, lstm: fl.LSTM, x: np.ndarray, dy: np.ndarray) -> E
 
 
 def _disagreement(names: list[str], runs: list[Callable[[], np.ndarray]]) -> str | None:
-    """Who differs from the first by more than rounding explains; also warms everyone up."""
+    """Run every engine once; describe one that differs from the first by more than rounding."""
     first, *others = [run() for run in runs]
     scale = np.abs(first).max()
     for name, other in zip(names[1:], others, strict=True):
@@ -129,7 +129,7 @@ def _disagreement(names: list[str], runs: list[Callable[[], np.ndarray]]) -> str
 
 
 def _medians(runs: list[Callable[[], np.ndarray]]) -> list[float]:
-    """Median seconds of each, from as many rounds as the time for a row allows."""
+    """Median seconds of each run, from as many rounds as the time for a row allows."""
     times: list[list[float]] = [[] for _ in runs]
     end = time.perf_counter() + SECONDS_PER_ROW
     for number in range(MOST_ROUNDS):

@@ -8,10 +8,10 @@ import numpy as np
 
 import fastlstm as fl
 
-RAREST = 1e-5  # bytes with a smaller share of the training text have no symbol of their own
-MOST_ROWS, SHORTEST_ROW = 64, 500  # how a text is cut up to be read quickly
-WARM_UP = 256  # characters read before each of those rows, uncounted
-CHUNK = 256  # steps at a time, which bounds the memory
+RAREST = 1e-5  # fraction of the training text; rarer bytes have one symbol together
+MOST_ROWS, SHORTEST_ROW = 64, 500  # rows, characters: how a text is cut to be read in parallel
+WARM_UP = 256  # characters read before each of those rows, and not counted
+CHUNK = 256  # steps computed at a time, to limit the memory
 
 
 class CharacterModel:
@@ -20,7 +20,7 @@ class CharacterModel:
     Parameters
     ----------
     known : uint8 array
-        The bytes with a symbol of their own, sorted. All others share one more symbol.
+        The bytes that have their own symbol, sorted. All others have one symbol together.
     embedding_size, hidden_size : int
     rng : None, seed or Generator
         Source of the initial parameters.
@@ -47,15 +47,15 @@ class CharacterModel:
         )
 
     def encode(self, text: bytes) -> np.ndarray:
-        """The symbols of a text, uint8 (len(text),)."""
+        """Return the symbols of a text, uint8 (len(text),)."""
         return self._symbol_of_byte[np.frombuffer(text, np.uint8)]
 
     def bits_per_character(self, context: bytes, text: bytes) -> float:
-        """Bits that coding `text` takes, which follows `context`, per byte; nothing is left out.
+        """Return the bits per byte that coding `text` takes after `context`. Neither is empty.
 
-        The text is cut into rows that are read side by side, each from where the 256 characters
-        before it leave the state. The shared symbol of rare bytes is charged with what it takes to
-        tell them apart. Neither text nor context is empty.
+        The text is cut into rows, which are read in parallel. The state of each row begins as the
+        256 characters before it leave it. The symbol of rare bytes costs extra bits, to tell these
+        bytes apart.
         """
         rows = min(MOST_ROWS, max(1, len(text) // SHORTEST_ROW))
         length = math.ceil(len(text) / rows)
@@ -79,7 +79,7 @@ class CharacterModel:
         return (nats / math.log(2) + rare_bits) / len(text)
 
     def write(self, prompt: bytes, count: int, temperature: float, rng: Any) -> bytes:
-        """`count` characters that follow `prompt`, drawn one by one, each fed back as input.
+        """Draw `count` characters after `prompt`, one by one; each is the input of the next step.
 
         A temperature below 1 sharpens the predicted probabilities, p ∝ exp(logit / temperature).
         """
@@ -103,7 +103,7 @@ class CharacterModel:
 
     @classmethod
     def load(cls, path: Path) -> "CharacterModel":
-        """The model that `save` wrote to `path`."""
+        """Return the model that `save` wrote to `path`."""
         with np.load(path) as saved:
             arrays = dict(saved)
         embedding_size, hidden_size = arrays.pop("sizes")
@@ -113,6 +113,6 @@ class CharacterModel:
 
 
 def frequent_bytes(text: bytes) -> np.ndarray:
-    """The bytes that make up enough of a text to be worth a symbol, sorted."""
+    """Return the bytes that are frequent enough in a text for their own symbol, sorted."""
     counts = np.bincount(np.frombuffer(text, np.uint8), minlength=256)
     return np.flatnonzero(counts > RAREST * len(text)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Training of a character model against the clock."""
+"""Training of a character model for a given time."""
 
 import math
 import signal
@@ -12,13 +12,13 @@ import numpy as np
 import fastlstm as fl
 from fastlstm.commands.character_model import CharacterModel
 
-ROWS = 16  # places of the text that are read side by side
+ROWS = 16  # parts of the text that are read in parallel
 STEPS = 64  # characters between two updates; the state is carried over, its gradient is not
 LEARNING_RATE = 6e-3
-BETAS = (0.8, 0.99)  # of Adam; a few thousand updates leave no time for long memories
-LARGEST_NORM = 1.0
-SLICES = 120  # of the budget: points of the loss curve
-RUNNING_STEPS = 50
+BETAS = (0.8, 0.99)  # Adam's; short averages, since there are only a few thousand updates
+LARGEST_NORM = 1.0  # of the gradients; larger ones are scaled down
+SLICES = 120  # parts of the training time: points of the loss curve
+RUNNING_STEPS = 50  # steps of the running mean of the loss
 
 
 class Trainer:
@@ -33,7 +33,7 @@ class Trainer:
     Attributes
     ----------
     characters : int
-        Read so far, rereading included.
+        Number of characters read so far; those read again count again.
     """
 
     def __init__(self, model: CharacterModel, text: bytes):
@@ -43,12 +43,12 @@ class Trainer:
         self._length = len(text) // ROWS
         symbols = model.encode(text)[: ROWS * self._length]
         self._streams = symbols.reshape(ROWS, self._length).T  # [length, B]
-        self._optimiser = fl.optim.Adam(lr=LEARNING_RATE, betas=BETAS)
+        self._optimizer = fl.optim.Adam(lr=LEARNING_RATE, betas=BETAS)
         self._position = 0
         self._state: Any = None
 
     def step(self, learning_rate: float) -> float:
-        """One update; returns the loss before it, in nats per character."""
+        """Do one update, and return the loss before it, in nats per character."""
         if self._position + STEPS >= self._length:
             self._position, self._state = 0, None
         window = self._streams[self._position : self._position + STEPS + 1]
@@ -57,26 +57,26 @@ class Trainer:
         loss, d_logits = fl.losses.cross_entropy(logits, window[1:])
         gradients = layers.backward(tape, d_logits)
         fl.optim.clip_grad_norm(gradients, LARGEST_NORM)
-        self._optimiser.lr = learning_rate
-        self._optimiser.step(layers, gradients)
+        self._optimizer.lr = learning_rate
+        self._optimizer.step(layers, gradients)
         self._position += STEPS
         self.characters += STEPS * ROWS
         return loss
 
     def text_read(self) -> bytes:
-        """The part of the text that was read, each character once."""
+        """Return the part of the text that was read, each character once."""
         read = min(self.characters // ROWS + 1, self._length)
         streams = (self._text[row * self._length :][:read] for row in range(ROWS))
         return b"".join(streams)
 
 
 class History:
-    """The loss over time: its mean in every slice of the budget, and a running mean.
+    """The loss over time: its mean in every slice of the training time, and a running mean.
 
     Attributes
     ----------
     running : float
-        Bits per character: the mean over the first steps, an exponential one over later ones.
+        Bits per character: the mean of the first steps, an exponential mean later.
     """
 
     def __init__(self, seconds: float):
@@ -86,7 +86,7 @@ class History:
         self._steps = 0
 
     def add(self, elapsed: float, loss: float) -> None:
-        """Take note of a loss in nats."""
+        """Add a loss in nats."""
         bits = loss / math.log(2)
         self._steps += 1
         self.running += (bits - self.running) / min(self._steps, RUNNING_STEPS)
@@ -95,13 +95,13 @@ class History:
         self._sums[number] = total + bits, count + 1
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds, and bits per character."""
+        """Return the points of the curve: seconds, and bits per character."""
         seconds = [(number + 0.5) * self._slice for number in self._sums]
         return np.array(seconds), np.array([total / count for total, count in self._sums.values()])
 
 
 class InterruptOnce:
-    """Within the block the first Ctrl-C is only noted in `requested`; the next one interrupts."""
+    """Within the block, the first Ctrl-C only sets `requested`; the next one interrupts."""
 
     requested = False
 
@@ -117,7 +117,7 @@ class InterruptOnce:
 
 
 def train(trainer: Trainer, seconds: float, tqdm: Any) -> tuple[History, float]:
-    """Train for `seconds` by the clock, or until Ctrl-C, but one step at least.
+    """Train for `seconds`, or until Ctrl-C, but at least one step.
 
     The learning rate follows a cosine to 0.
 
@@ -126,18 +126,18 @@ def train(trainer: Trainer, seconds: float, tqdm: Any) -> tuple[History, float]:
     trainer : Trainer
     seconds : float
     tqdm : type
-        Of the progress bar.
+        The class of the progress bar.
 
     Returns
     -------
     history : History
     elapsed : float
-        Seconds.
+        Seconds of training.
     """
     history = History(seconds)
     interrupt = InterruptOnce()
     bar_format = "{percentage:3.0f}%|{bar:24}| {n:.1f}/{total:g} s{postfix}"
-    pause = 0.25 if sys.stderr.isatty() else 5.0  # a log gets few lines
+    pause = 0.25 if sys.stderr.isatty() else 5.0  # seconds; few lines in a log
     with interrupt, tqdm(total=seconds, bar_format=bar_format, mininterval=pause) as progress:
         start = time.perf_counter()
         elapsed, more = 0.0, True

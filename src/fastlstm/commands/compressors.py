@@ -1,4 +1,4 @@
-"""How far general compressors get on the held-out text."""
+"""The sizes to which general compressors bring the held-out text."""
 
 import bz2
 import lzma
@@ -17,9 +17,9 @@ class Compression:
     ----------
     name : str
     cold : float
-        The held-out text alone.
+        For the held-out text alone.
     primed : float or None
-        After the training text; None where the compressor offers no way.
+        For the held-out text after the training text; None if the compressor cannot be primed.
     how : str
         How it was primed.
     """
@@ -31,12 +31,12 @@ class Compression:
 
     @property
     def best(self) -> float:
-        """Primed where that is possible, cold otherwise."""
+        """The value of `primed`, or of `cold` if `primed` is None."""
         return self.cold if self.primed is None else self.primed
 
 
 def compare(training: bytes, held_out: bytes) -> list[Compression]:
-    """Compress `held_out` at every compressor's best level, cold and primed with `training`."""
+    """Compress `held_out` at the best level of every compressor, cold and primed by `training`."""
     bits = 8 / len(held_out)
     with_dictionary = zlib.compressobj(9, zdict=training[-ZLIB_WINDOW:])
     primed_zlib = with_dictionary.compress(held_out) + with_dictionary.flush()
@@ -68,6 +68,6 @@ def _lzma_size_after(training: bytes, held_out: bytes) -> int:
     def size(text: bytes) -> int:
         return len(lzma.compress(text, preset=9))
 
-    with ThreadPoolExecutor(2) as pool:  # lzma is slow and leaves other threads alone
+    with ThreadPoolExecutor(2) as pool:  # lzma is slow, and releases the interpreter lock
         alone, together = pool.map(size, (training, training + held_out))
     return together - alone

@@ -1,4 +1,4 @@
-"""The text that the demo learns from, and the part of it that is held out."""
+"""The text that the demo learns, and the part of it that is held out."""
 
 import platform
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 from fastlstm.commands import CommandError
 
 HELD_OUT_SIZE = 100_000
-HELD_OUT_EVERY = 40  # of the standard library's files, so that both parts are of one kind
+HELD_OUT_EVERY = 40  # files of the standard library: one in 40 is held out
 SMALLEST_TEXT = 4_000
 NOT_WRITTEN_BY_HAND = {"encodings", "pydoc_data"}  # tables made by a program
 NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -17,15 +17,15 @@ NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text in two parts, as bytes: whatever its encoding, nothing is lost.
+    """A text in two parts, as bytes, so that any encoding is possible.
 
     Attributes
     ----------
     description : str
-        Where the text comes from and how it was divided.
+        The source of the text, and how it was divided.
     training : bytes
     held_out : bytes
-        What the model never sees while it learns.
+        The part that is not used in training.
     """
 
     description: str
@@ -34,10 +34,10 @@ class Corpus:
 
 
 def standard_library() -> Corpus:
-    """The source of this Python's standard library; every 40th file, up to 100 KB, is held out.
+    """Return the source of this Python's standard library; every 40th file, up to 100 KB, held out.
 
-    Tests, installed packages and tables made by a program are no part of it. The files stand in a
-    random order, always the same, so that every stretch of the text is like the whole.
+    Tests, installed packages and tables made by a program are left out. The files are in a random
+    order, which is always the same, so that all parts of the text are of one kind.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     texts = [path.read_bytes() for path in _source_files(root)]
@@ -65,7 +65,7 @@ def standard_library() -> Corpus:
 
 
 def from_file(path: Path) -> Corpus:
-    """The text in `path`; its last tenth, at most 100 KB, is held out.
+    """Return the text in `path`; its last tenth, at most 100 KB, is held out.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from fastlstm.commands.character_model import CharacterModel, frequent_bytes
 from fastlstm.commands.character_training import History, Trainer, train
 from fastlstm.commands.compressors import Compression
 from fastlstm.commands.corpus import Corpus
+from fastlstm.commands.loss_curve import save_loss_curve
 
 EMBEDDING_SIZE = 64
 SAMPLE_SIZE = 400
@@ -33,12 +34,12 @@ def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed:
     hidden_size : int
         Units of the LSTM.
     seed : int
-        Of parameters and sampling.
+        Seed of the initial parameters and of the sampling.
 
     Raises
     ------
     CommandError
-        tqdm is missing, the text is unfit, or `output` cannot be written.
+        tqdm is missing, the text cannot be used, or `output` cannot be written.
     """
     tqdm = _tqdm()
     data = corpus.standard_library() if text is None else corpus.from_file(text)
@@ -140,11 +141,10 @@ def _save_loss_curve(
     path: Path, history: History, held_out: float, rivals: list[Compression]
 ) -> None:
     try:
-        from fastlstm.commands.loss_curve import save_loss_curve
+        save_loss_curve(path, history, held_out, rivals)
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
         print('No loss curve: it needs matplotlib (pip install "fastlstm[plot]").')
     else:
-        save_loss_curve(path, history, held_out, rivals)
         print(f"Loss curve: {path}")

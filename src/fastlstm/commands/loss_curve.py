@@ -1,8 +1,6 @@
-"""The loss curve of the demo, with the compressors beside it."""
+"""The loss curve of the demo, compared with the compressors."""
 
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from fastlstm.commands.character_training import History
 from fastlstm.commands.compressors import Compression
@@ -14,6 +12,8 @@ def save_loss_curve(
     path: Path, history: History, held_out: float, rivals: list[Compression]
 ) -> None:
     """Draw bits per character against seconds, as a PNG."""
+    from matplotlib.figure import Figure
+
     seconds, bits = history.curve()
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -25,7 +25,7 @@ def save_loss_curve(
         primed = "" if rival.primed is None else ", primed"
         label = f"{rival.name}{primed}, {rival.best:.2f}"
         axes.axhline(rival.best, color=GREY, linewidth=1, linestyle=style, label=label, zorder=1)
-    axes.set_ylim(top=max(4.0, 1.2 * bits.min()))  # the first steps would take half the picture
+    axes.set_ylim(top=max(4.0, 1.2 * bits.min()))  # without it, the first steps fill half the plot
     axes.set_xlabel("seconds", color=INK)
     axes.set_ylabel("bits per character", color=INK)
     axes.set_title("fastlstm demo", color=INK, loc="left")

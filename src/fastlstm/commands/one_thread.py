@@ -1,10 +1,10 @@
-"""Timings with one thread for everyone."""
+"""Programs in which every library computes on one thread, for timings."""
 
 import os
 import subprocess
 import sys
 
-# NumPy's BLAS reads these once, when it is loaded: hence a process of its own.
+# NumPy's BLAS reads these variables only when it is loaded, so they need a new process.
 VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -14,10 +14,10 @@ def run(module: str, *arguments: str, capture: bool = False) -> subprocess.Compl
     Parameters
     ----------
     module : str
-        Its full name.
+        Full name of the module.
     *arguments : str
     capture : bool
-        Whether to keep what it prints; otherwise that goes where this process prints.
+        Whether to return the program's output in the result instead of printing it.
     """
     environment = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
     command = [sys.executable, "-m", module, *arguments]

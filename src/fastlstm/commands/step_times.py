@@ -1,4 +1,4 @@
-"""What a step of the demo's training takes: the backend in use against the reference."""
+"""The time of a training step of the demo, in the backend in use and in the reference."""
 
 import json
 import math
@@ -18,7 +18,7 @@ MOST_SECONDS = 3.0
 
 
 def measure(model: Path) -> dict[str, float]:
-    """Seconds by backend, on one thread each, for the model saved at a path."""
+    """Return the seconds of a step by backend, on one thread, for the model saved at a path."""
     result = one_thread.run(__name__, str(model), capture=True)
     if result.returncode:
         raise RuntimeError(f"the timing of single steps failed:\n{result.stderr}")
@@ -27,7 +27,7 @@ def measure(model: Path) -> dict[str, float]:
 
 
 def shortest_steps(model: Path) -> dict[str, float]:
-    """The shortest of a few steps in each backend, taken turn about."""
+    """Return the seconds of the shortest of a few steps by backend; the backends alternate."""
     trainers = {name: _trainer(model) for name in (fl.backend(), "reference")}
     shortest = dict.fromkeys(trainers, math.inf)
     end = time.perf_counter() + MOST_SECONDS

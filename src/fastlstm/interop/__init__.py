@@ -1,4 +1,4 @@
-"""Doors to other packages, each imported when it is first used."""
+"""Interfaces to other packages. Each is imported at its first use."""
 
 import importlib
 from types import ModuleType

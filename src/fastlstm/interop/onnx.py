@@ -1,8 +1,8 @@
 """ONNX models whose recurrent nodes fastlstm computes.
 
 `Backend` is ONNX's own interface (`onnx.backend.base.Backend`). LSTM, GRU and RNN nodes run on
-`fastlstm.onnx`, the others on the operators of `onnx.reference`; only those that small recurrent
-models are made of are taken. Needs the extra `onnx`.
+`fastlstm.onnx`, the others on the operators of `onnx.reference`. Only the types of nodes that are
+common in small recurrent models are supported. Needs the extra `onnx`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
         "fastlstm.interop.onnx needs the onnx package: pip install 'fastlstm[onnx]'"
     ) from error
 
-OLDEST = 7  # opset: before it LSTM, GRU and RNN had other attributes
+OLDEST = 7  # opset; in earlier ones LSTM, GRU and RNN have other attributes
 RECURRENT = ("LSTM", "GRU", "RNN")
 WEIGHTS = ("W", "R", "B", "P")
 ELEMENTWISE = (
@@ -53,10 +53,10 @@ SUPPORTED = frozenset((*RECURRENT, *ELEMENTWISE, *SHAPES, *ACROSS))
 
 
 class _Recurrent(OpRun):
-    """A node of one of the operators."""
+    """A node of one of the recurrent operators."""
 
     op_domain = ""
-    constants: frozenset[str] = frozenset()  # names of what is the same in every run
+    constants: frozenset[str] = frozenset()  # names of inputs that are the same in every run
 
     def __init__(self, node: Any, parameters: Any) -> None:
         super().__init__(node, parameters)
@@ -66,7 +66,8 @@ class _Recurrent(OpRun):
         for given in node.attribute:
             value = onnx.helper.get_attribute_value(given)
             default = schema.attributes[given.name].default_value
-            # RNN's default of two activations is for both directions, and may yet be written out.
+            # The default of RNN has two activations, for both directions. A node of one direction
+            # may have this default written out, so it is left out here.
             if not default.name or value != onnx.helper.get_attribute_value(default):
                 self._attributes[given.name] = _as_text(value)
         inputs = dict(zip(self._names, node.input, strict=False))
@@ -98,17 +99,19 @@ class Model(BackendRep):
         self._outputs = namedtupledict("Outputs", self._evaluator.output_names)
 
     def run(self, inputs: Any, **_: Any) -> tuple[Any, ...]:
-        """The model's outputs, by name or in their order.
+        """Run the model, and return its outputs, by name and in their order.
 
         Parameters
         ----------
         inputs : array, sequence of arrays in the order of the model's inputs, or mapping by name
-            Those that are initializers need none.
+            Inputs that are initializers may be left out.
 
         Raises
         ------
         ValueError
-            More or fewer than the model has, or not those.
+            Inputs are missing or unknown.
+        TypeError
+            `inputs` is neither arrays nor a mapping.
         """
         if isinstance(inputs, np.ndarray):
             inputs = [inputs]
@@ -135,18 +138,18 @@ class Backend(BaseBackend):
 
     @classmethod
     def is_compatible(cls, model: Any, device: str = "CPU", **_: Any) -> bool:
-        """Whether `prepare` takes the model."""
+        """Return whether `prepare` accepts the model."""
         return cls.supports_device(device) and _why_not(model) is None
 
     @classmethod
     def prepare(cls, model: Any, device: str = "CPU", **_: Any) -> Model:
-        """A model ready to run.
+        """Return a model that is ready to run.
 
         Raises
         ------
         ValueError
-            A node is of a type not taken, or the model is older than opset 7, or the device is not
-            a CPU.
+            A node has a type that is not supported, the opset of the model is below 7, or the
+            device is not a CPU.
         """
         if not cls.supports_device(device):
             raise ValueError(f"device: expected 'CPU', got {device!r}")
@@ -160,7 +163,7 @@ class Backend(BaseBackend):
     def run_node(
         cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **options: Any
     ) -> tuple[Any, ...]:
-        """The outputs of one node, whose inputs are those it names."""
+        """Run one node, and return its outputs. `inputs` has an array for each input it names."""
         opset = options.get("opset_version", onnx.defs.onnx_opset_version())
         kind, names = onnx.TensorProto, [name for name in node.input if name]
         value = onnx.helper.make_tensor_value_info
@@ -186,7 +189,7 @@ class Backend(BaseBackend):
 
 
 def _why_not(model: Any) -> str | None:
-    """Why a model cannot run here."""
+    """Why the model cannot run here; None if it can."""
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     opset = opsets.get("", 0)
     if opset < OLDEST:
@@ -202,9 +205,9 @@ def _why_not(model: Any) -> str | None:
 
 
 def _without_omitted_outputs(model: Any) -> Any:
-    """The model with names for outputs that have none.
+    """The model, with names for outputs that have none.
 
-    ReferenceEvaluator keeps all of those under "", where it looks for missing inputs.
+    ReferenceEvaluator stores outputs without a name as "", the name of inputs that are left out.
     """
     if all(name for node in model.graph.node for name in node.output):
         return model
@@ -217,7 +220,7 @@ def _without_omitted_outputs(model: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
-    """An attribute's value with strings for bytes."""
+    """An attribute's value, with strings in place of bytes."""
     if isinstance(value, bytes):
         return value.decode()
     return [_as_text(part) for part in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Choose the build of the kernels; nowhere else.
+"""The choice of the build of the kernels. No other module makes this choice.
 
 A *backend* is the NumPy `reference` or one compiled build: "avx512", "avx2", "baseline". A build
 is a pair of modules, one for each dtype, with the functions of `reference`.
@@ -8,32 +8,22 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fastlstm.kernels import reference
+from fastlstm.kernels.arguments import Kernels
 
 COMPILED = ("avx512", "avx2", "baseline")  # the fastest first
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def supported() -> tuple[str, ...]:
-    """The builds whose instructions this processor and its system run; () if none was compiled."""
+    """Return the builds that this processor and its system can run; () if none was compiled."""
     return () if _cpu is None else tuple(_cpu.supported())
-
-
-def share(function: Callable[[], None], threads: int) -> None:
-    """Call ``function()`` here and, where kernels were compiled, on up to ``threads - 1`` others.
-
-    Returns when all that began are done.
-    """
-    if _pool is None:
-        function()
-    else:
-        _pool.share(function, threads)
 
 
 def _import_if_built(name: str) -> Any:
@@ -46,20 +36,28 @@ def _import_if_built(name: str) -> Any:
 
 
 def backends() -> tuple[str, ...]:
-    """The backends that can run here, the fastest first."""
+    """Return the names of the backends that can run here, the fastest first."""
     return (*_builds, "reference")
 
 
 def backend() -> str:
-    """The backend in use."""
+    """Return the name of the backend in use."""
     return _backend
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Within the block, let the whole process compute with backend `name`.
+    """Compute with another backend within a ``with`` block, in the whole process.
 
-    Raises ValueError when `name` is unknown, was not built, or cannot run on this processor.
+    Parameters
+    ----------
+    name : str
+        One of `backends`.
+
+    Raises
+    ------
+    ValueError
+        `name` is unknown, was not built, or cannot run on this processor.
     """
     global _backend, _active
     before = _backend, _active
@@ -70,13 +68,13 @@ def use_backend(name: str) -> Iterator[None]:
         _backend, _active = before
 
 
-def kernels(dtype: np.dtype) -> Any:
-    """The functions of the backend in use, for arrays of `dtype`."""
+def kernels(dtype: np.dtype) -> Kernels:
+    """Return the functions of the backend in use, for arrays of `dtype`."""
     return _active[dtype]
 
 
-def load(name: str, asked_by: str) -> dict[np.dtype, Any]:
-    """The modules of backend `name`, by dtype."""
+def load(name: str, asked_by: str) -> dict[np.dtype, Kernels]:
+    """Return the modules of backend `name`, by dtype; errors name `asked_by`."""
     if name not in backends():
         usable, why = ", ".join(backends()), why_not(name) or "no such backend"
         raise ValueError(f"{asked_by}: expected one of {usable}, got {name!r} ({why})")
@@ -86,7 +84,7 @@ def load(name: str, asked_by: str) -> dict[np.dtype, Any]:
 
 
 def why_not(name: str) -> str | None:
-    """Why the compiled build `name` cannot run here; None if it can, or is none."""
+    """Return why the compiled build `name` cannot run here; None if it can, or is not a build."""
     if name not in COMPILED or name in _builds:
         return None
     return "not compiled" if name in supported() else "not for this processor, or not compiled"

@@ -1,7 +1,7 @@
-"""What only the processor can tell.
+"""Which builds this processor can run.
 
-Compiled for the baseline alone: it must run before anything newer is imported, since an illegal
-instruction kills the process.
+This module is compiled for the baseline only. It has to run before any build for newer processors
+is imported, since an illegal instruction kills the process.
 """
 
 cdef extern from *:
@@ -25,5 +25,5 @@ cdef extern from *:
 
 
 def supported():
-    """Names of the builds whose instructions processor and system run, the fastest first."""
+    """Return the names of the builds that processor and system can run, the fastest first."""
     return ("avx512",) * has_avx512() + ("avx2",) * has_avx2() + ("baseline",)

@@ -1,14 +1,16 @@
-"""Threads that sleep until a call wants help.
+"""Threads that sleep until a call needs help.
 
 Design:
-    A worker is a thread of the system's that knows nothing of Python: it sleeps, wakes and works
-    without the interpreter lock, so that a call's caller is the only one it ever waits for. Whoever
-    wants help invites workers to a job and begins; who comes while the job's door is open takes
-    part, and the caller, when it has done its own, closes the door and waits for those inside
-    alone. A worker that comes late, or never, costs nothing but the bell.
+    A worker is a system thread that has no Python state: it sleeps, wakes and works without the
+    interpreter lock, so no other Python thread can delay it.
 
-    A job outlives its call where a worker was called that has not come yet; so it is counted who
-    holds it. Nothing spins when a call has returned.
+    A caller invites workers to a job and then begins the work itself. A worker that wakes while
+    the job is open joins it. When the caller has finished its own part, it closes the job and
+    waits for the workers that joined, and for no others. A worker that wakes later does nothing:
+    it costs the call only the release of a lock.
+
+    A job can outlive its call, since an invited worker may not have woken yet. `holders` counts
+    the references to it, and the last holder frees it. No thread spins after a call has returned.
 """
 
 import os
@@ -17,7 +19,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-include "atomics.pxi"
+include "core/threads/atomics.pxi"
 
 cdef extern from "pythread.h":
     ctypedef void* PyThread_type_lock
@@ -57,34 +59,38 @@ cdef extern from *:
     """
     ctypedef int Cores
     long this_thread() nogil
-    int other_cores(Cores* others) nogil  # that the caller may use; -1 where that cannot be told
+    # Returns the number of cores that the caller may use without the one it runs on, and sets
+    # `others` to them; -1 where the system does not tell.
+    int other_cores(Cores* others) nogil
     void keep_to(long thread, const Cores* wanted, Cores* present) nogil
 
 cdef enum:
     MOST_WORKERS = 255
 
-cdef int64_t CLOSED = 1 << 32
+cdef int64_t CLOSED = 1 << 32  # added to `Job.came` to close a job; more than all workers
 
 
 cdef struct Job:
     Work work
-    void* context
-    int64_t came  # workers that have come in by the door; from CLOSED on, none does
-    int64_t left  # workers that came in and have gone
-    int64_t holders  # the caller and every worker that was called
+    void* context  # argument of `work`
+    int64_t came  # number of workers that joined; CLOSED or more: the job is closed to others
+    int64_t left  # number of workers that joined and have finished
+    int64_t holders  # number of references: the caller's, and one for each invited worker
 
 
 cdef struct Worker:
-    int64_t asleep  # who makes a 0 of this 1 may set the job and ring the bell
-    Job* job
-    PyThread_type_lock bell  # released to wake it
-    long thread
-    Cores cores  # that it was last allowed
+    # 1: idle. 0: busy. A caller that swaps the 1 for a 0 owns the worker: it may set `job` and
+    # release `bell`.
+    int64_t asleep
+    Job* job  # the job to join after waking
+    PyThread_type_lock bell  # held while the worker sleeps; its release wakes the worker
+    long thread  # the system's number of the thread; 0 outside Linux
+    Cores cores  # the cores that the worker was last restricted to; none before the first time
 
 
 cdef Worker[MOST_WORKERS] workers
-cdef int64_t begun = 0  # workers that were, or are being, started
-cdef int64_t visits = 0  # how often one came in
+cdef int64_t begun = 0  # number of workers started so far, failed starts included
+cdef int64_t visits = 0  # number of times that a worker has joined a job
 
 
 cdef void _drop(Job* job) noexcept nogil:
@@ -121,7 +127,7 @@ cdef bint _start_worker(Job* job) noexcept nogil:
 
 
 cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
-    """Call up to `helpers` workers to do ``work(context)``; NULL where none can come."""
+    """Invite up to `helpers` workers to run ``work(context)``; NULL where no worker can join."""
     cdef Job* job
     cdef Py_ssize_t place, most = min(helpers, MOST_WORKERS)
     cdef Cores others
@@ -130,7 +136,7 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
         return NULL
     free = other_cores(&others)
     if free == 0:
-        return NULL  # who shares the caller's only core is no help
+        return NULL  # a worker on the caller's only core would not help
     job = <Job*> PyMem_RawMalloc(sizeof(Job))
     if job == NULL:
         return NULL
@@ -139,8 +145,9 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
         if helpers and EXCHANGE(&workers[place].asleep, 0):
             workers[place].job = job
             ADD(&job.holders, 1)
-            # Some systems (virtual ones above all) wake a thread on its waker's core although
-            # another is idle, and move it only at a later tick: milliseconds in which it waits.
+            # Some systems, mostly virtual ones, wake a thread on the core of the thread that wakes
+            # it, even if another core is idle. They move it only at a later tick, milliseconds
+            # later. So the worker is kept off the caller's core.
             if free > 0:
                 keep_to(workers[place].thread, &others, &workers[place].cores)
             PyThread_release_lock(workers[place].bell)
@@ -151,7 +158,7 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
 
 
 cdef void dismiss(Job* job) noexcept nogil:
-    """Let nobody else begin, and wait for those who have."""
+    """Close the job to other workers and wait for those that have joined; NULL does nothing."""
     if job == NULL:
         return
     _wait_for(&job.left, ADD(&job.came, CLOSED))
@@ -165,7 +172,7 @@ cdef void _call(void* function) noexcept with gil:
 def share(function, Py_ssize_t threads):
     """Call ``function()`` here and on up to ``threads - 1`` workers, at the same time.
 
-    Returns when all that began are done.
+    Returns when every call that has begun is finished.
     """
     cdef Job* job = invite(_call, <void*> function, threads - 1)
     try:
@@ -176,12 +183,12 @@ def share(function, Py_ssize_t threads):
 
 
 def visited():
-    """How often a worker has come in time to take part in a call."""
+    """Return how many times a worker has joined a call before the call was finished."""
     return LOAD(&visits)
 
 
 def _forget():
-    """After a fork, no thread of the parent's exists."""
+    """Empty the pool: the child of a fork has none of its parent's threads."""
     global begun
     memset(workers, 0, sizeof(workers))
     begun = 0

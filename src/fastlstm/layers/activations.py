@@ -1,13 +1,13 @@
-"""Which activations a layer's gates go through, as its user names them."""
+"""The activations of a layer's gates, by the names that a user gives."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastlstm.checks import real_number
-from fastlstm.kernels.reference.activations import Kind
+from fastlstm.kernels.arguments import Activation, Kind
 
-# ONNX's alpha and beta, where an activation takes them, at the values they have unless given.
+# The default values of ONNX's alpha and beta, for activations that have them.
 PARAMETERS: dict[str, tuple[float, ...]] = {
     "sigmoid": (),
     "tanh": (),
@@ -23,26 +23,16 @@ PARAMETERS: dict[str, tuple[float, ...]] = {
 }
 
 
-class Activation(NamedTuple):
-    """An activation as kernels take it: `numpy.array(activation, dtype)`."""
-
-    kind: int
-    alpha: float
-    beta: float
-
-    @property
-    def name(self) -> str:
-        return Kind(self.kind).name.lower()
-
-    def __repr__(self) -> str:
-        """As a user writes it, parameters at their default left out."""
-        defaults = PARAMETERS[self.name]
-        given = self[1 : 1 + len(defaults)]
-        return repr(self.name if given == defaults else (self.name, *given))
+def as_written(activation: Activation) -> Any:
+    """The activation as a user writes it: its name alone, or with values that are not defaults."""
+    name = Kind(activation.kind).name.lower()
+    defaults = PARAMETERS[name]
+    given = activation[1 : 1 + len(defaults)]
+    return name if given == defaults else (name, *given)
 
 
 def read_activation(name: str, value: Any) -> Activation:
-    """`value` is a name of `PARAMETERS`, or (name, alpha) or (name, alpha, beta)."""
+    """Read `value`: a name in `PARAMETERS`, (name, alpha), or (name, alpha, beta)."""
     kind, *given = value if isinstance(value, (tuple, list)) and value else (value,)
     if not isinstance(kind, str) or kind not in PARAMETERS:
         known = ", ".join(PARAMETERS)
@@ -58,14 +48,14 @@ def read_activation(name: str, value: Any) -> Activation:
 
 
 def read_activations(name: str, value: Any, count: int) -> tuple[Activation, ...]:
-    """`value` is a sequence of `count` of what `read_activation` reads."""
+    """Read `value`: a tuple or list of `count` values for `read_activation`."""
     if not isinstance(value, (tuple, list)) or len(value) != count:
         raise ValueError(f"{name}: expected a tuple of {count} activations, got {value!r}")
     return tuple(read_activation(f"{name}[{k}]", part) for k, part in enumerate(value))
 
 
 def read_clip(name: str, value: Any) -> float | None:
-    """A bound above 0, or None for no bound."""
+    """Read `value`: a bound above 0, or None for no bound."""
     if value is None:
         return None
     clip = real_number(name, value, 0, np.inf)

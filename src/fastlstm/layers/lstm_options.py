@@ -1,138 +1,144 @@
-"""What can vary about an LSTM's cell: read from a user, kept for backward, told to the kernels."""
+"""The options of an LSTM, and the cell that they describe."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm.checks import flag, real_number
-from fastlstm.layers.activations import Activation, read_activations, read_clip
-from fastlstm.layers.module import Parameters
+from fastlstm.engine.dropout import draw, draw_dropout
+from fastlstm.engine.initial import INITS, initial, read_init
+from fastlstm.kernels.arguments import (
+    Activation,
+    Kernels,
+    LayerNorm,
+    LSTMOptions,
+    LSTMWeights,
+    Masks,
+    Packed,
+)
+from fastlstm.layers.activations import read_activations, read_clip
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
-FORWARD = ("kept_h", "kept_c", "mask", "masked", "recurrent_gates", "scales")
-BACKWARD = ("kept_h", "kept_c", "mask", "recurrent_gates", "scales", "d_peepholes", "d_norm")
+
+
+class Start(NamedTuple):
+    """The options that set the initial values of parameters."""
+
+    init: str
+    forget_bias: float | None
+    t_max: float | None
 
 
 class Variant(NamedTuple):
-    """The options of `LSTM` that make its cell another one."""
+    """The options in which a cell can differ from the plain LSTM's."""
 
-    peepholes: bool
-    coupled: bool
-    layer_norm: bool
-    activations: tuple[Activation, ...]
-    clip: float | None
-    recurrent_dropout: float
-    zoneout: tuple[float, float]
+    peepholes: bool = False
+    coupled: bool = False
+    layer_norm: bool = False
+    activations: tuple[Activation, ...] = read_activations("activations", ACTIVATIONS, 3)
+    clip: float | None = None
+    recurrent_dropout: float = 0.0
+    zoneout: tuple[float, float] = (0.0, 0.0)
+
+
+class Cell(NamedTuple):
+    """The `fastlstm.engine.cell.Cell` of an LSTM."""
+
+    inputs: int  # features of x
+    H: int  # hidden units
+    P: int  # features of the output; H without a projection
+    bias: bool
+    dtype: np.dtype
+    variant: Variant = Variant()
+    start: Start = Start("torch", None, None)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether inference is that of the plain LSTM."""
-        return self._replace(recurrent_dropout=0.0) == PLAIN
+    def state(self) -> tuple[str, ...]:
+        return "h", "c"
 
     @property
-    def trains_plainly(self) -> bool:
-        return self == PLAIN
+    def sizes(self) -> tuple[int, ...]:
+        return self.P, self.H
 
-    def shapes(self, H: int, bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """(kind, shape) of every parameter that the plain LSTM has not."""
-        if self.peepholes:
-            yield "weight_peephole", (3 * H,)
-        if self.layer_norm:
-            yield "weight_ln_ih", (4 * H,)
-            yield "weight_ln_hh", (4 * H,)
-            yield "weight_ln_c", (H,)
-            if bias:
-                yield "bias_ln_c", (H,)
+    @property
+    def draws(self) -> bool:
+        return bool(self.variant.recurrent_dropout) or any(self.variant.zoneout)
 
-    def describe(self) -> str:
-        """The arguments, those at their default left out."""
-        pairs = zip(self._fields, self, PLAIN, strict=True)
-        return "".join(f", {name}={value}" for name, value, plain in pairs if value != plain)
-
-    def cell(self, parameters: Parameters, suffix: str, H: int, dtype: np.dtype) -> dict[str, Any]:
-        """The kernels' arguments that say which cell it is."""
-        return {
-            "activations": np.array(self.activations, dtype),
-            "clip": np.inf if self.clip is None else self.clip,
-            "coupled": self.coupled,
-            "peepholes": self._peepholes(parameters, suffix, H),
-            "norm": self._norm(parameters, suffix, H, dtype),
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        H, P = self.H, self.P
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (4 * H, self.inputs),
+            "weight_hh": (4 * H, P),
         }
+        if self.bias:
+            shapes |= {"bias_ih": (4 * H,), "bias_hh": (4 * H,)}
+        if P != H:
+            shapes["weight_hr"] = (P, H)
+        if self.variant.peepholes:
+            shapes["weight_peephole"] = (3 * H,)
+        if self.variant.layer_norm:
+            shapes |= {"weight_ln_ih": (4 * H,), "weight_ln_hh": (4 * H,), "weight_ln_c": (H,)}
+        if self.variant.layer_norm and self.bias:
+            shapes["bias_ln_c"] = (H,)
+        return shapes
 
-    def keep(
-        self, rng: "np.random.Generator", T: int, B: int, P: int, H: int, dtype: np.dtype
-    ) -> dict[str, np.ndarray]:
-        """What training keeps beyond the plain LSTM's, its random masks among it."""
-        kept = {}
-        if self.recurrent_dropout:
-            mask = 1 - draw(rng, (B, P), self.recurrent_dropout).astype(dtype)
-            kept["mask"] = (
-                mask / (1 - self.recurrent_dropout) if self.recurrent_dropout < 1 else mask
-            )
-            kept["masked"] = np.empty((T, B, P), dtype)
-        if self.zoneout[0]:
-            kept["kept_h"] = draw(rng, (T, B, P), self.zoneout[0])
-        if self.zoneout[1]:
-            kept["kept_c"] = draw(rng, (T, B, H), self.zoneout[1])
-        if self.peepholes:
-            kept["d_peepholes"] = np.zeros((B, 3, H), dtype)
-        if self.layer_norm:
-            kept["recurrent_gates"] = np.empty((T, B, 4, H), dtype)
-            kept["scales"] = np.empty((T, B, 2, 4), dtype)
-            kept["d_norm"] = np.zeros((B, 14, H), dtype)
-        return kept
+    def initial(self, rng: "np.random.Generator") -> dict[str, np.ndarray]:
+        H, (init, forget_bias, t_max) = self.H, self.start
+        shapes = self.shapes()
+        arrays = initial(
+            {name: shape for name, shape in shapes.items() if "_ln_" not in name}, H, init, rng
+        )
+        # torch has two biases; the whole value goes into bias_ih, and zero into bias_hh.
+        if forget_bias is not None:
+            arrays["bias_ih"][H : 2 * H], arrays["bias_hh"][H : 2 * H] = forget_bias, 0
+        if t_max is not None:
+            memory = np.log(rng.uniform(1, t_max - 1, H))
+            arrays["bias_ih"][: 2 * H] = np.concatenate([-memory, memory])
+            arrays["bias_hh"][: 2 * H] = 0
+        for name in shapes.keys() - arrays.keys():  # layer norm's gains and bias
+            arrays[name] = np.full(shapes[name], float(name != "bias_ln_c"))
+        return {name: arrays[name] for name in shapes}
 
-    def vector_gradients(
-        self, kept: dict[str, np.ndarray], bias: bool
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, gradient of each row [B, N])."""
-        if self.peepholes:
-            yield "weight_peephole", _flat(kept["d_peepholes"])
-        if self.layer_norm:
-            rows = kept["d_norm"]
-            yield "weight_ln_ih", _flat(rows[:, 0:4])
-            yield "weight_ln_hh", _flat(rows[:, 4:8])
-            yield "weight_ln_c", rows[:, 12]
-            if bias:
-                yield "bias_ih", _flat(rows[:, 8:12])
-                yield "bias_hh", _flat(rows[:, 8:12])
-                yield "bias_ln_c", rows[:, 13]
+    def pack(
+        self, kernels: Kernels, parameters: Mapping[str, np.ndarray], backward: bool
+    ) -> Packed:
+        get = parameters.get
+        norm = None
+        if self.variant.layer_norm:
+            of_x, of_h, of_c = (parameters[f"weight_ln_{of}"] for of in ("ih", "hh", "c"))
+            norm = LayerNorm(of_x, of_h, of_c, get("bias_ln_c"))
+        weights = LSTMWeights(
+            parameters["weight_ih"],
+            parameters["weight_hh"],
+            get("bias_ih"),
+            get("bias_hh"),
+            get("weight_hr"),
+            get("weight_peephole"),
+            norm,
+        )
+        variant = self.variant
+        gate, candidate, output = variant.activations
+        clip = np.inf if variant.clip is None else variant.clip
+        options = LSTMOptions(gate, candidate, output, clip, variant.coupled, *variant.zoneout)
+        return kernels.pack_lstm(weights, options, backward)
 
-    def _peepholes(self, parameters: Parameters, suffix: str, H: int) -> np.ndarray | None:
-        if not self.peepholes:
+    def draw(self, rng: "np.random.Generator", T: int, B: int) -> Masks | None:
+        if not self.draws:
             return None
-        return parameters["weight_peephole" + suffix].reshape(3, H)
-
-    def _norm(
-        self, parameters: Parameters, suffix: str, H: int, dtype: np.dtype
-    ) -> np.ndarray | None:
-        if not self.layer_norm:
-            return None
-        rows = np.zeros((14, H), dtype)
-        rows[0:4] = parameters["weight_ln_ih" + suffix].reshape(4, H)
-        rows[4:8] = parameters["weight_ln_hh" + suffix].reshape(4, H)
-        rows[12] = parameters["weight_ln_c" + suffix]
-        if "bias_ih" + suffix in parameters:
-            bias = parameters["bias_ih" + suffix] + parameters["bias_hh" + suffix]
-            rows[8:12] = bias.reshape(4, H)
-            rows[13] = parameters["bias_ln_c" + suffix]
-        return rows
-
-
-PLAIN = Variant(
-    False,
-    False,
-    False,
-    read_activations("activations", ACTIVATIONS, 3),
-    None,
-    0.0,
-    (0.0, 0.0),
-)
+        factors = kept_h = kept_c = None
+        p, (of_h, of_c) = self.variant.recurrent_dropout, self.variant.zoneout
+        if p:
+            factors = draw_dropout(rng, (B, self.P), p).factors(self.dtype)
+        if of_h:
+            kept_h = draw(rng, (T, B, self.P), of_h)
+        if of_c:
+            kept_c = draw(rng, (T, B, self.H), of_c)
+        return Masks(factors, kept_h, kept_c)
 
 
 def read_variant(
+    *,
     peepholes: Any,
     coupled: Any,
     layer_norm: Any,
@@ -155,17 +161,26 @@ def read_variant(
     )
 
 
-def draw(rng: "np.random.Generator", shape: tuple[int, ...], chance: float) -> np.ndarray:
-    """Bools that are true with `chance`, to 1 in 2³² of it; twice as fast as by floats."""
-    if chance == 1:
-        return np.ones(shape, np.bool_)
-    size = math.prod(shape)
-    words = rng.integers(2**64 - 1, size=(size + 1) // 2, dtype=np.uint64, endpoint=True)
-    flags: np.ndarray = words.view(np.uint32)[:size] < np.uint32(chance * 2**32)
-    return flags.reshape(shape)
-
-
-def _flat(rows: np.ndarray) -> np.ndarray:
-    """[B, N, H] as [B, N * H]."""
-    B, N, H = rows.shape
-    return rows.reshape(B, N * H)
+def read_start(init: Any, forget_bias: Any, t_max: Any, bias: bool, coupled: bool) -> Start:
+    """The arguments of `LSTM` that set initial values of parameters, checked."""
+    read_init(init, (*INITS, "chrono"))
+    if forget_bias is not None:
+        forget_bias = real_number("forget_bias", forget_bias, -np.inf, np.inf)
+        for reason, refused in {
+            "needs bias=True, got bias=False": not bias,
+            "init='chrono' sets it, so expected None": init == "chrono",
+            "coupled gates have none, so expected None": coupled,
+        }.items():
+            if refused:
+                raise ValueError(f"forget_bias: {reason}")
+    if init == "chrono":
+        if not bias:
+            raise ValueError("init: 'chrono' sets biases, so it needs bias=True")
+        if t_max is None:
+            raise ValueError("t_max: init='chrono' needs it, got None")
+        t_max = real_number("t_max", t_max, 2, np.inf)
+    elif t_max is not None:
+        raise ValueError(f"t_max: only init='chrono' has one, so expected None, got {t_max!r}")
+    if forget_bias is None and init == "keras" and bias:
+        forget_bias = 1.0
+    return Start(init, forget_bias, t_max)

@@ -1,14 +1,11 @@
 """Layers one after another."""
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from fastlstm.layers.module import Gradients, Module
-from fastlstm.layers.tape import Tape, check_tape
+from fastlstm.engine.one_step import OneStep
+from fastlstm.module import Gradients, Module, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
@@ -17,35 +14,44 @@ class SequentialTape(Tape):
 
 
 class Sequential(Module):
-    """Each layer takes what the one before it gives.
+    """Layers one after another: the input of each is the output of the layer before.
 
-    Without a recurrent layer, `model(x)` returns y and `model.forward(x)` returns (y, tape). As
-    soon as one layer is recurrent they return (y, state) and ((y, state), tape), and take `state`,
-    `lengths`, `resets` and `threads`, which go to every recurrent layer.
+    Without a recurrent layer, `model(x)` returns y and `model.forward(x)` returns (y, tape). With a
+    recurrent layer, they return (y, state) and ((y, state), tape), and accept `state`, `lengths`,
+    `resets` and `threads`, which are passed to every recurrent layer.
 
-    `state` is a tuple with one entry for every recurrent layer, in order, and each entry is what
-    that layer takes: (h, c) for an LSTM, None for zeros. A Sequential with one LSTM thus takes
+    `state` is a tuple with one entry for every recurrent layer, in order. Each entry is the state
+    of that layer: (h, c) for an LSTM, None for zeros. For a Sequential with one LSTM it is
     ``((h, c),)``. `dstate` and `Gradients.state` have the same form.
 
     Parameters
     ----------
     *modules : Module
-        The layers. Parameters are named by position, as torch does: "0.weight_ih_l0".
+        The layers. Parameters are named by position, as in torch: "0.weight_ih_l0".
 
     Raises
     ------
     TypeError
-        Not a layer.
+        A module is not a layer.
     ValueError
-        A layer with parameters stands twice: the two places would share its gradients' names.
+        A layer with parameters is given twice, so its gradients would have two names. Or a module
+        is a cell of one step (`LSTMCell`), whose result is a state.
     """
 
     def __init__(self, *modules: Module):
         for index, module in enumerate(modules):
             if not isinstance(module, Module):
                 raise TypeError(f"modules[{index}]: expected a layer, got {module!r}")
-        self._modules: tuple[Any, ...] = modules  # Any: recurrent ones take more than Module says
-        self.is_recurrent = any(module.is_recurrent for module in modules)
+            if isinstance(module, OneStep):
+                kind = type(module).__name__
+                raise ValueError(
+                    f"modules[{index}]: expected a layer that returns an output, got {kind}, "
+                    f"which returns its state; use {kind.removesuffix('Cell')}"
+                )
+        self._modules: tuple[Any, ...] = modules  # Any: recurrent layers have more arguments
+        self._child_modules = {str(index): module for index, module in enumerate(modules)}
+        self._no_states = (None,) * sum(module.is_recurrent for module in modules)
+        self.is_recurrent = bool(self._no_states)
         names: dict[int, str] = {}
         for name, array in self.parameters().items():
             if names.setdefault(id(array), name) != name:
@@ -62,11 +68,11 @@ class Sequential(Module):
         resets: Any = None,
         threads: int | None = None,
     ) -> Any:
-        """Apply every layer: inference.
+        """Apply every layer, as inference.
 
         Parameters
         ----------
-        x : what the first layer takes
+        x : input of the first layer
         state : tuple or None
             One entry for every recurrent layer.
         lengths, resets, threads
@@ -82,12 +88,12 @@ class Sequential(Module):
             `state` has another number of entries, or there is no recurrent layer to take `state`,
             `lengths`, `resets` or `threads`.
         """
-        options = self._options(lengths=lengths, resets=resets, threads=threads)
-        states = self._entries("state", state)
-        finals = []
+        options = self._options(lengths, resets, threads)
+        states = self._no_states if state is None else self._entries("state", state)
+        finals: list[Any] = []
         for module in self._modules:
             if module.is_recurrent:
-                x, final = module(x, next(states), **options)
+                x, final = module(x, states[len(finals)], **options)
                 finals.append(final)
             else:
                 x = module(x)
@@ -102,13 +108,26 @@ class Sequential(Module):
         resets: Any = None,
         threads: int | None = None,
     ) -> tuple[Any, SequentialTape]:
-        """Every layer's `forward`: as a call, with the tape for `backward`."""
-        options = self._options(lengths=lengths, resets=resets, threads=threads)
-        states = self._entries("state", state)
-        finals, tapes = [], []
+        """Run every layer's `forward`.
+
+        Parameters
+        ----------
+        x, state, lengths, resets, threads
+            As in a call.
+
+        Returns
+        -------
+        y, or (y, state) with a recurrent layer
+        tape : SequentialTape
+            The argument of one `backward`.
+        """
+        options = self._options(lengths, resets, threads)
+        states = self._no_states if state is None else self._entries("state", state)
+        finals: list[Any] = []
+        tapes = []
         for module in self._modules:
             if module.is_recurrent:
-                (x, final), tape = module.forward(x, next(states), **options)
+                (x, final), tape = module.forward(x, states[len(finals)], **options)
                 finals.append(final)
             else:
                 x, tape = module.forward(x)
@@ -118,13 +137,14 @@ class Sequential(Module):
     def backward(
         self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: int | None = None
     ) -> Gradients:
-        """Every layer's `backward`, from the last to the first.
+        """Run every layer's `backward`, from the last to the first.
 
         Parameters
         ----------
-        tape : from `forward`
-        dy : gradient of y, in y's shape
-            None stands for zeros where the last layer is recurrent.
+        tape : SequentialTape
+            From `forward`.
+        dy : array
+            Gradient of y, in y's shape. None stands for zeros if the last layer is recurrent.
         dstate : tuple or None
             Gradient of the final state, in the form of `state`.
         threads : int or None
@@ -138,17 +158,17 @@ class Sequential(Module):
         Raises
         ------
         ValueError
-            The tape is another layer's or was used, or a gradient's shape does not fit.
+            The tape is from another layer or was used, or a gradient's shape does not fit.
         """
         tape = check_tape(tape, SequentialTape, self)
         options = self._options(threads=threads)
-        dstates = self._entries("dstate", dstate, reverse=True)
+        dstates = list(self._no_states if dstate is None else self._entries("dstate", dstate))
         tape.used = True
         by_layer: list[Gradients] = []
         for module in reversed(self._modules):
-            kept = tape.tapes.pop()  # not indexed, so that its memory is free after the layer
+            kept = tape.tapes.pop()  # pop, so that the memory is freed after the layer
             if module.is_recurrent:
-                gradients = module.backward(kept, dy, next(dstates), **options)
+                gradients = module.backward(kept, dy, dstates.pop(), **options)
             else:
                 gradients = module.backward(kept, dy)
             dy = gradients.x
@@ -161,38 +181,37 @@ class Sequential(Module):
         return Gradients(
             x=dy,
             state=tuple(states) if self.is_recurrent else None,
-            params=_prefixed([gradients.params for gradients in by_layer]),
+            params={
+                f"{index}.{name}": array
+                for index, gradients in enumerate(by_layer)
+                for name, array in gradients.params.items()
+            },
         )
 
-    def parameters(self) -> Mapping[str, np.ndarray]:
-        """Every parameter by name ("0.weight_ih_l0"), as read-only arrays."""
-        return _prefixed([module.parameters() for module in self._modules])
+    def _options(
+        self, lengths: Any = None, resets: Any = None, threads: Any = None
+    ) -> dict[str, Any]:
+        """The options that are not None, which are passed to recurrent layers."""
+        if lengths is None and resets is None and threads is None:
+            return {}
+        options = {"lengths": lengths, "resets": resets, "threads": threads}
+        given = {name: value for name, value in options.items() if value is not None}
+        if not self.is_recurrent:
+            raise ValueError(f"{next(iter(given))}: no layer is recurrent, so expected None")
+        return given
 
-    def _replace_parameters(self, arrays: Mapping[str, np.ndarray]) -> None:
-        for index, module in enumerate(self._modules):
-            own = {name: arrays[f"{index}.{name}"] for name in module.parameters()}
-            module._replace_parameters(own)
-
-    def _options(self, **options: Any) -> dict[str, Any]:
-        """What is passed on to recurrent layers."""
-        for name, value in options.items():
-            if value is not None and not self.is_recurrent:
-                raise ValueError(f"{name}: no layer is recurrent, so expected None")
-        return options
-
-    def _entries(self, name: str, state: Any, *, reverse: bool = False) -> Iterator[Any]:
-        """The entry of every recurrent layer, in the order of a walk."""
-        count = sum(module.is_recurrent for module in self._modules)
-        if state is None:
-            return iter([None] * count)
-        self._options(**{name: state})
+    def _entries(self, name: str, state: Any) -> tuple[Any, ...]:
+        """A state with an entry for every recurrent layer, checked."""
+        count = len(self._no_states)
+        if not count:
+            raise ValueError(f"{name}: no layer is recurrent, so expected None")
         if not isinstance(state, (tuple, list)) or len(state) != count:
             got = len(state) if isinstance(state, (tuple, list)) else type(state).__name__
             raise ValueError(
                 f"{name}: expected a tuple with an entry for each of {count} recurrent layers, "
                 f"got {got}"
             )
-        return reversed(state) if reverse else iter(state)
+        return tuple(state)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -205,15 +224,3 @@ class Sequential(Module):
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._modules)
-
-    def __repr__(self) -> str:
-        layers = [f"({index}): {module!r}" for index, module in enumerate(self._modules)]
-        return f"Sequential(\n{textwrap.indent(chr(10).join(layers), '  ')}\n)"
-
-
-def _prefixed(by_layer: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {
-        f"{index}.{name}": array
-        for index, own in enumerate(by_layer)
-        for name, array in own.items()
-    }

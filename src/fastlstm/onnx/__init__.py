@@ -1,9 +1,9 @@
 """ONNX's recurrent operators, LSTM, GRU and RNN, on arrays; the `onnx` package is not needed.
 
 `lstm`, `gru` and `rnn` take the operators' inputs in their order and the attributes as keywords,
-and return their outputs. `LSTM`, `GRU` and `RNN` hold the weights: for what is called more than
-once, and for what is trained. Every input and attribute of opsets 7 to 22, in float32, float64 and
-(computed in float32) float16.
+and return their outputs. `LSTM`, `GRU` and `RNN` are objects with weights, for several calls and
+for training. All inputs and attributes of opsets 7 to 22 are supported, in float32, float64 and
+float16 (which is computed in float32).
 """
 
 from fastlstm.onnx.gru import GRU, gru

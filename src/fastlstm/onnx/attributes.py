@@ -1,4 +1,4 @@
-"""The operators' attributes, checked."""
+"""Checks of the operators' attributes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,14 +9,14 @@ from fastlstm.checks import real_number
 from fastlstm.layers.activations import PARAMETERS
 
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-# ONNX writes LeakyRelu for leaky_relu, and is not particular about capitals.
+# ONNX writes LeakyRelu for leaky_relu, and ignores case.
 ACTIVATIONS = {name.replace("_", ""): name for name in PARAMETERS}
 
-Activations = tuple[tuple[Any, ...], ...]  # as layers take them: (name, alpha, beta)
+Activations = tuple[tuple[Any, ...], ...]  # in the form of layers: (name, alpha, beta) for each
 
 
 def read_direction(value: Any) -> tuple[bool, ...]:
-    """For each direction, whether it reads from the end."""
+    """Read the attribute: for each direction, whether it reads from the end."""
     if not isinstance(value, str) or value not in DIRECTIONS:
         wanted = ", ".join(DIRECTIONS)
         raise ValueError(f"direction: expected one of {wanted}, got {value!r}")
@@ -24,7 +24,7 @@ def read_direction(value: Any) -> tuple[bool, ...]:
 
 
 def read_switch(name: str, value: Any) -> bool:
-    """An attribute that is 0 or 1."""
+    """Read an attribute that is 0 or 1."""
     if not isinstance(value, (bool, int, np.bool_, np.integer)):
         raise TypeError(f"{name}: expected 0 or 1, got {value!r}")
     if value not in (0, 1):
@@ -35,10 +35,10 @@ def read_switch(name: str, value: Any) -> bool:
 def read_activations(
     names: Any, alphas: Any, betas: Any, defaults: tuple[str, ...], directions: int
 ) -> list[Activations]:
-    """The activations of every direction.
+    """Read the activations of every direction.
 
-    Each takes its alpha and beta, if it has any, from the front of those that are left; when none
-    are left it has its defaults.
+    An activation that has an alpha or a beta takes the next unused value of `alphas` or `betas`;
+    if all are used, it has its default value.
     """
     count = len(defaults) * directions
     if names is None:

@@ -4,14 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.layers.module import Parameters
+from fastlstm.kernels.arguments import GRUOptions
+from fastlstm.layers.activations import read_activations
+from fastlstm.layers.gru import Cell
+from fastlstm.module import Parameters
 from fastlstm.onnx.attributes import Activations, read_switch
-from fastlstm.onnx.direction import Direction, GRUDirection
-from fastlstm.onnx.operator import Operator
+from fastlstm.onnx.operator import Operator, takes_attributes_of
 
 
+@takes_attributes_of(Operator)
 class GRU(Operator):
-    r"""ONNX's GRU with its weights: computes as `gru` does, and trains.
+    r"""ONNX's GRU as an object with weights: computes what `gru` does, and can be trained.
 
     With f, g the activations and ∗ element by element, step t of every direction computes
 
@@ -21,7 +24,7 @@ class GRU(Operator):
         h = g(W_h x + r ∗ (R_h H + Rb_h) + Wb_h)   with linear_before_reset
         H' = (1 - z) ∗ h + z ∗ H
 
-    (the operator's text in opset 22). Gates stand in the order z, r, h.
+    (the operator's text in opset 22). The order of gates is z, r, h.
 
     Parameters
     ----------
@@ -32,11 +35,11 @@ class GRU(Operator):
     activations : list of str, optional
         f, g, for each direction.
     linear_before_reset : 0 or 1
-    **common
-        The other attributes, dtypes, errors and notes are those of `fastlstm.onnx.LSTM`.
+    activation_alpha, activation_beta, clip, direction, hidden_size, layout
+        As in `fastlstm.onnx.LSTM`, which also describes dtypes, errors and notes.
     """
 
-    GATES = (1, 0, 2)  # the layers have r, z, n
+    gate_order = (1, 0, 2)  # the layers' order is r, z, n
     ACTIVATIONS = ("Sigmoid", "Tanh")
 
     def __init__(
@@ -45,12 +48,14 @@ class GRU(Operator):
         self.linear_before_reset = read_switch("linear_before_reset", linear_before_reset)
         super().__init__(W, R, B, **common)
 
-    def _layer(self, activations: Activations, parameters: Parameters, **options: Any) -> Direction:
-        return GRUDirection(
-            activations=activations, linear_before_reset=self.linear_before_reset, **options
-        )
+    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
+        bound = np.inf if self.clip is None else self.clip
+        gate, candidate = read_activations("activations", activations, 2)
+        options = GRUOptions(gate, candidate, bound, self.linear_before_reset)
+        return Cell(self.input_size, self.hidden_size, "B" in parameters, options)
 
 
+@takes_attributes_of(GRU)
 def gru(
     X: Any,
     W: Any,
@@ -60,10 +65,10 @@ def gru(
     initial_h: Any = None,
     **attributes: Any,
 ) -> tuple[np.ndarray, ...]:
-    """ONNX's GRU: its outputs Y, Y_h.
+    """Compute ONNX's GRU, and return its outputs Y, Y_h.
 
-    W, R, B and attributes are as in `GRU`, which says what is computed; X, sequence_lens,
-    initial_h and the outputs as in `lstm`.
+    `GRU` describes the computation, W, R, B and the attributes; `lstm` describes X, sequence_lens,
+    initial_h and the outputs.
     """
     outputs: tuple[np.ndarray, ...] = GRU(W, R, B, **attributes)(X, sequence_lens, initial_h)
     return outputs

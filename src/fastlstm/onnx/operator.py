@@ -1,37 +1,41 @@
-"""What the three operators share: inputs, directions, layout, and the way back."""
+"""The common part of the three operators: inputs, directions, layout, and gradients."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastlstm.checks import as_array, check_shape, of_dtype, whole_number
+from fastlstm.engine.cell import Cell
+from fastlstm.engine.plan import read_lengths
+from fastlstm.engine.stack import Stack
+from fastlstm.engine.state import parts_of
+from fastlstm.engine.tape import RecurrentTape
 from fastlstm.layers.activations import read_clip
-from fastlstm.layers.inputs import read_lengths
-from fastlstm.layers.module import Gradients, Module, Parameters
-from fastlstm.layers.tape import RecurrentTape, Tape, check_tape
+from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
 from fastlstm.onnx.attributes import Activations, read_activations, read_direction, read_switch
-from fastlstm.onnx.direction import Direction
-from fastlstm.onnx.weights import from_layers, to_layer
+from fastlstm.onnx.weights import from_layer, to_layer
 
 HALF, SINGLE, DOUBLE = map(np.dtype, (np.float16, np.float32, np.float64))
 
 
 @dataclass(slots=True, eq=False)
 class OperatorTape(Tape):
-    runs: list[tuple[Direction, RecurrentTape]]  # by direction
-    shapes: list[tuple[int, ...]]  # of the outputs
+    stack: Stack
+    tape: RecurrentTape
+    shapes: list[tuple[int, ...]]  # shapes of the outputs
 
 
 class Operator(Module):
-    """One of ONNX's recurrent operators with its weights, which are its parameters.
+    """One of ONNX's recurrent operators as an object; its weights are its parameters.
 
-    Directions are axis 1 + layout of Y and axis layout of the states.
+    The axis of directions is 1 + layout in Y, and layout in the states.
     """
 
-    GATES: tuple[int, ...]  # which of ONNX's gates each of the layers' is
-    ACTIVATIONS: tuple[str, ...]  # of one direction, unless given
+    gate_order: tuple[int, ...]  # for each of the layers' gates, its index in ONNX's order
+    ACTIVATIONS: tuple[str, ...]  # the default activations of one direction
     STATE: tuple[str, ...] = ("initial_h",)
     OUTPUTS: tuple[str, ...] = ("Y", "Y_h")
 
@@ -51,8 +55,8 @@ class Operator(Module):
         layout: int = 0,
     ):
         self.direction = direction
-        self._reads_backwards = read_direction(direction)
-        directions, gates = len(self._reads_backwards), len(self.GATES)
+        self._reverse = read_direction(direction)
+        directions, gates = len(self._reverse), len(self.gate_order)
         self.layout = int(read_switch("layout", layout))
         self.clip = read_clip("clip", clip)
         self.activations = read_activations(
@@ -75,116 +79,106 @@ class Operator(Module):
             if name in arrays:
                 check_shape(name, arrays[name], directions, *shape)
         self._computed_in = SINGLE if self.dtype == HALF else self.dtype
-        self._replace_parameters(
+        self._parameters = Parameters(
             {name: np.array(array, self._computed_in, order="C") for name, array in arrays.items()}
         )
 
-    def _layer(self, activations: Activations, parameters: Parameters, **options: Any) -> Direction:
-        """The layer that one direction is, without its parameters."""
+    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
+        """The cell of one direction."""
         raise NotImplementedError
 
     def __call__(self, X: Any, sequence_lens: Any = None, initial_h: Any = None) -> Any:
-        """The operator's outputs.
+        """Return the operator's outputs.
 
         Parameters
         ----------
         X : array (T, batch, input_size), or (batch, T, input_size) with layout=1
         sequence_lens : array (batch,) of ints, optional
-            Steps of every row, zero allowed; all T where it is None.
+            0 to T: the number of steps of every row; T if None.
         initial_h : array (directions, batch, hidden_size), optional
-            (batch, directions, hidden_size) with layout=1; zeros where it is None.
+            (batch, directions, hidden_size) with layout=1; zeros if None.
 
         Returns
         -------
         Y : array (T, directions, batch, hidden_size)
             (batch, T, directions, hidden_size) with layout=1. Zeros where a row has ended.
-        Y_h : array, shaped as initial_h
-            After the last step of every row; what it began with where a row has no step.
+        Y_h : array of initial_h's shape
+            The state after the last step of every row; its initial state if a row has no step.
 
         Raises
         ------
         ValueError, TypeError
-            An input has another shape than these, or another dtype than W.
+            An input has another shape, or another dtype than W.
         """
         return self._call(X, sequence_lens, initial_h)
 
     def forward(self, X: Any, sequence_lens: Any = None, initial_h: Any = None) -> Any:
-        """As a call, with the tape for `backward`: ``(Y, Y_h), tape``."""
+        """Compute as a call does; returns ``(Y, Y_h), tape``, the tape for one backward."""
         return self._forward(X, sequence_lens, initial_h)
 
     def backward(self, tape: Any, dY: Any = None, dY_h: Any = None) -> Gradients:
-        """Gradients from those of the outputs, shaped as they are; None stands for zeros.
+        """Return the gradients of all inputs and parameters.
+
+        Parameters
+        ----------
+        tape : OperatorTape
+            From `forward`.
+        dY, dY_h : arrays, optional
+            Gradients of the outputs, in their shapes; None for zeros.
 
         Returns
         -------
         Gradients
-            x of X, state of initial_h, and params of W, R and B.
+            `x` is that of X, `state` that of initial_h, `params` those of W, R and B.
         """
         return self._backward(tape, dY, dY_h)
 
     def _call(self, X: Any, sequence_lens: Any, *initial: Any) -> tuple[np.ndarray, ...]:
-        x, lengths, states = self._read(X, sequence_lens, initial)
-        layers = self._layers(self._parameters)
-        pairs = zip(layers, states, strict=True)
-        return self._outputs([layer(x, state, lengths=lengths) for layer, state in pairs])
+        x, lengths, state = self._read(X, sequence_lens, initial)
+        return self._outputs(*self._stack(self._parameters)(x, state, lengths=lengths))
 
     def _forward(
         self, X: Any, sequence_lens: Any, *initial: Any
     ) -> tuple[tuple[np.ndarray, ...], OperatorTape]:
-        x, lengths, states = self._read(X, sequence_lens, initial)
-        results, runs = [], []
-        for layer, state in zip(self._layers(self._parameters), states, strict=True):
-            result, tape = layer.forward(x, state, lengths=lengths)
-            results.append(result)
-            runs.append((layer, tape))
-        outputs = self._outputs(results)
-        return outputs, OperatorTape(self, runs, [array.shape for array in outputs])
+        x, lengths, state = self._read(X, sequence_lens, initial)
+        stack = self._stack(self._parameters)
+        result, tape = stack.forward(x, state, lengths=lengths)
+        outputs = self._outputs(*result)
+        return outputs, OperatorTape(self, stack, tape, [array.shape for array in outputs])
 
     def _backward(self, tape: Any, *gradients: Any) -> Gradients:
         tape = check_tape(tape, OperatorTape, self)
         named = zip(self.OUTPUTS, gradients, tape.shapes, strict=True)
-        dY, *dstates = (self._read_gradient("d" + name, *rest) for name, *rest in named)
+        dY, *dstate = (self._read_gradient("d" + name, *rest) for name, *rest in named)
         tape.used = True
-        dys, states = _by_direction(dY, 1 + self.layout), self._by_layer(dstates)
-        runs = zip(tape.runs, dys, states, strict=True)
-        grads = [layer.backward(own, dy, state) for (layer, own), dy, state in runs]
-        tape.runs.clear()
-        dX = grads[0].x
-        for own in grads[1:]:
-            dX += own.x
+        dy = dY if self.layout else dY.swapaxes(1, 2)  # the last axes are directions and units
+        dy = dy.reshape(*dy.shape[:2], -1)
+        grads = tape.stack.backward(tape.tape, dy, self._turned(dstate))
         return Gradients(
-            self._cast(dX),
-            self._joined_states([own.state for own in grads]),
-            from_layers([own.params for own in grads], self.GATES),
+            self._cast(grads.x),
+            self._as_given(self._turned(parts_of(grads.state))),
+            from_layer(grads.params, len(self._reverse), self.gate_order),
         )
 
-    def _layers(self, parameters: Parameters) -> list[Direction]:
-        """One for each direction, made once for these parameters."""
+    def _stack(self, parameters: Parameters) -> Stack:
+        """The stack of these parameters; made once."""
 
-        def make() -> list[Direction]:
-            options = {
-                "input_size": self.input_size,
-                "hidden_size": self.hidden_size,
-                "bias": "B" in parameters,
-                "batch_first": bool(self.layout),
-                "clip": self.clip,
-                "dtype": self._computed_in,
-            }
-            layers = []
-            for direction, is_reverse in enumerate(self._reads_backwards):
-                activations = self.activations[direction]
-                layer = self._layer(activations, parameters, **options)
-                layer.begin_with(to_layer(parameters, direction, self.GATES), is_reverse)
-                layers.append(layer)
-            return layers
+        def make() -> Stack:
+            return Stack(
+                [[self._cell(activations, parameters) for activations in self.activations]],
+                reverse=self._reverse,
+                batch_first=bool(self.layout),
+                dtype=self._computed_in,
+                parameters=to_layer(parameters, self.gate_order),
+            )
 
-        layers: list[Direction] = parameters.derive("layers", make)
-        return layers
+        stack: Stack = parameters.derive("stack", make)
+        return stack
 
     def _read(
         self, X: Any, sequence_lens: Any, initial: Sequence[Any]
-    ) -> tuple[np.ndarray, np.ndarray | None, list[Any]]:
-        """X, the lengths, and the state of every direction's layer."""
+    ) -> tuple[np.ndarray, np.ndarray | None, Any]:
+        """X, the lengths, and the state in the stack's form, checked."""
         X = of_dtype("X", X, self.dtype)
         if X.ndim != 3 or X.shape[2] != self.input_size:
             axes = "batch_size, seq_length" if self.layout else "seq_length, batch_size"
@@ -193,7 +187,7 @@ class Operator(Module):
         lengths = None
         if sequence_lens is not None:
             lengths = read_lengths("sequence_lens", sequence_lens, T, batch)
-        sizes = [len(self._reads_backwards), self.hidden_size]
+        sizes = [len(self._reverse), self.hidden_size]
         sizes.insert(1 - self.layout, batch)
         parts = []
         for name, value in zip(self.STATE, initial, strict=True):
@@ -202,7 +196,7 @@ class Operator(Module):
             else:
                 parts.append(of_dtype(name, value, self.dtype))
                 check_shape(name, parts[-1], *sizes)
-        return X, lengths, self._by_layer(parts)
+        return X, lengths, self._turned(parts)
 
     def _read_gradient(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         if value is None:
@@ -211,34 +205,28 @@ class Operator(Module):
         check_shape(name, array, *shape)
         return array
 
-    def _outputs(self, results: Sequence[Any]) -> tuple[np.ndarray, ...]:
-        """The operator's, from every direction's (y, state)."""
-        ys, states = zip(*results, strict=True)
-        state = self._joined_states(states)
-        return self._joined(ys, 1 + self.layout), *(state if isinstance(state, tuple) else [state])
+    def _outputs(self, y: np.ndarray, state: Any) -> tuple[np.ndarray, ...]:
+        """The operator's outputs, from those of the stack."""
+        by_direction = y.reshape(*y.shape[:2], len(self._reverse), self.hidden_size)
+        Y = by_direction if self.layout else by_direction.swapaxes(1, 2)
+        finals = (np.ascontiguousarray(part) for part in parts_of(self._turned(parts_of(state))))
+        return self._cast(np.ascontiguousarray(Y)), *map(self._cast, finals)
 
-    def _by_layer(self, parts: Sequence[np.ndarray]) -> list[Any]:
-        """States in the operator's form as every direction's layer has them: [1, batch, H]."""
-        split = [_by_direction(part, self.layout) for part in parts]
-        states = [tuple(array[None] for array in own) for own in zip(*split, strict=True)]
-        return states if len(parts) > 1 else [h for (h,) in states]
+    def _turned(self, parts: Sequence[np.ndarray]) -> Any:
+        """A state, from the stack's form to the operator's or back: axes swap with layout=1."""
+        turned = [part.swapaxes(0, 1) if self.layout else part for part in parts]
+        return tuple(turned) if len(turned) > 1 else turned[0]
 
-    def _joined_states(self, states: Sequence[Any]) -> Any:
-        if not isinstance(states[0], tuple):
-            return self._joined([h[0] for h in states], self.layout)
-        parts = zip(*states, strict=True)
-        return tuple(self._joined([array[0] for array in part], self.layout) for part in parts)
-
-    def _joined(self, arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
-        joined = np.expand_dims(arrays[0], axis) if len(arrays) == 1 else np.stack(arrays, axis)
-        return self._cast(joined)
+    def _as_given(self, state: Any) -> Any:
+        parts = tuple(map(self._cast, parts_of(state)))
+        return parts if len(parts) > 1 else parts[0]
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):  # what float16 cannot hold becomes inf, as in NumPy
+        with np.errstate(over="ignore"):  # a number too large for float16 becomes inf, as in NumPy
             return array.astype(self.dtype, copy=False)
 
     def __repr__(self) -> str:
-        """The sizes, and the attributes that are not at their default."""
+        """The sizes, and the attributes that differ from their default."""
         text = f"{self.input_size}, {self.hidden_size}"
         for name, default in (
             ("direction", "forward"),
@@ -254,15 +242,33 @@ class Operator(Module):
         return f"onnx.{type(self).__name__}({text})"
 
     def _default_activations(self) -> list[Activations]:
-        directions = len(self._reads_backwards)
+        directions = len(self._reverse)
         return read_activations(None, None, None, self.ACTIVATIONS, directions)
-
-
-def _by_direction(array: np.ndarray, axis: int) -> list[np.ndarray]:
-    return list(np.moveaxis(array, axis, 0))
 
 
 def _last_axis(name: str, array: np.ndarray, size: str) -> int:
     if array.ndim != 3 or not array.shape[2]:
         raise ValueError(f"{name}: expected shape (directions, rows, {size}), got {array.shape}")
     return int(array.shape[2])
+
+
+AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
+
+
+def takes_attributes_of(operator: type[Operator]) -> Callable[[AnyCallable], AnyCallable]:
+    """Make `inspect.signature` show the keyword arguments of `operator` instead of ``**``."""
+
+    def keywords(function: Callable[..., Any]) -> list[inspect.Parameter]:
+        parameters = inspect.signature(function).parameters.values()
+        return [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+
+    def show(function: AnyCallable) -> AnyCallable:
+        signature = inspect.signature(function)
+        inputs = [one for one in signature.parameters.values() if one.kind < one.KEYWORD_ONLY]
+        inputs = [one for one in inputs if one.kind is not one.VAR_POSITIONAL]
+        attributes = sorted(keywords(operator) + keywords(function), key=lambda one: one.name)
+        shown = signature.replace(parameters=[*inputs, *attributes])
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return show

@@ -4,14 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.layers.module import Parameters
+from fastlstm.kernels.arguments import RNNOptions
+from fastlstm.layers.activations import read_activations
+from fastlstm.layers.rnn import Cell
+from fastlstm.module import Parameters
 from fastlstm.onnx.attributes import Activations
-from fastlstm.onnx.direction import Direction, RNNDirection
-from fastlstm.onnx.operator import Operator
+from fastlstm.onnx.operator import Operator, takes_attributes_of
 
 
+@takes_attributes_of(Operator)
 class RNN(Operator):
-    r"""ONNX's RNN with its weights: computes as `rnn` does, and trains.
+    r"""ONNX's RNN as an object with weights: computes what `rnn` does, and can be trained.
 
     With f the activation, step t of every direction computes
 
@@ -27,20 +30,24 @@ class RNN(Operator):
         The biases Wb, then Rb.
     activations : list of str, optional
         f, for each direction.
-    **common
-        The other attributes, dtypes, errors and notes are those of `fastlstm.onnx.LSTM`.
+    activation_alpha, activation_beta, clip, direction, hidden_size, layout
+        As in `fastlstm.onnx.LSTM`, which also describes dtypes, errors and notes.
     """
 
-    GATES = (0,)
+    gate_order = (0,)
     ACTIVATIONS = ("Tanh",)
 
     def __init__(self, W: Any, R: Any, B: Any = None, **common: Any):
         super().__init__(W, R, B, **common)
 
-    def _layer(self, activations: Activations, parameters: Parameters, **options: Any) -> Direction:
-        return RNNDirection(nonlinearity=activations[0], **options)
+    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
+        bound = np.inf if self.clip is None else self.clip
+        (activation,) = read_activations("activations", activations, 1)
+        options = RNNOptions(activation, bound)
+        return Cell(self.input_size, self.hidden_size, "B" in parameters, options)
 
 
+@takes_attributes_of(RNN)
 def rnn(
     X: Any,
     W: Any,
@@ -50,10 +57,10 @@ def rnn(
     initial_h: Any = None,
     **attributes: Any,
 ) -> tuple[np.ndarray, ...]:
-    """ONNX's RNN: its outputs Y, Y_h.
+    """Compute ONNX's RNN, and return its outputs Y, Y_h.
 
-    W, R, B and attributes are as in `RNN`, which says what is computed; X, sequence_lens,
-    initial_h and the outputs as in `lstm`.
+    `RNN` describes the computation, W, R, B and the attributes; `lstm` describes X, sequence_lens,
+    initial_h and the outputs.
     """
     outputs: tuple[np.ndarray, ...] = RNN(W, R, B, **attributes)(X, sequence_lens, initial_h)
     return outputs

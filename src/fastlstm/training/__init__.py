@@ -1,4 +1,4 @@
-"""Losses and optimisers."""
+"""Losses and optimizers."""
 
 from fastlstm.training import losses, optim
 

@@ -1,4 +1,4 @@
-"""Losses: each returns its value and the gradient of the prediction."""
+"""Losses. Each returns its value and the gradient of the prediction."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from fastlstm.checks import as_array, as_bools, as_floats, as_integers, check_sh
 
 
 def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
-    """Mean squared error: the mean of (pred - target)² over what the mask keeps.
+    """Return the mean of (pred - target)² over the positions that the mask keeps.
 
     Parameters
     ----------
     pred : array of any shape
     target : array that broadcasts to pred's shape
     mask : bool array or None
-        Of pred's shape or a leading part of it, ``pred.shape[:k]``: true where it counts. What is
-        masked out may hold anything, NaN too.
+        pred's shape or a leading part of it, ``pred.shape[:k]``: True for positions that count.
+        Numbers at other positions are ignored, even NaN.
 
     Returns
     -------
@@ -28,9 +28,9 @@ def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
     Raises
     ------
     ValueError
-        A shape does not fit, or nothing is kept.
+        A shape does not fit, or the mask keeps no position.
     TypeError
-        Not real numbers, or a mask that is not bool.
+        An array does not hold real numbers, or the mask is not bool.
     """
     pred = as_floats("pred", pred)
     target = as_array("target", target, pred.dtype)
@@ -49,7 +49,7 @@ def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
 
 
 def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np.ndarray]:
-    """Mean of -log softmax(logits)[label] over the positions that the mask keeps.
+    """Return the mean of -log softmax(logits)[label] over the positions that the mask keeps.
 
     Parameters
     ----------
@@ -57,23 +57,23 @@ def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np
     labels : integer array (...)
         From 0 to classes - 1.
     mask : bool array or None
-        Of labels' shape or a leading part of it: true where it counts. What is masked out may hold
-        anything: a label of -1, a logit of NaN.
+        labels' shape or a leading part of it: True for positions that count. Labels and logits at
+        other positions are ignored, even a label of -1 or a logit of NaN.
 
     Returns
     -------
     loss : float
         In nats, accumulated in float64.
     d_logits : array
-        Gradient of the loss, (softmax - one-hot) / kept positions, in logits' shape and dtype;
-        exactly zero where masked out.
+        Gradient of the loss, (softmax - one-hot) / (number of positions that count), in logits'
+        shape and dtype; exactly zero where masked out.
 
     Raises
     ------
     ValueError
-        A shape does not fit, a label that counts is no class, or nothing is kept.
+        A shape does not fit, a label that counts is not a class, or the mask keeps no position.
     TypeError
-        Not real numbers, labels that are not integers, or a mask that is not bool.
+        The logits are not real numbers, the labels not integers, or the mask not bool.
     """
     logits = as_floats("logits", logits)
     if logits.ndim == 0:
@@ -89,7 +89,7 @@ def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np
     at_label = np.arange(count), label
     score_at_label = score[at_label]
     softmax = np.exp(score, out=score)
-    # In float64: of a good prediction, the sum is 1 plus next to nothing, and its log is the loss.
+    # In float64: for a good prediction the sum is just above 1, and its logarithm is the loss.
     total = softmax.sum(axis=1, dtype=np.float64)
     loss = (np.log(total) - score_at_label).sum() / count
     softmax /= total[:, None].astype(logits.dtype)
@@ -101,7 +101,7 @@ def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np
 
 
 def _kept(mask: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """The mask in `shape`, and how many positions it keeps."""
+    """The mask, broadcast to `shape`, and how many positions it keeps."""
     mask = np.True_ if mask is None else as_bools("mask", mask)
     if mask.shape != shape[: mask.ndim]:
         raise ValueError(f"mask: expected shape {shape} or a leading part of it, got {mask.shape}")

@@ -1,4 +1,4 @@
-"""Optimisers and gradient clipping, with torch.optim's formulas."""
+"""Optimizers and gradient clipping, with torch.optim's formulas."""
 
 import weakref
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import as_array, check_shape, flag, real_number
-from fastlstm.layers.module import Gradients, Module
+from fastlstm.module import Gradients, Module
 
-Moments = tuple[np.ndarray, ...]  # what an optimiser remembers of one parameter
+Moments = tuple[np.ndarray, ...]  # the running means that an optimizer stores of one parameter
 
 
-class Optimiser:
-    """Base of all optimisers: one serves one module, from its first step on.
+class Optimizer:
+    """Base class of all optimizers. The first step binds an optimizer to its module.
 
-    A copy or an unpickled one is free again and serves the next module it meets, which must have
-    the same parameters.
+    A copied or unpickled optimizer is not bound until its next step. The module of that step must
+    have the same parameters as the first one.
     """
 
     def __init__(self, lr: float, weight_decay: float):
@@ -28,7 +28,7 @@ class Optimiser:
 
     @property
     def lr(self) -> float:
-        """The learning rate; may be set between steps."""
+        """The learning rate. It may be changed between steps."""
         return self._lr
 
     @lr.setter
@@ -36,17 +36,24 @@ class Optimiser:
         self._lr = real_number("lr", value, 0, np.inf, below=True)
 
     def step(self, module: Module, grads: Gradients) -> None:
-        """Change the parameters of `module` once, against their gradients.
+        """Update the parameters of `module` by their gradients.
 
-        On any error, module and optimiser are as they were before.
+        Parameters
+        ----------
+        module : Module
+        grads : Gradients
 
         Raises
         ------
         ValueError
-            The optimiser serves another module, or names or shapes in `grads.params` are not those
-            of `module.parameters()`.
+            The optimizer is bound to another module, or names or shapes in `grads.params` are not
+            those of `module.parameters()`.
         TypeError
-            Not a layer, not Gradients, or gradients that are not real numbers.
+            `module` is not a layer, `grads` is not Gradients, or a gradient is not of real numbers.
+
+        Notes
+        -----
+        After an error, module and optimizer are unchanged.
         """
         if not isinstance(module, Module):
             raise TypeError(f"module: expected a layer, got {type(module).__name__}")
@@ -54,7 +61,7 @@ class Optimiser:
             raise TypeError(f"grads: expected Gradients, got {type(grads).__name__}")
         if self._module is not None and self._module() is not module:
             raise ValueError(
-                "module: expected the one of the first step; use an optimiser for each"
+                "module: expected the one of the first step; use an optimizer for each"
             )
         parameters = module.parameters()
         if grads.params.keys() != parameters.keys():
@@ -69,11 +76,11 @@ class Optimiser:
             check_shape(f"grads.params[{name!r}]", gradient, *parameter.shape)
             if self.weight_decay:
                 gradient = gradient + self.weight_decay * parameter
-            # New arrays throughout: tapes hold the old ones, and an error may still come.
+            # All arrays are new: tapes refer to the old ones, and a later error must change none.
             new_parameters[name], new_moments[name] = self._update(
                 parameter, gradient, self._moments.get(name, ()), self.steps + 1
             )
-        module._replace_parameters(new_parameters)
+        module.assign(new_parameters)
         self._moments = new_moments
         self._module = weakref.ref(module)
         self.steps += 1
@@ -83,9 +90,9 @@ class Optimiser:
         parameter: np.ndarray,
         gradient: np.ndarray,  # with the weight decay
         moments: Moments,  # () at the first step
-        step: int,  # 1, 2, ...
+        step: int,  # 1 at the first step
     ) -> tuple[np.ndarray, Moments]:
-        """The new parameter and moments, in new arrays."""
+        """Return the new parameter and moments, in new arrays."""
         raise NotImplementedError
 
     def _check_moments(self, parameters: Mapping[str, np.ndarray]) -> None:
@@ -95,28 +102,28 @@ class Optimiser:
             for moment in moments
         )
         if not fits:
-            raise ValueError("module: expected the parameters that this optimiser remembers")
+            raise ValueError("module: expected the parameters that this optimizer remembers")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_module": None}
 
 
-class SGD(Optimiser):
+class SGD(Optimizer):
     """Stochastic gradient descent: p ← p - lr · g.
 
-    With momentum μ, v ← μ v + g (v = g at the first step) takes the place of g, and with
-    `nesterov` g + μ v does (Sutskever et al. 2013, in the form of torch.optim.SGD).
+    With momentum μ, v ← μ v + g (v = g at the first step) replaces g. With `nesterov`, g + μ v
+    replaces g (Sutskever et al. 2013, in the form of torch.optim.SGD).
 
     Parameters
     ----------
     lr : float
         Learning rate.
     momentum : float
-        μ; 0 for none.
+        μ; 0 for no momentum.
     weight_decay : float
         λ: adds λ · p to the gradient.
     nesterov : bool
-        Needs a momentum.
+        Whether to use Nesterov's form of momentum; needs a momentum above 0.
     """
 
     def __init__(
@@ -155,7 +162,7 @@ class SGD(Optimiser):
         )
 
 
-class Adam(Optimiser):
+class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, algorithm 1).
 
     m ← β1 m + (1 - β1) g and v ← β2 v + (1 - β2) g², both from zero; at step t
@@ -220,22 +227,21 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
     Parameters
     ----------
     grads : Gradients or list of Gradients
-        All arrays in `params` count as one vector and are scaled in place; `x` and `state` are
-        left alone.
+        All arrays in `params` are scaled in place, as one vector. `x` and `state` do not change.
     max_norm : float
         Above 0.
 
     Returns
     -------
     norm : float
-        As it was before, accumulated in float64. If it is not finite, nothing was scaled.
+        The norm before the scaling, accumulated in float64. If it is not finite, nothing is scaled.
 
     Raises
     ------
     ValueError
         `max_norm` is not above 0.
     TypeError
-        Not Gradients, or a gradient that is no writable array of floats.
+        `grads` is not Gradients, or a gradient is not a writable array of floats.
     """
     max_norm = real_number("max_norm", max_norm, 0, np.inf, below=True)
     if not max_norm:

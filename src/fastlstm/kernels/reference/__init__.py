@@ -1,9 +1,9 @@
-"""The NumPy twin: the LSTM as a person reads it, and what runs where nothing was compiled.
+"""The kernels in NumPy, written to be read; they run where no compiled build is present.
 
 A plain recurrent network rewrites its whole memory at every step, so a gradient sent back through
 T steps is multiplied T times by the recurrent weights and vanishes or explodes. The LSTM keeps its
-memory in a *cell state* c instead, which is only ever scaled and added to, under the control of
-gates, each a vector in (0, 1) computed from the input x and the previous output h:
+memory in a *cell state* c instead, which a step only scales and adds to. Gates control both; each
+gate is a vector in (0, 1) that is computed from the input x and the previous output h:
 
 - the **forget gate** f, "what to remember": how much of each cell is kept;
 - the **input gate** i, "what to save": how much of each candidate is written;
@@ -19,72 +19,41 @@ gates, each a vector in (0, 1) computed from the input x and the previous output
     h' = o * tanh(c')
 
 The self-connection of the cell, c' = f * c + ..., is the *constant error carousel*: along it
-dc'/dc = f, so while the forget gate is open (f near 1) an error travels back over any number of
-steps without being squashed or mixed. That is why it does not vanish.
+dc'/dc = f. While the forget gate is open (f near 1), a gradient goes back over any number of steps
+and is neither squashed nor mixed with others, so it does not vanish.
 
 Sources: Hochreiter & Schmidhuber 1997, Neural Computation 9(8), for the cell and the carousel;
 Gers, Schmidhuber & Cummins 2000, Neural Computation 12(10), for the forget gate; Sak, Senior &
 Beaufays 2014, Interspeech, for the projection.
 
-Every compiled build offers the functions of this module with the same signatures. Shapes: T steps,
-B rows (sequences of the batch), I inputs, H hidden units, P outputs (H, or the projection's size).
-Gates stand in the order i, f, g, o (GRU: r, z, n). Arguments shared by all of them:
+Shapes: T steps, B rows (sequences of the batch), I inputs, H hidden units, P outputs (H, or the
+size of the projection), L layers, D directions. The order of gates is i, f, g, o (GRU: r, z, n).
 
-rows : int array or None
-    The rows to work on, longest first; None for all of them.
-live : int [T] array or None
-    ``rows[:live[t]]`` have not ended at step t; None when no row ends early.
-resets : bool [T, B] array or None
-    Where true, the row's state is cut to zero before step t.
-reverse : bool
-    Walk the steps from last to first.
-threads : int
-    How many may share the work; an LSTM's walk can be shared only without projection. Here one
-    does it all.
+`core/cell.py` defines what a cell is; `cells/` has the LSTM, the GRU and the plain recurrent
+network. `core/walk.py` runs any cell through time, forward and backward. Layers call `stack`,
+`forward` and `backward` of `core/stack.py`. Every compiled build has the functions of this module,
+with the same signatures: `fastlstm.kernels.arguments.Kernels`.
 """
 
-from fastlstm.kernels.reference.activations import (
-    activate,
-    activation_slope,
-    sigmoid,
-    tanh,
-)
-from fastlstm.kernels.reference.gru import (
-    gru_backward,
-    gru_forward,
-    gru_general_forward,
-    pack_gru,
-)
-from fastlstm.kernels.reference.lstm import (
-    lstm_backward,
-    lstm_call,
-    lstm_call_back,
-    lstm_forward,
-    pack_gates,
-)
-from fastlstm.kernels.reference.lstm_general import lstm_general_backward, lstm_general_forward
-from fastlstm.kernels.reference.product import pack, product, weight_gradient
-from fastlstm.kernels.reference.rnn import rnn_backward, rnn_forward
+from fastlstm.kernels.reference.cells.gru import pack_gru
+from fastlstm.kernels.reference.cells.lstm_variants import pack_lstm
+from fastlstm.kernels.reference.cells.rnn import pack_rnn
+from fastlstm.kernels.reference.core.activations import activate, activation_slope, sigmoid, tanh
+from fastlstm.kernels.reference.core.product import linear, pack, weight_gradient
+from fastlstm.kernels.reference.core.stack import backward, forward, stack
 
 __all__ = [
     "activate",
     "activation_slope",
-    "gru_backward",
-    "gru_forward",
-    "gru_general_forward",
-    "lstm_backward",
-    "lstm_call",
-    "lstm_call_back",
-    "lstm_forward",
-    "lstm_general_backward",
-    "lstm_general_forward",
+    "backward",
+    "forward",
+    "linear",
     "pack",
-    "pack_gates",
     "pack_gru",
-    "product",
-    "rnn_backward",
-    "rnn_forward",
+    "pack_lstm",
+    "pack_rnn",
     "sigmoid",
+    "stack",
     "tanh",
     "weight_gradient",
 ]

@@ -1,0 +1,109 @@
+"""One step of one cell as a module."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from fastlstm.engine.cell import Cell
+from fastlstm.engine.plan import Call, read_step_state
+from fastlstm.engine.stack import Stack
+from fastlstm.engine.tape import RecurrentTape
+from fastlstm.kernels import kernels
+from fastlstm.module import Gradients, check_tape
+
+
+class OneStep(Stack):
+    """One step of one cell, which takes a state and returns the next.
+
+    Parameters
+    ----------
+    cell : Cell
+    dtype : float32 or float64
+    rng : None, seed or numpy.random.Generator
+        Source of initial values and of all random numbers in training.
+    parameters : mapping of str to array, optional
+        All parameters by name, in the cell's shapes and this dtype, in place of initial values.
+    """
+
+    is_recurrent = False
+    one_step = True
+
+    def __init__(
+        self,
+        cell: Cell,
+        *,
+        dtype: Any = np.float32,
+        rng: Any = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ):
+        super().__init__([[cell]], dtype=dtype, rng=rng, parameters=parameters)
+
+    def _suffix(self, layer: int, direction: int) -> str:
+        return ""
+
+    def __call__(self, x: Any, state: Any = None) -> Any:  # type: ignore[override]
+        """Compute the next state, as inference.
+
+        Parameters
+        ----------
+        x : array (B, I), or (I,)
+            Any strides; other real or integer dtypes are cast to the cell's.
+        state : array (B, H) or tuple of arrays, optional
+            No axis B if x has none; zeros if None.
+
+        Returns
+        -------
+        state : as the argument; new arrays
+
+        Raises
+        ------
+        ValueError
+            A shape does not fit; the message names the argument.
+        TypeError
+            An array does not hold real numbers.
+        """
+        parameters = self._parameters
+        prepared = self._prepared(kernels(self.dtype), parameters, 1)
+        result = prepared.forward(x, state)
+        if result is NotImplemented:
+            call = self._read(x, state, None, None, parameters)
+            result = prepared.forward(*call.arguments)
+        return result[1]
+
+    def forward(self, x: Any, state: Any = None) -> tuple[Any, RecurrentTape]:  # type: ignore[override]
+        """Compute the next state as in training: ``state, tape``."""
+        k, parameters = kernels(self.dtype), self._parameters
+        prepared = self._prepared(k, parameters, 1, training=True)
+        call, masks, result = Call(x, state), None, NotImplemented
+        if not self._draws:
+            result = prepared.forward(x, state, None, None, None, None, True)
+        if result is NotImplemented:
+            call = self._read(x, state, None, None, parameters)
+            masks = self._draw(call, prepared) if self._draws else None
+            result = prepared.forward(*call.arguments, None, masks, True)
+        _, final, saved = result
+        return final, RecurrentTape(self, parameters, k, call, masks, saved)
+
+    def backward(self, tape: RecurrentTape, dstate: Any = None) -> Gradients:  # type: ignore[override]
+        """Compute the gradients of x, the given state and every parameter.
+
+        Parameters
+        ----------
+        tape : RecurrentTape
+            From `forward`. A tape serves one backward.
+        dstate : array or tuple of arrays, optional
+            Gradient of the next state, in its form; zeros if None.
+        """
+        tape = check_tape(tape, RecurrentTape, self)
+        prepared = self._prepared(tape.kernels, tape.parameters, 1, training=True)
+        kept = *tape.call.arguments, tape.masks, tape.saved
+        result = prepared.backward(*kept, None, dstate)
+        if result is NotImplemented:
+            dstate = read_step_state("dstate", dstate, tape.call, self._form)
+            result = prepared.backward(*kept, None, dstate)
+        tape.used, tape.saved = True, None
+        dx, dfirst, gradients = result
+        params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
+        return Gradients(dx, dfirst, params)

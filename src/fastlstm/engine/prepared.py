@@ -1,0 +1,143 @@
+"""The calls of a stack, prepared once for its parameters, a build and a number of threads.
+
+If all layers have the same width, a call is one call of the kernels (`Whole`). It takes arrays that
+are ready, and returns NotImplemented for others. With layers of several widths, and with dropout
+between layers, there is one call of the kernels for each layer (`Chain`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from fastlstm.engine.dropout import Dropped
+from fastlstm.engine.state import StateLayout
+from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
+
+
+class Drawn(NamedTuple):
+    """The random numbers of one training call."""
+
+    dropped: tuple[Dropped | None, ...]  # by layer: dropout of the layer's input
+    masks: tuple[Masks | None, ...]  # by cell
+
+
+class Whole(NamedTuple):
+    """The kernels' `forward` and `backward` for one stack."""
+
+    forward: Callable[..., Any]  # x, state, lengths, resets, out, masks, keep
+    backward: Callable[..., Any]  # x, state, lengths, resets, masks, saved, dy, dstate
+
+    def get_infer(self) -> Callable[..., Any]:
+        """Return a function that takes a caller's arguments before they are checked."""
+        return self.forward
+
+
+class Link(NamedTuple):
+    """The arrays that one layer of a chain saves for `backward`."""
+
+    x: Any  # the layer's input, after dropout
+    state: Any  # the layer's initial state
+    saved: Any  # from the layer's `forward`
+
+
+class Chain(NamedTuple):
+    """`forward` and `backward` as calls of one layer after another; arguments must be ready."""
+
+    layers: tuple[Whole, ...]
+    layout: StateLayout
+
+    def get_infer(self) -> Callable[..., Any]:
+        return _not_ready
+
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        out: Any = None,
+        drawn: Drawn | None = None,
+        keep: bool = False,
+    ) -> Any:
+        states, links = [], []
+        for k, layer in enumerate(self.layers):
+            masks = None
+            if drawn is not None:
+                x, masks = _through(drawn.dropped[k], x), self._masks(drawn, k)
+            own = self.layout.of_layer(state, k)
+            target = out if k == len(self.layers) - 1 else None
+            result = layer.forward(x, own, lengths, resets, target, masks, keep)
+            if result is NotImplemented:
+                return NotImplemented
+            if keep:
+                links.append(Link(x, own, result[2]))
+            x = result[0]
+            states.append(result[1])
+        final = self.layout.joined(states)
+        return (x, final, tuple(links)) if keep else (x, final)
+
+    def backward(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        resets: Any,
+        drawn: Drawn | None,
+        links: tuple[Link, ...],
+        dy: Any,
+        dstate: Any,
+    ) -> Any:
+        dstates, gradients = [], []
+        for k, layer in reversed(list(enumerate(self.layers))):
+            link, own = links[k], self.layout.of_layer(dstate, k)
+            masks = None if drawn is None else self._masks(drawn, k)
+            dy, d_first, of_cells = layer.backward(
+                link.x, link.state, lengths, resets, masks, link.saved, dy, own
+            )
+            if drawn is not None:
+                dy = _through(drawn.dropped[k], dy)
+            dstates.append(d_first)
+            gradients.append(of_cells)
+        of_all = tuple(cell for of_cells in reversed(gradients) for cell in of_cells)
+        return dy, self.layout.joined(dstates[::-1]), of_all
+
+    def _masks(self, drawn: Drawn, layer: int) -> tuple[Masks | None, ...]:
+        D = self.layout.directions
+        return drawn.masks[layer * D : (layer + 1) * D]
+
+
+def prepare(
+    kernels: Kernels,
+    cells: Sequence[Sequence[Packed]],  # by layer and direction
+    reverse: tuple[bool, ...],
+    layout: StateLayout,
+    *,
+    batch_first: bool,
+    one_step: bool,
+    by_layer: bool,
+    threads: int,
+    thresholds: Thresholds,
+) -> Whole | Chain | None:
+    """The calls of a stack of packed cells; with `by_layer`, one kernel call for each layer.
+
+    Returns None if `kernels` are compiled and one of the cells is in Python.
+    """
+    groups = [tuple(layer) for layer in cells]
+    if not by_layer:
+        groups = [tuple(cell for layer in groups for cell in layer)]
+    options = reverse, batch_first, one_step, threads, thresholds
+    stacks = [kernels.stack(group, *options) for group in groups]
+    if NotImplemented in stacks:
+        return None
+    calls = tuple(
+        Whole(partial(kernels.forward, stack), partial(kernels.backward, stack)) for stack in stacks
+    )
+    return Chain(calls, layout) if by_layer else calls[0]
+
+
+def _not_ready(*_: Any) -> Any:
+    return NotImplemented
+
+
+def _through(dropped: Dropped | None, array: Any) -> Any:
+    return array if dropped is None else dropped(array)

@@ -1,0 +1,428 @@
+"""The engine of every recurrent layer: a stack of cells in one or two directions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from fastlstm import threads as pool
+from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
+from fastlstm.engine import sharing
+from fastlstm.engine.cell import Cell
+from fastlstm.engine.dropout import draw_dropout
+from fastlstm.engine.plan import Call, Form, check_out, is_apart, read_call, read_gradient
+from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
+from fastlstm.engine.state import StateLayout, parts_of
+from fastlstm.engine.tape import RecurrentTape
+from fastlstm.kernels import kernels, reference
+from fastlstm.kernels.arguments import Kernels
+from fastlstm.module import Gradients, Module, Parameters, check_tape
+
+
+class Stack(Module):
+    """A stack of layers of cells, in one or two directions, over sequences.
+
+    Parameters
+    ----------
+    cells : sequence of sequences of Cell
+        For each layer, one cell for each direction.
+    reverse : tuple of bool
+        For each direction, whether it reads from the end.
+    batch_first : bool
+        Whether x and the output are (B, T, features) instead of (T, B, features).
+    dropout : float in [0, 1]
+        In training, the probability that a value between layers is zeroed. The output of the last
+        layer is never dropped.
+    learn_initial_state : bool
+        Whether the initial state of calls without a state is a parameter.
+    dtype : float32 or float64
+    rng : None, seed or numpy.random.Generator
+        Source of initial values and of all random numbers in training.
+    parameters : mapping of str to array, optional
+        All parameters by name, in the cells' shapes and this dtype, in place of initial values.
+    """
+
+    is_recurrent = True
+    one_step = False  # whether x is one step without an axis of steps
+
+    def __init__(
+        self,
+        cells: Sequence[Sequence[Cell]],
+        *,
+        reverse: tuple[bool, ...] = (False,),
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        learn_initial_state: bool = False,
+        dtype: Any = np.float32,
+        rng: Any = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ):
+        self.batch_first = flag("batch_first", batch_first)
+        self.dropout = real_number("dropout", dropout, 0, 1)
+        self.learn_initial_state = flag("learn_initial_state", learn_initial_state)
+        self.dtype = float_dtype("dtype", dtype)
+        self._rng = generator("rng", rng)
+        self._cells, self._reverse = [tuple(layer) for layer in cells], tuple(reverse)
+        _check_cells(self._cells, len(self._reverse))
+        if self.dropout and len(self._cells) == 1:
+            raise ValueError("dropout: acts between layers, so it needs num_layers >= 2, got 1")
+        sizes = zip(*(layer[0].sizes for layer in self._cells), strict=True)
+        layout = StateLayout(self._cells[0][0].state, tuple(sizes), len(reverse))
+        outputs = len(reverse) * self._cells[-1][0].sizes[0]
+        self._form = Form(
+            self._cells[0][0].inputs, outputs, self.batch_first, self.one_step, layout, self.dtype
+        )
+        # Whether arguments have to be read before every call of the kernels.
+        self._reads_first = not layout.is_even
+        self._draws = bool(self.dropout) or any(cell.draws for _, cell in self._named_cells())
+        # Names of the cells' parameters, in the order of their gradients.
+        self._names = [
+            name + suffix for suffix, cell in self._named_cells() for name in cell.shapes()
+        ]
+        self._parameters = Parameters(
+            self._initial_parameters() if parameters is None else parameters
+        )
+
+    # Parameters.
+
+    def _suffix(self, layer: int, direction: int) -> str:
+        """The end of the names of a cell's parameters."""
+        return f"_l{layer}{'_reverse' if direction else ''}"
+
+    def _named_cells(self) -> Iterator[tuple[str, Cell]]:
+        for layer, cells in enumerate(self._cells):
+            for direction, cell in enumerate(cells):
+                yield self._suffix(layer, direction), cell
+
+    def _initial_parameters(self) -> dict[str, np.ndarray]:
+        """The initial value of every parameter, in torch's order."""
+        arrays: dict[str, np.ndarray] = {}
+        for suffix, cell in self._named_cells():
+            own = cell.initial(self._rng)
+            if self.learn_initial_state:
+                for part, size in zip(cell.state, cell.sizes, strict=True):
+                    own[f"initial_{part}"] = np.zeros(size)
+            arrays |= {name + suffix: array.astype(self.dtype) for name, array in own.items()}
+        return arrays
+
+    def _learned_state(self, parameters: Parameters, batch: tuple[int, ...]) -> Any:
+        """The learned initial state, for a call without a state."""
+        suffixes = [suffix for suffix, _ in self._named_cells()]
+        layout, directions = self._form.layout, len(self._reverse)
+        by_layer = []
+        for layer in range(len(self._cells)):
+            own = suffixes[layer * directions : (layer + 1) * directions]
+            rows = [
+                np.stack([parameters[f"initial_{part}{suffix}"] for suffix in own])
+                for part in layout.names
+            ]
+            shapes = [(directions, *batch, row.shape[1]) for row in rows]
+            axes = [row.reshape(directions, *(1 for _ in batch), -1) for row in rows]
+            arrays = tuple(
+                np.array(np.broadcast_to(row, shape), order="C")
+                for row, shape in zip(axes, shapes, strict=True)
+            )
+            by_layer.append(arrays if len(arrays) > 1 else arrays[0])
+        return layout.joined(by_layer)
+
+    # Calls.
+
+    def __call__(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        out: Any = None,
+        threads: int | None = None,
+    ) -> tuple[Any, Any]:
+        """Compute the outputs of every step and the final state, as inference: nothing is saved.
+
+        Parameters
+        ----------
+        x : array (T, B, I), (B, T, I) with `batch_first`, or (T, I) for one sequence; or a list
+            A list holds sequences (T_k, I) of any lengths. Any strides; other real or integer
+            dtypes are cast to the layer's.
+        state : array or tuple of arrays, optional
+            The initial state, an array of shape (layers · directions, B, size) for each of its
+            parts, without B if x has none. None stands for zeros, or for the learned state. If
+            layers differ in width, a part is a list of arrays (directions, B, size), one for each
+            layer.
+        lengths : array (B,) of ints, optional
+            0 to T: the number of steps of each row; padding is on the right. Steps after a row's
+            end cost nothing, and their output is exactly zero. The final state of a row is the
+            state after its last step; the reverse direction begins there. Padding is never read.
+        resets : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
+            True where the state is set to zero before a step. For a list, a list of arrays.
+        out : array, optional
+            The array to store y in, of y's shape and the layer's dtype, with any strides.
+        threads : int, optional
+            The most threads to compute on, in place of `get_num_threads`.
+
+        Returns
+        -------
+        y : array (T, B, directions · P), in the layout of x; a list if x is a list
+            A new array, or `out`. Zeros after the end of a row.
+        state : in the form of the argument
+            The state after the last step of every row, ready for the next call.
+
+        Raises
+        ------
+        ValueError
+            A shape or a value does not fit; the message names the argument.
+        TypeError
+            An array does not hold real numbers.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> lstm = fl.LSTM(3, 5, rng=0)
+        >>> ys, (h, c) = lstm([np.ones((4, 3)), np.ones((2, 3))])  # sequences as they are
+        >>> [y.shape for y in ys], h.shape
+        ([(4, 5), (2, 5)], (1, 2, 5))
+        >>> x, begins = np.ones((7, 2, 3)), np.zeros((7, 2), bool)
+        >>> begins[4, 1] = True  # a new sequence in the second row
+        >>> y, state = lstm(x, resets=begins)
+        >>> bool((y[4, 1] == y[0, 0]).all())
+        True
+        """
+        k, parameters = kernels(self.dtype), self._parameters
+        threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
+        try:
+            infer = parameters.derived[k, threads]
+        except KeyError:
+            infer = parameters.derive(
+                (k, threads), self._prepared(k, parameters, threads).get_infer
+            )
+        if state is not None or not self.learn_initial_state:
+            result: tuple[Any, Any] = infer(x, state, lengths, resets, out)
+            if result is not NotImplemented:
+                return result
+        prepared = self._prepared(k, parameters, threads)
+        call = self._read(x, state, lengths, resets, parameters)
+        target = None
+        if out is not None:
+            check_out(out, call, self._form)
+            target = out if is_apart(out, call) else None
+        result = prepared.forward(*call.arguments, target)
+        if result is NotImplemented:
+            result = prepared.forward(*call.arguments)
+        y, final = result
+        if out is not None and y is not out:
+            out[...] = y
+            y = out
+        return call.give_back(y, self._form), final
+
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        threads: int | None = None,
+    ) -> tuple[tuple[Any, Any], RecurrentTape]:
+        """Compute as in a call, with dropout, and save the arrays that `backward` needs.
+
+        Parameters
+        ----------
+        x, state, lengths, resets, threads
+            As in a call. Until `backward` has run, x and state must not be changed.
+
+        Returns
+        -------
+        (y, state) : as a call returns them
+            y is read-only, since it is part of the tape.
+        tape : RecurrentTape
+            The argument of one `backward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in a call.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> lstm = fl.LSTM(3, 5, rng=0)
+        >>> (y, state), tape = lstm.forward(np.ones((7, 2, 3)))
+        >>> grads = lstm.backward(tape, dy=np.ones_like(y))
+        >>> grads.x.shape, sorted(grads.params)[0]
+        ((7, 2, 3), 'bias_hh_l0')
+        """
+        k, parameters = kernels(self.dtype), self._parameters
+        threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
+        prepared = self._prepared(k, parameters, threads, training=True)
+        learned = self.learn_initial_state and state is None
+        call, masks, result = Call(x, state, lengths, resets), None, NotImplemented
+        if not (self._reads_first or self._draws or learned):
+            result = prepared.forward(x, state, lengths, resets, None, None, True)
+        if result is NotImplemented:
+            call = self._read(x, state, lengths, resets, parameters)
+            masks = self._draw(call, prepared) if self._draws else None
+            result = prepared.forward(*call.arguments, None, masks, True)
+            if result is NotImplemented:
+                raise ValueError("cells: what draw gave has another shape or dtype than Masks say")
+        y, final, saved = result
+        tape = RecurrentTape(self, parameters, k, call, masks, saved, learned)
+        return (call.give_back(y, self._form), final), tape
+
+    def backward(
+        self, tape: RecurrentTape, dy: Any = None, dstate: Any = None, *, threads: int | None = None
+    ) -> Gradients:
+        """Compute the gradients of x, the initial state and every parameter.
+
+        Parameters
+        ----------
+        tape : RecurrentTape
+            From `forward`. A tape serves one backward, which overwrites its arrays.
+        dy : array, or list of arrays if x was a list, optional
+            Gradient of y, in its shape; zeros if None. Values after a row's end are ignored.
+        dstate : array or tuple of arrays, optional
+            Gradient of the final state, in its form; zeros if None.
+        threads : int, optional
+            The most threads to compute on.
+
+        Returns
+        -------
+        Gradients
+            Of x in its shape, of the initial state, and of the parameters by name.
+
+        Raises
+        ------
+        ValueError
+            The tape is from another layer or was used, or a gradient's shape does not fit.
+        TypeError
+            An array does not hold real numbers.
+        """
+        tape = check_tape(tape, RecurrentTape, self)
+        threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
+        prepared = self._prepared(tape.kernels, tape.parameters, threads, training=True)
+        call, form, result = tape.call, self._form, NotImplemented
+        kept = *call.arguments, tape.masks, tape.saved
+        if call.sequences is None and not self._reads_first:
+            result = prepared.backward(*kept, dy, dstate)
+        if result is NotImplemented:
+            dy = read_gradient(dy, call, form)
+            dstate = form.layout.read("dstate", dstate, call.batch(form), form.dtype)
+            result = prepared.backward(*kept, dy, dstate)
+        tape.used, tape.saved = True, None
+        dx, dfirst, gradients = result
+        params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
+        if self.learn_initial_state:
+            params |= self._initial_gradients(tape, dfirst)
+            params = {name: params[name] for name in tape.parameters}
+        return Gradients(call.give_back(dx, form), dfirst, params)
+
+    # The work.
+
+    def _prepared(
+        self, k: Kernels, parameters: Parameters, threads: int, training: bool = False
+    ) -> Whole | Chain:
+        """The calls of this stack with these parameters; prepared once."""
+        try:
+            prepared: Whole | Chain = parameters.derived[k, threads, training]
+        except KeyError:
+            make = self._prepare
+            prepared = parameters.derive(
+                (k, threads, training), lambda: make(k, parameters, threads, training)
+            )
+        return prepared
+
+    def _prepare(
+        self, k: Kernels, parameters: Parameters, threads: int, training: bool
+    ) -> Whole | Chain:
+        packed = [
+            [
+                self._packed(k, parameters, self._suffix(layer, direction), cell, training)
+                for direction, cell in enumerate(cells)
+            ]
+            for layer, cells in enumerate(self._cells)
+        ]
+        prepared = prepare(
+            k,
+            packed,
+            self._reverse,
+            self._form.layout,
+            batch_first=self.batch_first,
+            one_step=self.one_step,
+            by_layer=self._reads_first or (training and bool(self.dropout)),
+            threads=threads,
+            thresholds=sharing.THRESHOLDS,
+        )
+        if prepared is None:  # a cell is in Python
+            prepared = self._prepare(reference, parameters, threads, training)
+        return prepared
+
+    def _packed(
+        self, k: Kernels, parameters: Parameters, suffix: str, cell: Cell, training: bool
+    ) -> Any:
+        """A cell's parameters in the form of build `k`.
+
+        Inference also takes parameters that are packed for training, if there are any.
+        """
+        both_ways = parameters.derived.get((k, suffix, True))
+        if both_ways is not None:
+            return both_ways
+        own = {name: parameters[name + suffix] for name in cell.shapes()}
+        packed = parameters.derive((k, suffix, training), lambda: cell.pack(k, own, training))
+        names = tuple(getattr(packed, "names", own))  # a cell in Python has `names`, too
+        if names != tuple(own):
+            raise ValueError(
+                f"names: expected those of the cell's shapes, {tuple(own)}, got {names}"
+            )
+        return packed
+
+    def _read(self, x: Any, state: Any, lengths: Any, resets: Any, parameters: Parameters) -> Call:
+        call = read_call(x, state, lengths, resets, self._form)
+        if state is None and self.learn_initial_state:
+            call = call._replace(state=self._learned_state(parameters, call.batch(self._form)))
+        return call
+
+    def _draw(self, call: Call, prepared: Whole | Chain) -> Any:
+        """The random numbers of a call, drawn by layer and direction, in the form of `prepared`."""
+        dropped, masks = [], []
+        for layer, cells in enumerate(self._cells):
+            between = None
+            if self.dropout and layer:
+                shape = *call.x.shape[:-1], cells[0].inputs
+                between = draw_dropout(self._rng, shape, self.dropout)
+            dropped.append(between)
+            masks += [cell.draw(self._rng, *call.sizes(self._form)) for cell in cells]
+        if isinstance(prepared, Chain):
+            return Drawn(tuple(dropped), tuple(masks))
+        return tuple(masks)
+
+    def _initial_gradients(self, tape: RecurrentTape, dfirst: Any) -> dict[str, np.ndarray]:
+        """Gradients of the learned initial state; zeros if the call was given a state."""
+        layout, directions = self._form.layout, len(self._reverse)
+        gradients = {}
+        for place, (suffix, _) in enumerate(self._named_cells()):
+            layer, direction = divmod(place, directions)
+            parts = parts_of(layout.of_layer(dfirst, layer))
+            for name, part in zip(layout.names, parts, strict=True):
+                own = part[direction]
+                total = own.sum(axis=0) if own.ndim == 2 else own.copy()
+                gradients[f"initial_{name}{suffix}"] = (
+                    total if tape.learned_state else np.zeros_like(total)
+                )
+        return gradients
+
+
+def _check_cells(cells: Sequence[Sequence[Cell]], directions: int) -> None:
+    """Raise unless the inputs of every layer fit the outputs of the layer before."""
+    if not cells:
+        raise ValueError("cells: expected at least one layer, got none")
+    for k, layer in enumerate(cells):
+        if len(layer) != directions:
+            raise ValueError(f"cells[{k}]: expected {directions} directions, got {len(layer)}")
+        inputs = directions * cells[k - 1][0].sizes[0] if k else layer[0].inputs
+        expected = inputs, cells[0][0].state, layer[0].sizes
+        for cell in layer:
+            got = cell.inputs, cell.state, cell.sizes
+            if got != expected:
+                raise ValueError(
+                    f"cells[{k}]: expected inputs, state and sizes {expected}, got {got}"
+                )

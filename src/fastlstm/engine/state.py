@@ -1,0 +1,114 @@
+"""The form in which callers give and get the state of a recurrent layer."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fastlstm.checks import as_array, check_shape
+
+# One part of a state: an array [layers · directions, B, size]; if layers differ in width, a list of
+# arrays [directions, B, size], one for each layer. No axis B for a single sequence.
+Part: TypeAlias = np.ndarray | list[np.ndarray]
+
+
+class StateLayout(NamedTuple):
+    """The arrays of a state and their sizes."""
+
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, ...], ...]  # for each array, its size in every layer
+    directions: int
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all layers have the same width, so that each part is one array."""
+        return all(len(set(sizes)) == 1 for sizes in self.sizes)
+
+    def read(self, name: str, state: Any, batch: tuple[int, ...], dtype: np.dtype) -> Any:
+        """A caller's state, or its gradient, ready for kernels; `batch` is (B,) or ()."""
+        if state is None:
+            return None
+        names = self.names
+        if len(names) == 1:
+            state = (state,)
+        if not isinstance(state, (tuple, list)) or len(state) != len(names):
+            length = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
+            wanted, came = ", ".join(names), type(state).__name__
+            raise ValueError(f"{name}: expected a tuple ({wanted}), got a {came}{length}")
+        return _as_given(
+            [
+                self._read_part(f"{name}: {part_name}", part, sizes, batch, dtype)
+                for part_name, part, sizes in zip(names, state, self.sizes, strict=True)
+            ]
+        )
+
+    def of_layer(self, state: Any, layer: int) -> Any:
+        """The state of one layer, from that of a stack."""
+        if state is None:
+            return None
+        own = slice(layer * self.directions, (layer + 1) * self.directions)
+        return _as_given(
+            [part[layer] if isinstance(part, list) else part[own] for part in parts_of(state)]
+        )
+
+    def joined(self, states: Sequence[Any]) -> Any:
+        """The state of a stack, from that of every layer."""
+        by_part = zip(*map(parts_of, states), strict=True)
+        return _as_given(
+            [
+                np.concatenate(layers) if len(set(sizes)) == 1 else list(layers)
+                for layers, sizes in zip(by_part, self.sizes, strict=True)
+            ]
+        )
+
+    def _read_part(
+        self,
+        name: str,
+        value: Any,
+        sizes: tuple[int, ...],
+        batch: tuple[int, ...],
+        dtype: np.dtype,
+    ) -> Part:
+        if len(set(sizes)) == 1:
+            shape = (len(sizes) * self.directions, *batch, sizes[0])
+            return read_ready(name, value, shape, dtype)
+        if not isinstance(value, (tuple, list)) or len(value) != len(sizes):
+            raise ValueError(
+                f"{name}: expected a list of {len(sizes)} arrays, one for each layer, whose "
+                f"widths differ; got a {type(value).__name__}"
+            )
+        return [
+            read_ready(f"{name}[{k}]", array, (self.directions, *batch, size), dtype)
+            for k, (array, size) in enumerate(zip(value, sizes, strict=True))
+        ]
+
+
+def read_ready(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A caller's array of this shape, in a form that kernels can read."""
+    array = as_array(name, value, dtype)
+    check_shape(name, array, *shape)
+    return ready(array)
+
+
+def ready(array: np.ndarray) -> np.ndarray:
+    """`array`, or a copy if it is not aligned or not contiguous along its last axis."""
+    strides = array.strides[-1:] or (0,)
+    is_dense = strides[0] == array.itemsize or array.shape[-1:] == (1,)
+    if type(array) is np.ndarray and array.flags.aligned and is_dense:
+        return array
+    return np.array(array, order="C", subok=False)
+
+
+def parts_of(state: Any) -> tuple[Any, ...]:
+    """The parts of a state, which is a tuple if there are several and one part alone otherwise."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def arrays_of(state: Any) -> list[np.ndarray]:
+    """All arrays of a state."""
+    parts = () if state is None else parts_of(state)
+    return [array for part in parts for array in (part if isinstance(part, list) else [part])]
+
+
+def _as_given(parts: list[Any]) -> Any:
+    return tuple(parts) if len(parts) > 1 else parts[0]

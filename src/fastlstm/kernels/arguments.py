@@ -1,0 +1,174 @@
+"""The groups of arguments that kernels take, and the functions of a kernel module.
+
+T steps, B rows (sequences of the batch), I inputs, H hidden units, P outputs (H, or the size of the
+projection), L layers, D directions. The order of gates is i, f, g, o (LSTM) and r, z, n (GRU).
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = np.ndarray
+Packed: TypeAlias = Any  # a cell's weights and options, in the form of one build
+Stack: TypeAlias = Any  # packed cells, ready for calls
+State: TypeAlias = Any  # one array, or a tuple with an array for each part; None for zeros
+
+
+class Kind(IntEnum):
+    """The number that stands for an activation in the arguments of kernels."""
+
+    SIGMOID = 0
+    TANH = 1
+    RELU = 2
+    AFFINE = 3
+    LEAKY_RELU = 4
+    THRESHOLDED_RELU = 5
+    SCALED_TANH = 6
+    HARD_SIGMOID = 7
+    ELU = 8
+    SOFTSIGN = 9
+    SOFTPLUS = 10
+
+
+class Activation(NamedTuple):
+    """An activation and its parameters."""
+
+    kind: int
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+class LayerNorm(NamedTuple):
+    """LN(W x) * input_gain + LN(R h) * hidden_gain + bias, and LN(c) * cell_gain + cell_bias."""
+
+    input_gain: Array  # [4H]
+    hidden_gain: Array  # [4H]
+    cell_gain: Array  # [H]
+    cell_bias: Array | None  # [H]
+
+
+class LSTMWeights(NamedTuple):
+    W_ih: Array  # [4H, I]
+    W_hh: Array  # [4H, P]
+    bias_ih: Array | None = None  # [4H]; both biases or neither
+    bias_hh: Array | None = None  # [4H]
+    W_hr: Array | None = None  # [P, H]; without a projection P is H
+    peepholes: Array | None = None  # [3H]: of i, f, o
+    norm: LayerNorm | None = None
+
+
+class LSTMOptions(NamedTuple):
+    gate: Activation
+    candidate: Activation
+    output: Activation
+    clip: float = np.inf  # bound of the preactivations of gates and candidate
+    coupled: bool = False  # whether the forget gate is 1 - i
+    zoneout_h: float = 0.0  # 0 to 1: fraction of the old h that inference keeps
+    zoneout_c: float = 0.0  # 0 to 1: fraction of the old c that inference keeps
+
+
+class GRUWeights(NamedTuple):
+    W_ih: Array  # [3H, I]
+    W_hh: Array  # [3H, H]
+    bias_ih: Array | None = None  # [3H]; both biases or neither
+    bias_hh: Array | None = None  # [3H]
+
+
+class GRUOptions(NamedTuple):
+    gate: Activation
+    candidate: Activation
+    clip: float = np.inf
+    linear_before_reset: bool = True  # True: r * (R_n h + b), as torch; False: R_n (r * h)
+
+
+class RNNWeights(NamedTuple):
+    W_ih: Array  # [H, I]
+    W_hh: Array  # [H, H]
+    bias_ih: Array | None = None  # [H]; both biases or neither
+    bias_hh: Array | None = None  # [H]
+
+
+class RNNOptions(NamedTuple):
+    activation: Activation
+    clip: float = np.inf
+
+
+class Masks(NamedTuple):
+    """The random numbers of one cell in a training call; None for those it does not use."""
+
+    recurrent: Array | None = None  # [B, P]: factors of the h that R multiplies, for all steps
+    kept_h: Array | None = None  # bool [T, B, P]: where zoneout keeps the old h
+    kept_c: Array | None = None  # bool [T, B, H]: where zoneout keeps the old c
+
+
+class Thresholds(NamedTuple):
+    """Limits from which a layer runs on several threads; see `fastlstm.engine.sharing`."""
+
+    parallel_work: int
+    step_work: int
+    few_rows: int
+    lanes: int
+
+
+class Saved(NamedTuple):
+    """The arrays that `forward` saves of one layer for `backward`."""
+
+    y: Array  # [T, B, D * P]; for the last layer, the result in the caller's form
+    cells: tuple[tuple[Array, ...], ...]  # by direction; see each cell's `SAVED`
+
+
+class Kernels(Protocol):
+    """The functions of a build for one dtype; `reference` describes each of them."""
+
+    def tanh(self, x: Array) -> Array: ...
+    def sigmoid(self, x: Array) -> Array: ...
+    def activate(self, kind: int, alpha: float, beta: float, x: Array) -> Array: ...
+    def activation_slope(self, kind: int, alpha: float, beta: float, x: Array) -> Array: ...
+
+    def pack(self, matrix: Array) -> Array: ...
+    def linear(self, x: Array, packed: Array, outputs: int, bias: Array | None) -> Any: ...
+    def weight_gradient(self, dz: Array, x: Array, dW: Array) -> None: ...
+
+    def pack_lstm(
+        self, weights: LSTMWeights, options: LSTMOptions, backward: bool = False
+    ) -> Packed: ...
+    def pack_gru(
+        self, weights: GRUWeights, options: GRUOptions, backward: bool = False
+    ) -> Packed: ...
+    def pack_rnn(
+        self, weights: RNNWeights, options: RNNOptions, backward: bool = False
+    ) -> Packed: ...
+    def stack(
+        self,
+        cells: Sequence[Packed],
+        reverse: Sequence[bool],
+        batch_first: bool,
+        one_step: bool,
+        threads: int,
+        thresholds: Thresholds,
+    ) -> Stack: ...
+    def forward(
+        self,
+        stack: Stack,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        resets: Any = None,
+        out: Any = None,
+        masks: Sequence[Masks | None] | None = None,
+        keep: bool = False,
+    ) -> Any: ...
+    def backward(
+        self,
+        stack: Stack,
+        x: Array,
+        state: State,
+        lengths: Array | None,
+        resets: Array | None,
+        masks: Sequence[Masks | None] | None,
+        saved: tuple[Saved, ...],
+        dy: Any,
+        dstate: State,
+    ) -> Any: ...

@@ -1,0 +1,186 @@
+# The plain LSTM. Equations and sources: reference/cells/lstm.py.
+
+cdef object _pack_gates(
+    const real[:, :] W,  # [4H, I]
+    const real[:, :] R,  # [4H, P]
+    const real[:] bias_ih,  # [4H], or None
+    const real[:] bias_hh,
+    bint halved,
+):
+    """Panels [⌈H / V⌉, 1 + I + P, 4, V]: bias, inputs, recurrent.
+
+    With `halved`, the rows of the three sigmoid gates are multiplied by 1/2, which is exact.
+    Since sigmoid(x) = 1/2 + 1/2 tanh(x/2), all four gates then need the same tanh.
+    """
+    cdef Py_ssize_t H = W.shape[0] // 4, inputs = W.shape[1], P = R.shape[1]
+    cdef Py_ssize_t unit, gate, k, row
+    cdef real scale
+    cdef real* column
+    result = _aligned_empty((_blocks(H, V), 1 + inputs + P, 4, V))
+    cdef real[:, :, :, ::1] panels = result
+    if H % V:
+        result[len(result) - 1] = 0
+    for unit in range(H):
+        for gate in range(4):
+            scale = 0.5 if halved and gate != 2 else 1
+            row = gate * H + unit
+            column = &panels[unit // V, 0, gate, unit % V]
+            column[0] = 0
+            if bias_ih is not None:
+                column[0] = scale * (bias_ih[row] + bias_hh[row])
+            for k in range(inputs):
+                column[(1 + k) * PANEL] = scale * W[row, k]
+            for k in range(P):
+                column[(1 + inputs + k) * PANEL] = scale * R[row, k]
+    return result
+
+
+cdef inline inlined_void _into_cell(
+    const vec* z,  # preactivations of i, f and g; halved for the sigmoids
+    vec* input_gate,  # OUT
+    vec* forget_gate,  # OUT
+    vec* candidate,  # OUT
+) noexcept nogil:
+    """i, f and g by one division."""
+    cdef vec pi, qi, pf, qf, pg, qg, inverse, inverse_if
+    cdef real half = 0.5
+    _tanh_fraction(z[0], &pi, &qi)
+    _tanh_fraction(z[1], &pf, &qf)
+    _tanh_fraction(z[2], &pg, &qg)
+    inverse = vec_of(1) / (qi * qf * qg)
+    inverse_if = inverse * qg
+    input_gate[0] = half * _clamp(pi * qf * inverse_if) + half
+    forget_gate[0] = half * _clamp(pf * qi * inverse_if) + half
+    candidate[0] = _clamp(pg * (qi * qf) * inverse)
+
+
+cdef inline inlined_void _out_of_cell(
+    vec z,  # preactivation of o, halved
+    vec c,
+    vec* output_gate,  # OUT
+    vec* squashed,  # OUT tanh(c)
+) noexcept nogil:
+    """o and tanh(c) by one division."""
+    cdef vec po, qo, pc, qc, inverse
+    cdef real half = 0.5
+    _tanh_fraction(z, &po, &qo)
+    _tanh_fraction(c, &pc, &qc)
+    inverse = vec_of(1) / (qo * qc)
+    output_gate[0] = half * _clamp(po * qc * inverse) + half
+    squashed[0] = _clamp(pc * qo * inverse)
+
+
+cdef inline void _finish_lstm(
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+) noexcept nogil:
+    """c' = f c + i g and h = o tanh(c') of V units.
+
+    Divisions are most of the cost of a cell, so i, f and g need one together, and o and tanh(c')
+    another.
+    """
+    cdef Py_ssize_t H = f.cell.H, n = H - unit
+    cdef const vec* z = <const vec*> sums
+    cdef vec input_gate, forget_gate, candidate, output_gate, squashed, c
+    cdef real* gates
+    _into_cell(z, &input_gate, &forget_gate, &candidate)
+    c = forget_gate * _load(at.before[1][s] + unit, n) + input_gate * candidate
+    _out_of_cell(z[3], c, &output_gate, &squashed)
+    _store(at.after[1][s] + unit, c, n)
+    _store(at.after[0][s] + unit, output_gate * squashed, n)
+    if at.gates != NULL:
+        gates = at.gates[s] + unit
+        _store(gates, input_gate, n)
+        _store(gates + H, forget_gate, n)
+        _store(gates + 2 * H, candidate, n)
+        _store(gates + 3 * H, output_gate, n)
+
+
+cdef void _lstm_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
+    """The only phase of the plain cell."""
+    _gate_step(False, False, _finish_lstm, f, at, 0, at.met)
+
+
+cdef inline void _cell_backward(
+    real* gates,  # IN [4, H] from a unit on: i, f, g, o; OUT gradients of their preactivations
+    Py_ssize_t H,
+    const real* c,  # [n]
+    const real* c_before,  # [n]
+    const real* d_hidden,  # [n]
+    real* d_cell,  # IN [n] gradient of c; OUT gradient of c_before
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef vec i = _load(gates, n), f = _load(gates + H, n)
+    cdef vec g = _load(gates + 2 * H, n), o = _load(gates + 3 * H, n)
+    cdef vec squashed = _tanh(_load(c, n)), dh = _load(d_hidden, n)
+    cdef vec dc = _load(d_cell, n) + dh * o * (1 - squashed * squashed)
+    _store(gates, dc * g * i * (1 - i), n)
+    _store(gates + H, dc * _load(c_before, n) * f * (1 - f), n)
+    _store(gates + 2 * H, dc * i * (1 - g * g), n)
+    _store(gates + 3 * H, dh * squashed * o * (1 - o), n)
+    _store(d_cell, dc * f, n)
+
+
+cdef void _lstm_cells_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """The phase that replaces gates by their gradients."""
+    cdef Py_ssize_t s
+    for s in range(at.n):
+        _add_to(at.d[0][s] + at.begin, at.dy[s] + at.begin, at.end - at.begin)
+    _lstm_units_backward(f, at, at.begin, at.end)
+
+
+cdef void _lstm_projected_cells_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """As `_lstm_cells_backward`, for a cell with a projection."""
+    cdef Py_ssize_t begin, end, s
+    _even_part(team, _blocks(f.cell.H, PANEL), &begin, &end)
+    begin, end = begin * PANEL, min(end * PANEL, f.cell.H)
+    _lstm_units_backward(f, at, begin, end)
+    for s in range(at.n):
+        if _is_reset(&f.walk, at.t, _row(&f.walk, s)):
+            memset(at.d[1][s] + begin, 0, (end - begin) * sizeof(real))
+
+
+cdef void _lstm_units_backward(
+    const Pass* f, const BackwardStep* at, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    cdef Py_ssize_t s, unit
+    cdef const real* d_hidden
+    for s in range(at.n):
+        d_hidden = _d_hidden(f, at, s)
+        unit = begin
+        while unit < end:
+            _prefetch_step_before(f, at, s, unit)
+            _cell_backward(
+                at.gates[s] + unit,
+                f.cell.H,
+                at.after[1][s] + unit,
+                at.before[1][s] + unit,
+                d_hidden + unit,
+                at.d[1][s] + unit,
+                f.cell.H - unit,
+            )
+            unit += V
+
+
+cdef void _lstm_state_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """The phase that computes the gradient of the h before from those of the gates."""
+    _product_into_state(f, at, &f.saved[0], 4 * f.cell.H, f.cell.recurrent[0], False)
+    if f.drawn.factors.data != NULL:
+        _drop_state(f, at)
+    _cut_state(f, at, 0)
+    if f.cell.P == f.cell.H:
+        _cut_state(f, at, 1)
+
+
+cdef Py_ssize_t _lstm_sums(const Pass* f, Outer* sums) noexcept nogil:
+    sums[0] = _outer(&f.walk, f.saved[0], 4 * f.cell.H)
+    _meet_x(f, &sums[0])
+    _meet_h(f, &sums[0])
+    if f.cell.has_bias:
+        sums[0].db = f.gradients[2]
+    return 1

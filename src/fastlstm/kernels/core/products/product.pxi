@@ -1,0 +1,150 @@
+# Packed matrices, and dense products with them.
+
+cdef enum:
+    CHUNK = 96  # rows whose pointers are collected for one call of `_multiply`
+
+
+def pack(const real[:, :] matrix):
+    """Return `matrix` [N, K] as panels [⌈N / 4V⌉, K, 4, V], with zeros after its last row."""
+    cdef Py_ssize_t n, k, N = matrix.shape[0], K = matrix.shape[1]
+    cdef real* column
+    result = _aligned_empty((_blocks(N, PANEL), K, 4, V))
+    cdef real[:, :, :, ::1] panels = result
+    if N % PANEL:
+        result[len(result) - 1] = 0
+    for n in range(N if K else 0):
+        column = &panels[n // PANEL, 0, 0, 0] + n % PANEL
+        for k in range(K):
+            column[k * PANEL] = matrix[n, k]
+    return result
+
+
+cdef void _multiply(
+    const real** a,  # [n] of [K]
+    Py_ssize_t n,
+    Py_ssize_t K,
+    const real* panels,  # [⌈N / 4V⌉][K][4][V]
+    Py_ssize_t N,
+    real** out,  # [n] of [N]
+    const real* bias,  # [N] or NULL
+    bint accumulate,
+    real* sums,  # scratch [MAX_TILE]
+) noexcept nogil:
+    """out[s] = a[s] · panels (+ bias) (+ out[s])."""
+    cdef Py_ssize_t b = 0, s, r, rows, width, groups, group, at, row_size
+    cdef Py_ssize_t blocks = _blocks(N, PANEL), most = TILE // _even(max(n, 1), TILE)
+    cdef vec lanes
+    cdef Tile tile
+    tile.start, tile.start_block, tile.panel_block = sums, PANEL, K * PANEL
+    tile.first_size, tile.second_size, tile.second, tile.sums = K, 0, NULL, sums
+    while b < blocks:
+        width = _even(blocks - b, most)
+        row_size = width * PANEL
+        groups = min(_blocks(N - b * PANEL, V), 4) if width == 1 else 4
+        tile.panel = panels + b * K * PANEL
+        tile.start_row = tile.sums_row = row_size
+        s = 0
+        while s < n:
+            rows = _even(n - s, TILE)
+            for r in range(rows):
+                for group in range(4 * width):
+                    lanes = vec_of(0)
+                    at = b * PANEL + group * V
+                    if bias != NULL and at < N:
+                        lanes = _load(bias + at, N - at)
+                    if accumulate and at < N:
+                        lanes += _load(out[s + r] + at, N - at)
+                    (<vec*> (sums + r * row_size))[group] = lanes
+            tile.first = a + s
+            _compute(&tile, rows, width, groups)
+            for r in range(rows):
+                memcpy(
+                    out[s + r] + b * PANEL,
+                    sums + r * row_size,
+                    min(N - b * PANEL, row_size) * sizeof(real),
+                )
+            s += rows
+        b += width
+
+
+cdef struct Product:
+    Walk walk
+    Py_ssize_t K
+    Py_ssize_t N
+    Series a  # of [K]
+    const real* panels
+    Series out  # of [N]
+    const real* bias  # [N] or NULL
+    bint accumulate
+
+
+cdef Py_ssize_t _product_scratch() noexcept nogil:
+    """Bytes that `_multiply_all` needs."""
+    return MAX_TILE * sizeof(real) + 2 * CHUNK * sizeof(void*)
+
+
+cdef void _multiply_all(const void* arguments, Team* team, void* memory) noexcept nogil:
+    cdef const Product* f = <const Product*> arguments
+    cdef Py_ssize_t piece = -1, pieces = _pieces(team, 4, f.walk.T), T = f.walk.T
+    while _next_piece(team, &piece, pieces):
+        _multiply_steps(f, T * piece // pieces, T * (piece + 1) // pieces, memory)
+
+
+cdef void _multiply_steps(
+    const Product* f, Py_ssize_t begin, Py_ssize_t end, void* memory
+) noexcept nogil:
+    cdef const Walk* walk = &f.walk
+    cdef Py_ssize_t t, s, row, count = 0
+    cdef real* sums = <real*> _aligned(memory)
+    cdef const real** source = <const real**> (sums + MAX_TILE)
+    cdef real** target = <real**> (source + CHUNK)
+    for t in range(begin, end):
+        for s in range(walk.n):
+            row = _row(walk, s)
+            if s < _live_at(walk, t):
+                source[count], target[count] = _at(&f.a, t, row), _at(&f.out, t, row)
+                count += 1
+            elif not f.accumulate:
+                memset(_at(&f.out, t, row), 0, f.N * sizeof(real))
+            if count == CHUNK:
+                _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums)
+                count = 0
+    _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums)
+
+
+def linear(x, packed, Py_ssize_t outputs, bias=None):
+    """Return a new y [..., outputs] = x [..., K] · packedᵀ + bias.
+
+    Returns NotImplemented unless x is contiguous, of this build's dtype and of K columns.
+    `packed` is the result of pack(matrix [outputs, K]).
+    """
+    cdef Product f
+    cdef int axes
+    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_NDIM(x) and _is_dense(x)):
+        return NotImplemented
+    axes = cnp.PyArray_NDIM(x)
+    f.K, f.N, f.accumulate = cnp.PyArray_DIM(x, axes - 1), outputs, False
+    if not (cnp.PyArray_CheckExact(packed) and cnp.PyArray_NDIM(packed) == 4):
+        raise ValueError("packed: expected what pack gives")
+    if cnp.PyArray_DIM(packed, 1) != f.K:
+        return NotImplemented
+    _expect(_is_packed(packed, f.N, f.K), "packed")
+    f.bias = NULL
+    if bias is not None:
+        _expect(_is_ready(bias, 1) and cnp.PyArray_DIM(bias, 0) == f.N, "bias")
+        f.bias = <const real*> cnp.PyArray_DATA(bias)
+    cdef cnp.npy_intp[64] shape
+    cdef Py_ssize_t axis, rows = 1
+    for axis in range(axes):
+        shape[axis] = cnp.PyArray_DIM(x, axis)
+        rows *= shape[axis] if axis < axes - 1 else 1
+    shape[axes - 1] = f.N
+    y = cnp.PyArray_EMPTY(axes, shape, REAL, 0)
+    if rows == 0:
+        return y
+    f.walk = _whole_walk(1, rows, False)
+    f.a = _contiguous(<real*> cnp.PyArray_DATA(x), rows, f.K)
+    f.out = _contiguous(<real*> cnp.PyArray_DATA(y), rows, f.N)
+    f.panels = <const real*> cnp.PyArray_DATA(packed)
+    _lead(_multiply_all, &f, _product_scratch(), 1)
+    return y

@@ -1,0 +1,132 @@
+# The vector type, with partial loads and stores.
+
+cdef extern from *:
+    """
+    #ifdef FASTLSTM_FLOAT64
+    typedef double real;
+    #else
+    typedef float real;
+    #endif
+
+    /* For functions that are inlined at any size. Forcing this for all inline functions would make
+       the code twice as large, since Cython's own inline functions are many. */
+    #ifdef _MSC_VER
+    #define inlined_void __forceinline void
+    #else
+    #define inlined_void __attribute__((__always_inline__)) void
+    #endif
+
+    #if defined(__GNUC__)
+    typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
+    #define PREFETCH(address) __builtin_prefetch(address)
+    static inline vec vec_of(real x) { return x - (vec){0}; }
+    /* A loop over lanes. It becomes one instruction if it is not unrolled too early. */
+    #define EACH_LANE(statement) \
+        _Pragma("GCC unroll 1") \
+        for (int j = 0; j < (int) (sizeof(vec) / sizeof(real)); j++) statement
+    static inline vec vec_min(vec a, vec b) {
+        EACH_LANE(a[j] = a[j] < b[j] ? a[j] : b[j]);
+        return a;
+    }
+    static inline vec vec_max(vec a, vec b) {
+        EACH_LANE(a[j] = a[j] > b[j] ? a[j] : b[j]);
+        return a;
+    }
+    static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
+        EACH_LANE(below[j] = x[j] < bound[j] ? below[j] : otherwise[j]);
+        return below;
+    }
+    static inline vec vec_load_first(const real *source, int n) {
+        vec lanes = {0};
+        EACH_LANE(lanes[j] = j < n ? source[j] : 0);
+        return lanes;
+    }
+    static inline vec vec_first(vec lanes, int n) {
+        EACH_LANE(lanes[j] = j < n ? lanes[j] : 0);
+        return lanes;
+    }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) {
+        vec lanes = {0};
+        if (n >= (int) (sizeof(vec) / sizeof(real))) EACH_LANE(lanes[j] = flags[j] != 0);
+        else EACH_LANE(lanes[j] = j < n ? flags[j] != 0 : 0);
+        return lanes;
+    }
+    /* Adds the upper half to the lower half until one number is left: always the same order. */
+    static inline real vec_sum(vec lanes) {
+        real sums[sizeof(vec) / sizeof(real)];
+        *(vec *) sums = lanes;
+        for (int half = (int) (sizeof(vec) / sizeof(real)) / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++) sums[j] += sums[j + half];
+        return sums[0];
+    }
+    static inline void vec_store_first(real *target, vec lanes, int n) {
+        EACH_LANE(if (j < n) target[j] = lanes[j]);
+    }
+    #else  /* no vector extensions: one lane, so that the same code compiles */
+    typedef real vec;
+    #define PREFETCH(address)
+    static inline vec vec_of(real x) { return x; }
+    static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
+    static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
+    static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
+        return x < bound ? below : otherwise;
+    }
+    static inline vec vec_load_first(const real *source, int n) { return n > 0 ? *source : 0; }
+    static inline vec vec_first(vec lanes, int n) { return n > 0 ? lanes : 0; }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) { return n > 0 && *flags; }
+    static inline real vec_sum(vec a) { return a; }
+    static inline void vec_store_first(real *target, vec a, int n) { if (n > 0) *target = a; }
+    #endif
+
+    enum {
+        V = sizeof(vec) / sizeof(real),  /* lanes */
+        PANEL = 4 * V,                   /* reals of one k of one block */
+        MAX_TILE = TILE * PANEL          /* reals of the sums of one tile */
+    };
+
+    /* A subnormal costs a hundred cycles on some processors, so kernels treat it as zero. */
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    static inline unsigned flush_subnormals(void) {
+        unsigned before = _mm_getcsr();
+        _mm_setcsr(before | 0x8040);
+        return before;
+    }
+    #define restore_mode(mode) _mm_setcsr(mode)
+    #else
+    #define flush_subnormals() 0
+    #define restore_mode(mode) ((void)(mode))
+    #endif
+    """
+    ctypedef float real
+    ctypedef void inlined_void
+    ctypedef float vec  # Cython sees a number; C sees a register
+    enum:
+        V
+        PANEL
+        TILE
+        MAX_TILE
+    void PREFETCH(const real* address) nogil
+    vec vec_of(real x) nogil
+    vec vec_min(vec a, vec b) nogil  # b where a or b is NaN
+    vec vec_max(vec a, vec b) nogil  # b where a or b is NaN
+    vec vec_if_below(vec x, vec bound, vec below, vec otherwise) nogil
+    vec vec_load_first(const real* source, int n) nogil  # zeros after the first n
+    vec vec_first(vec lanes, int n) nogil  # zeros after the first n
+    vec vec_of_flags(const unsigned char* flags, int n) nogil  # 1 where true; zeros after n
+    real vec_sum(vec lanes) nogil
+    void vec_store_first(real* target, vec lanes, int n) nogil
+    unsigned int flush_subnormals() nogil  # returns the mode for restore_mode
+    void restore_mode(unsigned int mode) nogil
+
+
+cdef inline vec _load(const real* source, Py_ssize_t n) noexcept nogil:
+    """The first n of V lanes, then zeros."""
+    return (<const vec*> source)[0] if n >= V else vec_load_first(source, n)
+
+
+cdef inline void _store(real* target, vec lanes, Py_ssize_t n) noexcept nogil:
+    if n >= V:
+        (<vec*> target)[0] = lanes
+    else:
+        vec_store_first(target, lanes, n)

@@ -1,0 +1,220 @@
+# The walk back through time, the same for every cell.
+
+cdef struct BackwardStep:
+    # One step of the walk: rows by pointers, [n] each.
+    Py_ssize_t i
+    Py_ssize_t t
+    Py_ssize_t n
+    # IN the first saved array: activated gates, in an RNN slopes; OUT gradients of preactivations.
+    real** gates
+    const real** dy  # [P]
+    const real** before[MOST_STATES]  # the state before the step
+    const real** after[MOST_STATES]  # the state after the step; not set for h
+    real** d[MOST_STATES]  # the gradient of the state
+    const real** source  # scratch for the phases
+    real** target
+    # The outputs that this thread computes: `begin` to `end`, of P.
+    Py_ssize_t begin
+    Py_ssize_t end
+    real* sums  # scratch [MAX_TILE]
+    real* own  # scratch [cell.back_own]
+
+
+cdef Py_ssize_t _backward_scratch(const Pass* f, Py_ssize_t n) noexcept nogil:
+    """Bytes that `_walk_backward` needs for a walk of up to n rows."""
+    return (
+        _padded(MAX_TILE * sizeof(real))
+        + _padded(f.cell.back_own * sizeof(real))
+        + _padded((4 + 3 * f.cell.states) * n * sizeof(void*))
+    )
+
+
+cdef inline void _prefetch_step_before(
+    const Pass* f, const BackwardStep* at, Py_ssize_t s, Py_ssize_t unit
+) noexcept nogil:
+    """As `_prefetch_step`, for the walk backward."""
+    cdef Py_ssize_t gate, state
+    cdef const real* gates = at.gates[s] + unit - _stride(&f.walk, &f.saved[0])
+    for gate in range(f.cell.saved_shape[0][0]):
+        PREFETCH(gates + gate * f.cell.H)
+    for state in range(1, f.cell.states):
+        PREFETCH(at.before[state][s] + unit - _stride(&f.walk, &f.saved[state]))
+    if f.dy.data != NULL:
+        PREFETCH(at.dy[s] + unit - _stride(&f.walk, &f.dy))
+
+
+cdef void _walk_backward(const void* arguments, Team* team, void* memory) noexcept nogil:
+    """Walk back over the whole sequence; a member of a team computes its part of the steps.
+
+    The first and the last phase of a step have the same parts, so the first phase of the next step
+    waits for no other member.
+    """
+    cdef const Pass* f = <const Pass*> arguments
+    cdef const Walk* walk = &f.walk
+    cdef const Cell* cell = f.cell
+    cdef Py_ssize_t P = cell.P, panels = _blocks(P, PANEL), step = -1
+    cdef Py_ssize_t i, s, row, state, phase, phases = cell.back_phases
+    cdef char* free = _aligned(memory)
+    cdef BackwardStep at
+    at.sums = <real*> _take(&free, MAX_TILE * sizeof(real))
+    at.own = <real*> _take(&free, cell.back_own * sizeof(real))
+    cdef real** pointers = <real**> free
+    at.gates = pointers
+    at.dy = <const real**> (pointers + walk.n)
+    at.source = at.dy + walk.n
+    at.target = pointers + 3 * walk.n
+    pointers += 4 * walk.n
+    for state in range(cell.states):
+        at.before[state] = <const real**> pointers
+        at.after[state] = at.before[state] + walk.n
+        at.d[state] = pointers + 2 * walk.n
+        pointers += 3 * walk.n
+    while _begin_step(team, &step, walk.T, panels):
+        at.i = i = walk.T - 1 - step
+        at.t = _step(walk, i)
+        at.n = _live_at(walk, i)
+        _part(team, panels, &at.begin, &at.end)
+        at.begin, at.end = at.begin * PANEL, min(P, at.end * PANEL)
+        for s in range(at.n):
+            row = _row(walk, s)
+            at.gates[s] = _at(&f.saved[0], at.t, row)
+            at.dy[s] = f.zeros
+            if f.dy.data != NULL:
+                at.dy[s] = _at(&f.dy, at.t, row)
+            at.before[0][s] = _previous(walk, i, s, &f.y, &f.first[0], f.zeros)
+            at.d[0][s] = _at(&f.last[0], 0, row)
+            for state in range(1, cell.states):
+                at.before[state][s] = _previous(
+                    walk, i, s, &f.saved[state], &f.first[state], f.zeros
+                )
+                at.after[state][s] = _at(&f.saved[state], at.t, row)
+                at.d[state][s] = _at(&f.last[state], 0, row)
+        cell.back_phase[0](f, &at, team)
+        for phase in range(1, phases):
+            _phase_done(team, phases * step + phase)
+            _wait_for_all(team, phases * step + phase)
+            cell.back_phase[phase](f, &at, team)
+        _phase_done(team, phases * (step + 1))
+        if team.member == 0 and (step + 1 == walk.T or _may_change(team, step)):
+            _wait_for_all(team, phases * (step + 1))
+
+
+cdef void _output_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """The phase that adds dy to the gradient of h and divides the sum by the flags of zoneout."""
+    cdef Py_ssize_t s, k, n, row
+    cdef const unsigned char* kept
+    cdef real* d
+    cdef real* past  # [P] the part of the gradient that goes directly to the h before the step
+    cdef vec lanes, passed
+    for s in range(at.n):
+        row = _row(&f.walk, s)
+        d, past = at.d[0][s], f.shared + s * f.cell.back_shared
+        _add_to(d + at.begin, at.dy[s] + at.begin, at.end - at.begin)
+        kept = _flags_at(&f.drawn.kept_h, at.t, row)
+        if kept != NULL:
+            k = at.begin
+            while k < at.end:
+                n = at.end - k
+                lanes = _load(d + k, n)
+                passed = lanes * vec_of_flags(kept + k, n)
+                _store(past + k, passed, n)
+                _store(d + k, lanes - passed, n)
+                k += V
+        if f.cell.projection_transposed != NULL:
+            memcpy(
+                _at(&f.series, at.t, row) + at.begin,
+                d + at.begin,
+                (at.end - at.begin) * sizeof(real),
+            )
+
+
+cdef void _projection_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """The phase that computes the gradient of the hidden units from that of their projection."""
+    cdef Py_ssize_t begin, end, s
+    _even_part(team, _blocks(f.cell.H, PANEL), &begin, &end)
+    begin, end = begin * PANEL, min(end * PANEL, f.cell.H)
+    for s in range(at.n):
+        at.source[s] = _at(&f.series, at.t, _row(&f.walk, s))
+        at.target[s] = _d_hidden(f, at, s) + begin
+    _multiply(
+        at.source,
+        at.n,
+        f.cell.P,
+        f.cell.projection_transposed + begin * f.cell.P,
+        end - begin,
+        at.target,
+        NULL,
+        False,
+        at.sums,
+    )
+
+
+cdef inline real* _d_hidden(const Pass* f, const BackwardStep* at, Py_ssize_t s) noexcept nogil:
+    """[H] gradient of the hidden units, which a projection follows or not."""
+    if f.cell.projection_transposed == NULL:
+        return at.d[0][s]
+    return f.shared + s * f.cell.back_shared + f.cell.P
+
+
+cdef void _product_into_state(
+    const Pass* f,
+    const BackwardStep* at,
+    const Series* dz,  # [T, B, K]
+    Py_ssize_t K,
+    const real* panels,  # packed, [P, K]
+    bint accumulate,
+) noexcept nogil:
+    """This thread's part of the gradient of the h before the step: (+)= panels · dz."""
+    cdef Py_ssize_t s
+    for s in range(at.n):
+        at.source[s] = _at(dz, at.t, _row(&f.walk, s))
+        at.target[s] = at.d[0][s] + at.begin
+    _multiply(
+        at.source,
+        at.n,
+        K,
+        panels + at.begin * K,
+        at.end - at.begin,
+        at.target,
+        NULL,
+        accumulate,
+        at.sums,
+    )
+
+
+cdef void _cut_state(const Pass* f, const BackwardStep* at, Py_ssize_t state) noexcept nogil:
+    """Set this thread's part of the gradient to 0 in the rows that the step resets."""
+    cdef Py_ssize_t s
+    for s in range(at.n):
+        if _is_reset(&f.walk, at.t, _row(&f.walk, s)):
+            memset(at.d[state][s] + at.begin, 0, (at.end - at.begin) * sizeof(real))
+
+
+cdef void _drop_state(const Pass* f, const BackwardStep* at) noexcept nogil:
+    """Multiply this thread's part of the gradient of h by the factors of recurrent dropout."""
+    cdef Py_ssize_t s
+    cdef const real* factors
+    for s in range(at.n):
+        factors = _at(&f.drawn.factors, 0, _row(&f.walk, s))
+        _times(at.d[0][s] + at.begin, at.d[0][s] + at.begin, factors + at.begin, at.end - at.begin)
+
+
+cdef inline void _meet_x(const Pass* f, Outer* sum) noexcept nogil:
+    """Add to `sum` the gradient of W, from the first row of W on."""
+    sum.x, sum.N, sum.dW = f.x, f.cell.inputs, f.gradients[0]
+
+
+cdef inline void _meet_h(const Pass* f, Outer* sum) noexcept nogil:
+    """Add to `sum` the gradient of R, from the first row of R on."""
+    sum.y, sum.P, sum.dR = f.y, f.cell.P, f.gradients[1]
+    sum.before, sum.h0, sum.factors = True, f.first[0], f.drawn.factors
+
+
+cdef void _copy_bias(const Pass* f) noexcept nogil:
+    """Copy the gradient of bias_ih to bias_hh: both are the same."""
+    if f.cell.has_bias:
+        memcpy(f.gradients[3], f.gradients[2], f.cell.gradient_shape[2][0] * sizeof(real))

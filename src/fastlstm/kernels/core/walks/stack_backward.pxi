@@ -1,0 +1,207 @@
+# Backward of a whole call: all gradients, in new arrays.
+
+cdef int _read_saved(
+    const Cell* cell, Py_ssize_t T, Py_ssize_t B, object arrays, Series* series
+) except -1:
+    """Check the arrays that `_new_saved` made, and set `series` to them."""
+    cdef Py_ssize_t k
+    cdef int axes
+    cdef tuple kept = arrays
+    _expect(len(kept) == cell.saved, "saved")
+    for k in range(cell.saved):
+        array = kept[k]
+        axes = 4 if cell.saved_shape[k][0] else 3
+        _expect(_is_ready(array, axes) and cnp.PyArray_ISCARRAY(array), "saved")
+        _expect(cnp.PyArray_DIM(array, 0) == T and cnp.PyArray_DIM(array, 1) == B, "saved")
+        _expect(cnp.PyArray_DIM(array, axes - 1) == cell.saved_shape[k][1], "saved")
+        _expect(axes == 3 or cnp.PyArray_DIM(array, 2) == cell.saved_shape[k][0], "saved")
+        series[k] = _of(array, 0, 1)
+    return 0
+
+
+cdef object _new_gradients(const Cell* cell, real** gradients):
+    cdef Py_ssize_t k
+    cdef list arrays = []
+    for k in range(cell.gradients):
+        if cell.gradient_shape[k][1]:
+            array = _new(2, 0, cell.gradient_shape[k][0], cell.gradient_shape[k][1])
+        else:
+            array = _new(1, 0, 0, cell.gradient_shape[k][0])
+        gradients[k] = _data(array)
+        arrays.append(array)
+    return tuple(arrays)
+
+
+cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssize_t N) noexcept:
+    """Whether `array` is ready as [T, B, N] in the caller's form."""
+    cdef int axes = 1 + (not m.one_step) + read.batched
+    return (
+        _is_ready(array, axes)
+        and cnp.PyArray_DIM(array, axes - 1) == N
+        and (read.step_axis < 0 or cnp.PyArray_DIM(array, read.step_axis) == read.T)
+        and (read.row_axis < 0 or cnp.PyArray_DIM(array, read.row_axis) == read.B)
+    )
+
+
+def backward(stack, x, state, lengths, resets, masks, saved, dy, dstate):
+    """Return all gradients of a call of `forward` with `keep`: see reference/core/stack.py.
+
+    Returns (dx, dstate, gradients), where `gradients` has a tuple for each cell. Returns
+    NotImplemented if an argument is not ready. Arrays in `saved` are overwritten.
+    """
+    cdef const Stack* m = _stack_of(stack)
+    cdef Arguments read
+    cdef Series[MOST_STATES] first, last
+    cdef const real* zeros
+    x, state, dy, dstate = _as_reals(x), _as_reals(state), _as_reals(dy), _as_reals(dstate)
+    if not _read_axes(m, x, &read):
+        return NotImplemented
+    if dy is not None and not _is_like_y(m, &read, dy, m.directions * m.cells[0].P):
+        return NotImplemented
+    if not _are_drawn(m, masks, read.T, read.B):
+        return NotImplemented
+    zeros = _zeros_for(m)
+    try:
+        if not (
+            _read_state(m, &read, state, first, zeros)
+            and _read_state(m, &read, dstate, last, zeros)
+            and _read_walk_of(&read, lengths, resets)
+        ):
+            return NotImplemented
+        return _backward(m, &read, x, first, zeros, masks, saved, dy, dstate)
+    finally:
+        _free_zeros(zeros)
+        PyMem_RawFree(read.order)
+
+
+cdef object _backward(
+    const Stack* m,
+    const Arguments* read,
+    object x,
+    const Series* first,
+    const real* zeros,
+    object masks,
+    tuple saved,
+    object dy,
+    object dstate,
+):
+    cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
+    cdef Py_ssize_t layer, direction, k, state, threads
+    cdef Series[MOST_STATES] d
+    cdef Series source = _of(x, read.step_axis, read.row_axis), y, d_target, d_source
+    cdef Layer run
+    cdef Pass* f
+    cdef void* scratch
+    cdef real* inner = NULL  # [2][T, B, D * P]: gradients of the outputs of inner layers
+    cdef list gradients = []
+    _expect(len(saved) == m.layers, "saved")
+    for k in range(m.layers * D):
+        if m.cells[k].transposed == NULL:
+            raise ValueError("stack: expected cells that were packed with backward=True")
+    dx = _new_steps(m, read, m.cells[0].inputs)
+    d_first = _new_state(m, read, d, True)
+    if dstate is not None and m.cells[0].states == 1:
+        cnp.PyArray_CopyInto(d_first, dstate)
+    elif dstate is not None:
+        for k in range(m.cells[0].states):
+            cnp.PyArray_CopyInto((<tuple> d_first)[k], (<tuple> dstate)[k])
+    d_source.data, d_source.step, d_source.row = NULL, 0, 0
+    if dy is not None:
+        d_source = _of(dy, read.step_axis, read.row_axis)
+    if m.layers > 1:
+        inner = <real*> _scratch(2 * T * B * D * P * sizeof(real))
+    run.directions, run.backward = D, True
+    try:
+        for layer in range(m.layers - 1, -1, -1):
+            y_of_layer, kept = saved[layer]
+            if layer == m.layers - 1:
+                _expect(_is_like_y(m, read, y_of_layer, D * P), "saved")
+                y = _of(y_of_layer, read.step_axis, read.row_axis)
+            else:
+                y = source
+            if layer == 0:
+                source = _of(x, read.step_axis, read.row_axis)
+                d_target = _of(dx, read.step_axis, read.row_axis)
+            else:
+                below = saved[layer - 1][0]
+                _expect(_is_ready(below, 3), "saved")
+                _expect(cnp.PyArray_DIM(below, 0) == T and cnp.PyArray_DIM(below, 1) == B, "saved")
+                _expect(cnp.PyArray_DIM(below, 2) == D * P, "saved")
+                source = _of(below, 0, 1)
+                d_target = _contiguous(inner + (layer & 1) * T * B * D * P, B, D * P)
+            _expect(len(kept) == D, "saved")
+            for direction in range(D):
+                k = layer * D + direction
+                f = &run.passes[direction]
+                f.cell, f.walk, f.zeros = m.cells[k], read.walk, zeros
+                f.walk.reverse = m.reverse[direction]
+                f.x, f.y = source, _columns(&y, direction * P)
+                f.dy = d_source
+                if d_source.data != NULL:
+                    f.dy = _columns(&d_source, direction * P)
+                for state in range(f.cell.states):
+                    _state_of(&f.first[state], &first[state], k)
+                    _state_of(&f.last[state], &d[state], k)
+                _read_drawn(masks, k, &f.drawn)
+                _read_saved(f.cell, T, B, kept[direction], f.saved)
+                gradients.insert(direction, _new_gradients(f.cell, f.gradients))
+            scratch = _scratch(_sums_scratch(&run))
+            try:
+                _begin_sums(&run, scratch)
+                run.sharing = _sharing(m, m.cells[layer * D], T, B)
+                _run_layer(&run)
+                threads = m.threads
+                if T * B * D * m.cells[layer * D].weights <= m.parallel_work:
+                    threads = 1
+                _sum_layer(&run, &d_target, threads)
+            finally:
+                PyMem_RawFree(scratch)
+            d_source = d_target
+    finally:
+        PyMem_RawFree(inner)
+    return dx, d_first, tuple(gradients)
+
+
+cdef Py_ssize_t _sums_scratch(const Layer* layer) noexcept:
+    """Bytes for `series` and `row_sums` of all directions."""
+    cdef const Pass* f = &layer.passes[0]
+    cdef Py_ssize_t B = f.walk.B
+    return layer.directions * (
+        _padded(B * f.cell.row_sums * sizeof(real))
+        + _padded(f.walk.T * B * f.cell.back_series * sizeof(real))
+    )
+
+
+cdef void _begin_sums(Layer* layer, void* scratch) noexcept:
+    cdef Py_ssize_t direction, size
+    cdef char* free = _aligned(scratch)
+    cdef Pass* f
+    for direction in range(layer.directions):
+        f = &layer.passes[direction]
+        size = f.walk.B * f.cell.row_sums * sizeof(real)
+        f.row_sums = _contiguous(<real*> _take(&free, size), f.walk.B, f.cell.row_sums)
+        memset(f.row_sums.data, 0, size)
+        f.row_sums.step = 0
+        size = f.walk.T * f.walk.B * f.cell.back_series * sizeof(real)
+        f.series = _contiguous(<real*> _take(&free, size), f.walk.B, f.cell.back_series)
+
+
+cdef int _sum_layer(Layer* layer, const Series* dx, Py_ssize_t threads) except -1:
+    """Compute the gradients of the layer's input and parameters, after its walks."""
+    cdef Py_ssize_t direction, k, count
+    cdef Pass* f
+    cdef Product into_x
+    cdef Outer[MOST_SUMS] sums
+    for direction in range(layer.directions):
+        f = &layer.passes[direction]
+        into_x.walk, into_x.walk.reverse = f.walk, False
+        into_x.K, into_x.N = f.cell.d_input_size, f.cell.inputs
+        into_x.a, into_x.out = f.saved[f.cell.d_input], dx[0]
+        into_x.panels, into_x.bias = f.cell.transposed, NULL
+        into_x.accumulate = direction > 0
+        _lead(_multiply_all, &into_x, _product_scratch(), threads)
+        count = f.cell.sums(f, sums)
+        for k in range(count):
+            _lead(_sum_outer, &sums[k], _outer_scratch(&sums[k]), threads)
+        f.cell.after_sums(f)
+    return 0

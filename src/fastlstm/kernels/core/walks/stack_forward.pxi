@@ -1,0 +1,216 @@
+# Forward of a whole call: every layer and direction, from the caller's arrays to new ones.
+
+cdef extern from *:
+    """
+    enum { ZEROS = 2048 };
+    static const real ZERO[ZEROS];
+    """
+    enum:
+        ZEROS
+    const real* ZERO
+
+
+cdef const real* _zeros_for(const Stack* m) except NULL:
+    """As many zeros as a panel, and as any part of a state; `_free_zeros` frees them."""
+    cdef Py_ssize_t most = PANEL, k
+    for k in range(m.layers * m.directions):
+        most = max(most, m.cells[k].H, m.cells[k].P)
+    if most <= ZEROS:
+        return ZERO
+    cdef void* memory = PyMem_RawCalloc(most, sizeof(real))
+    if memory == NULL:
+        raise MemoryError(f"expected memory for {most} numbers, got none")
+    return <const real*> memory
+
+
+cdef inline void _free_zeros(const real* zeros) noexcept:
+    if zeros != ZERO:
+        PyMem_RawFree(<void*> <uintptr_t> zeros)
+
+
+cdef Py_ssize_t _saved_size(const Cell* cell, Py_ssize_t k, Py_ssize_t T, Py_ssize_t B) noexcept:
+    """Reals of a cell's k-th saved array, rounded up to whole cache lines."""
+    cdef Py_ssize_t rows = max(cell.saved_shape[k][0], <Py_ssize_t> 1)
+    return _padded(T * B * rows * cell.saved_shape[k][1] * sizeof(real)) // sizeof(real)
+
+
+cdef object _new_block(const Stack* m, Py_ssize_t T, Py_ssize_t B):
+    """Memory for all arrays that training saves in one call.
+
+    It is one block: the C library returns free blocks of several sizes to the system, and the page
+    faults of the next call would take a tenth of its time.
+    """
+    cdef Py_ssize_t size = 16, k, n
+    size += (
+        (m.layers - 1) * _padded(T * B * m.directions * m.cells[0].P * sizeof(real)) // sizeof(real)
+    )
+    for k in range(m.layers * m.directions):
+        for n in range(m.cells[k].saved):
+            size += _saved_size(m.cells[k], n, T, B)
+    return _new(1, 0, 0, size)
+
+
+cdef object _from_block(object block, real** free, int axes, cnp.npy_intp* shape, Py_ssize_t size):
+    """An array in the next `size` reals of the block."""
+    array = cnp.PyArray_SimpleNewFromData(axes, shape, REAL, free[0])
+    cnp.set_array_base(array, block)
+    free[0] += size
+    return array
+
+
+cdef object _new_saved(
+    const Cell* cell, Py_ssize_t T, Py_ssize_t B, object block, real** free, Series* series
+):
+    """The arrays that training saves for one cell, in the block; `series` is set to them."""
+    cdef Py_ssize_t k
+    cdef int axes
+    cdef cnp.npy_intp[4] shape = [T, B, 0, 0]
+    cdef list arrays = []
+    for k in range(cell.saved):
+        axes = 4 if cell.saved_shape[k][0] else 3
+        shape[2], shape[axes - 1] = cell.saved_shape[k][0], cell.saved_shape[k][1]
+        array = _from_block(block, free, axes, shape, _saved_size(cell, k, T, B))
+        series[k] = _of(array, 0, 1)
+        arrays.append(array)
+    return tuple(arrays)
+
+
+cdef object _new_steps(const Stack* m, const Arguments* read, Py_ssize_t N):
+    """A new array of x's axes with N features."""
+    if not read.batched:
+        return _new(2 - m.one_step, 0, read.T, N)
+    if m.batch_first:
+        return _new(3, read.B, read.T, N)
+    return _new(3 - m.one_step, read.T, read.B, N)
+
+
+cdef bint _is_out(
+    const Stack* m, const Arguments* read, object out, Py_ssize_t N, object x, object state,
+    object resets
+):
+    """Whether `out` is ready for results [T, B, N] and shares no memory with other arguments."""
+    cdef int axes = 2 + read.batched, axis
+    if not _is_ready(out, axes) or not cnp.PyArray_ISWRITEABLE(out):
+        return False
+    if (
+        cnp.PyArray_DIM(out, axes - 1) != N
+        or cnp.PyArray_DIM(out, read.step_axis) != read.T
+        or read.batched and cnp.PyArray_DIM(out, read.row_axis) != read.B
+    ):
+        return False
+    if _overlaps_itself(out) or _may_overlap(out, x):
+        return False
+    if resets is not None and _may_overlap(out, resets):
+        return False
+    if state is None:
+        return True
+    for array in state if type(state) is tuple else (state,):
+        if _may_overlap(out, array):
+            return False
+    return True
+
+
+def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=None, bint keep=False):
+    """Run every layer and direction over the whole sequence: see reference/core/stack.py.
+
+    Returns (y, state), or (y, state, saved) with `keep`. Returns NotImplemented if an argument is
+    not ready.
+    """
+    cdef const Stack* m = _stack_of(stack)
+    cdef Arguments read
+    cdef Series[MOST_STATES] first
+    cdef const real* zeros
+    x, state = _as_reals(x), _as_reals(state)
+    if not _read_axes(m, x, &read) or masks is not None and not keep:
+        return NotImplemented
+    if out is not None and (
+        keep
+        or m.one_step
+        or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, resets)
+    ):
+        return NotImplemented
+    if not _are_drawn(m, masks, read.T, read.B):
+        return NotImplemented
+    zeros = _zeros_for(m)
+    try:
+        if not _read_state(m, &read, state, first, zeros):
+            return NotImplemented
+        if not _read_walk_of(&read, lengths, resets):
+            return NotImplemented
+        return _forward(m, &read, x, first, zeros, out, masks, keep)
+    finally:
+        _free_zeros(zeros)
+        PyMem_RawFree(read.order)
+
+
+cdef object _forward(
+    const Stack* m,
+    const Arguments* read,
+    object x,
+    const Series* first,
+    const real* zeros,
+    object out,
+    object masks,
+    bint keep,
+):
+    cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
+    cdef Py_ssize_t layer, direction, k, state, inner_size = T * B * D * P
+    cdef Series[MOST_STATES] last
+    cdef Series source = _of(x, read.step_axis, read.row_axis), target
+    cdef Layer run
+    cdef Pass* f
+    cdef real* inner = NULL  # [2][T, B, D * P]: outputs of inner layers, where they are not saved
+    cdef real* free = NULL  # the unused rest of the block of saved arrays
+    cdef cnp.npy_intp[3] shape = [T, B, D * P]
+    block = None
+    cdef list saved = [] if keep else None, by_direction = None
+    final = _new_state(m, read, last, False)
+    if m.one_step and not keep:
+        y = final if m.cells[0].states == 1 else (<tuple> final)[0]
+    elif out is not None:
+        y = out
+    else:
+        y = _new_steps(m, read, D * P)
+    if m.layers > 1 and not keep:
+        inner = <real*> _scratch((min(m.layers, 3) - 1) * inner_size * sizeof(real))
+    if keep:
+        block = _new_block(m, T, B)
+        free = <real*> _aligned(cnp.PyArray_DATA(block))
+    run.directions, run.backward = D, False
+    try:
+        for layer in range(m.layers):
+            y_of_layer = y
+            if layer == m.layers - 1:
+                target = _of(y, read.step_axis, read.row_axis)
+            elif keep:
+                y_of_layer = _from_block(
+                    block, &free, 3, shape, _padded(inner_size * sizeof(real)) // sizeof(real)
+                )
+                target = _of(y_of_layer, 0, 1)
+            else:
+                target = _contiguous(inner + (layer & 1) * inner_size, B, D * P)
+            if keep:
+                by_direction = []
+            for direction in range(D):
+                k = layer * D + direction
+                f = &run.passes[direction]
+                f.cell, f.walk, f.zeros, f.training = m.cells[k], read.walk, zeros, keep
+                f.walk.reverse = m.reverse[direction]
+                f.x, f.y = source, _columns(&target, direction * P)
+                for state in range(f.cell.states):
+                    _state_of(&f.first[state], &first[state], k)
+                    _state_of(&f.last[state], &last[state], k)
+                _read_drawn(masks, k, &f.drawn)
+                if keep:
+                    by_direction.append(_new_saved(f.cell, T, B, block, &free, f.saved))
+            run.sharing = _sharing(m, m.cells[layer * D], T, B)
+            _run_layer(&run)
+            if keep:
+                saved.append((y_of_layer, tuple(by_direction)))
+            source = target
+    finally:
+        PyMem_RawFree(inner)
+    if not keep:
+        return y, final
+    cnp.PyArray_CLEARFLAGS(y, cnp.NPY_ARRAY_WRITEABLE)  # y is part of `saved`
+    return y, final, tuple(saved)

@@ -1,0 +1,1 @@
+"""The recurrent cells: one step of each, forward and backward."""

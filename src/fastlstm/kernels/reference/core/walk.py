@@ -1,0 +1,167 @@
+"""The walk through time, the same for every cell.
+
+A row of the batch is *live* at step t when t < lengths[row]. The walk goes through the steps from
+first to last, or from last to first when reversed, and at each step the cell computes the live
+rows. So a reversed row starts at its own last step. A row that is not live keeps its state, and
+its output is zero.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import numpy as np
+
+from fastlstm.kernels.arguments import Array, Masks
+from fastlstm.kernels.reference.core.cell import Factors, Parts, PythonCell, Term
+
+quiet = np.errstate(all="ignore")  # no warnings of infinities and NaNs, as in compiled builds
+
+
+def live_rows(
+    T: int, B: int, lengths: Array | None, reverse: bool = False
+) -> Iterator[tuple[int, Array]]:
+    """Each step t in the order of the walk, with the rows that are live at it."""
+    for t in range(T)[:: -1 if reverse else 1]:
+        yield t, np.arange(B) if lengths is None else np.flatnonzero(lengths > t)
+
+
+def walk_forward(
+    cell: PythonCell,
+    x: Array,  # [T, B, I]
+    state: Parts,  # each [B, size]; becomes the final state
+    y: Array,  # OUT [T, B, P]
+    lengths: Array | None,  # [B]
+    resets: Array | None,  # bool [T, B]
+    reverse: bool,
+    masks: Masks | None,  # None in inference
+) -> Parts:
+    """Run one cell over the whole sequence; returns the arrays it saves, each [T, B, ...]."""
+    T, B, _ = x.shape
+    saved = () if masks is None else _room_for_saved(cell, T, B, masks)
+    y[...] = 0
+    for t, rows in live_rows(T, B, lengths, reverse):
+        before = cut([part[rows] for part in state], resets, t, rows)
+        after, to_save = cell.step(x[t, rows], before, _masks_at(masks, t, rows))
+        for part, value in zip(state, after, strict=True):
+            part[rows] = value
+        y[t, rows] = after[0]
+        if masks is not None:
+            for array, value in zip(saved, to_save, strict=True):
+                array[t, rows] = value
+    return saved
+
+
+def walk_backward(
+    cell: PythonCell,
+    x: Array,  # [T, B, I]
+    state: Parts,  # each [B, size]: the initial state
+    y: Array,  # [T, B, P]
+    saved: Parts,  # from walk_forward
+    dy: Array,  # [T, B, P]
+    d_state: Parts,  # IN each [B, size]: gradient of the final state; OUT: of the initial state
+    dx: Array,  # [T, B, I]: the gradient is added to it
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+    masks: Masks,
+) -> tuple[Array, ...]:
+    """Run one cell back through time; returns the gradients of its parameters."""
+    T, B, _ = x.shape
+    states = y, *saved[1 : len(state)]  # the state after each step
+    befores = [
+        states_before(after, initial, lengths, resets, reverse)
+        for after, initial in zip(states, state, strict=True)
+    ]
+    terms = {name: [term] for name, term in _terms_of_no_rows(cell, saved, masks).items()}
+    for t, rows in reversed(list(live_rows(T, B, lengths, reverse))):
+        d_after = [part[rows] for part in d_state]
+        d_after[0] += dy[t, rows]
+        dx_t, d_before, terms_t = cell.step_backward(
+            x[t, rows],
+            tuple(before[t, rows] for before in befores),
+            tuple(array[t, rows] for array in saved),
+            tuple(d_after),
+            _masks_at(masks, t, rows) or Masks(),
+        )
+        dx[t, rows] += dx_t
+        for part, value in zip(d_state, cut(d_before, resets, t, rows), strict=True):
+            part[rows] = value
+        for name in cell.names:
+            terms[name].append(terms_t[name])
+    return tuple(_total(terms[name]) for name in cell.names)
+
+
+def cut(parts: Sequence[Array], resets: Array | None, t: int, rows: Array) -> Parts:
+    """The parts [n, size] of a state or of its gradient, with zeros in rows that are reset at t."""
+    if resets is None:
+        return tuple(parts)
+    return tuple(np.where(resets[t, rows, None], 0, part) for part in parts)
+
+
+def states_before(
+    after: Array,  # [T, B, N]: a part of the state after each step
+    initial: Array,  # [B, N]
+    lengths: Array | None,
+    resets: Array | None,
+    reverse: bool,
+) -> Array:
+    """[T, B, N] the same part of the state before each step; zero in rows reset at the step."""
+    T, B, _ = after.shape
+    current = initial.copy()
+    before = np.zeros_like(after)
+    for t, rows in live_rows(T, B, lengths, reverse):
+        before[t, rows] = current[rows]
+        current[rows] = after[t, rows]
+    if resets is not None:
+        before[resets] = 0
+    return before
+
+
+def _masks_at(masks: Masks | None, t: int, rows: Array) -> Masks | None:
+    if masks is None:
+        return None
+    recurrent, kept_h, kept_c = masks
+    return Masks(
+        None if recurrent is None else recurrent[rows],
+        None if kept_h is None else kept_h[t, rows],
+        None if kept_c is None else kept_c[t, rows],
+    )
+
+
+def _step_of_no_rows(cell: PythonCell, masks: Masks) -> tuple[Array, Parts, Masks, Parts, Parts]:
+    """x, state and masks of zero rows; then the state after a step of them and the saved arrays."""
+    x = np.zeros((0, cell.inputs), cell.dtype)
+    state = tuple(np.zeros((0, size), cell.dtype) for size in cell.sizes)
+    recurrent, kept_h, kept_c = masks
+    no_masks = Masks(
+        None if recurrent is None else recurrent[:0],
+        None if kept_h is None else np.zeros((0, kept_h.shape[2]), np.bool_),
+        None if kept_c is None else np.zeros((0, kept_c.shape[2]), np.bool_),
+    )
+    return x, state, no_masks, *cell.step(x, state, no_masks)
+
+
+def _room_for_saved(cell: PythonCell, T: int, B: int, masks: Masks) -> Parts:
+    *_, state, saved = _step_of_no_rows(cell, masks)
+    for k in range(1, len(state)):
+        if k >= len(saved) or saved[k] is not state[k]:
+            raise ValueError(f"saved[{k}]: expected state[{k}] itself from step, got another array")
+    return tuple(np.zeros((T, B, *array.shape[1:]), array.dtype) for array in saved)
+
+
+def _terms_of_no_rows(cell: PythonCell, saved: Parts, masks: Masks) -> dict[str, Term]:
+    """Terms of zero rows: they add nothing, and give the shapes of gradients without any step."""
+    x, state, no_masks, *_ = _step_of_no_rows(cell, masks)
+    no_saved = tuple(np.zeros((0, *array.shape[2:]), array.dtype) for array in saved)
+    return cell.step_backward(x, state, no_saved, state, no_masks)[2]
+
+
+def _total(terms: list[Term]) -> Array:
+    """The sum over all steps of a parameter's terms: see `PythonCell.step_backward`."""
+    if isinstance(terms[0], np.ndarray):
+        return np.asarray(np.concatenate(cast(list[Array], terms)).sum(axis=0))
+    if isinstance(terms[0], list):
+        blocks = zip(*cast(list[list[Factors]], terms), strict=True)
+        return np.concatenate([_total(list(block)) for block in blocks])
+    left, right = zip(*cast(list[Factors], terms), strict=True)
+    return np.asarray(np.concatenate(left).T @ np.concatenate(right))

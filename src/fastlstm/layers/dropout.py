@@ -1,0 +1,94 @@
+"""Dropout as a layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlstm.checks import as_array, as_floats, check_shape, generator, real_number
+from fastlstm.engine.dropout import Dropped, draw_dropout
+from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
+
+
+@dataclass(slots=True, eq=False)
+class DropoutTape(Tape):
+    dropped: Dropped
+    dtype: np.dtype
+
+
+class Dropout(Module):
+    """In training (`forward`), zero each number with probability p and scale the rest by 1/(1 - p).
+
+    A call is inference and returns x unchanged: see `fastlstm.engine.dropout`.
+
+    Parameters
+    ----------
+    p : float in [0, 1]
+    rng : None, seed or Generator
+        Source of the masks.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: Any = None):
+        self.p = real_number("p", p, 0, 1)
+        self._rng = generator("rng", rng)
+        self._parameters = Parameters({})
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Return x.
+
+        Parameters
+        ----------
+        x : array of any shape
+
+        Returns
+        -------
+        y : array
+            x itself if it is float32 or float64; other real dtypes are cast to float64.
+        """
+        return as_floats("x", x)
+
+    def forward(self, x: Any) -> tuple[np.ndarray, DropoutTape]:
+        """Return x with random numbers zeroed and the others scaled, and a tape.
+
+        Parameters
+        ----------
+        x : array of any shape
+
+        Returns
+        -------
+        y : array
+            Of x's shape, float32 or float64.
+        tape : DropoutTape
+            The argument of one `backward`.
+        """
+        array = as_floats("x", x)
+        dropped = draw_dropout(self._rng, array.shape, self.p)
+        return dropped(array), DropoutTape(self, dropped, array.dtype)
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        """Return the gradient of x.
+
+        Parameters
+        ----------
+        tape : DropoutTape
+            From `forward`.
+        dy : array
+            Gradient of y, in y's shape.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ValueError
+            The tape is from another layer or was used, or dy's shape is not y's.
+        """
+        tape = check_tape(tape, DropoutTape, self)
+        dy = as_array("dy", dy, tape.dtype)
+        check_shape("dy", dy, *tape.dropped.kept.shape)
+        tape.used = True
+        return Gradients(x=tape.dropped(dy))
+
+    def __repr__(self) -> str:
+        return f"Dropout(p={self.p})"

@@ -1,0 +1,126 @@
+"""The embedding layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlstm.checks import as_array, as_integers, check_shape, float_dtype, generator, whole_number
+from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
+
+
+@dataclass(slots=True, eq=False)
+class EmbeddingTape(Tape):
+    indices: np.ndarray
+
+
+class Embedding(Module):
+    """A table of vectors: y = weight[x].
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+        The number of vectors, and the length of each.
+    dtype : float32 or float64
+    rng : None, seed or Generator
+        Source of the initial values, which are N(0, 1) as in torch.nn.Embedding.
+
+    Attributes
+    ----------
+    weight : array (num_embeddings, embedding_dim)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: Any = np.float32,
+        rng: Any = None,
+    ):
+        self.num_embeddings = whole_number("num_embeddings", num_embeddings)
+        self.embedding_dim = whole_number("embedding_dim", embedding_dim)
+        self.dtype = float_dtype("dtype", dtype)
+        shape = (self.num_embeddings, self.embedding_dim)
+        weight = generator("rng", rng).standard_normal(shape).astype(self.dtype)
+        self._parameters = Parameters({"weight": weight})
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Look up vectors.
+
+        Parameters
+        ----------
+        x : integer array of any shape
+            Indices from 0 to num_embeddings - 1.
+
+        Returns
+        -------
+        y : array (*x.shape, embedding_dim)
+
+        Raises
+        ------
+        ValueError
+            An index is negative or too large.
+        TypeError
+            x does not hold integers.
+        """
+        return self._parameters["weight"].take(self._read(x), axis=0)
+
+    def forward(self, x: Any) -> tuple[np.ndarray, EmbeddingTape]:
+        """Look up vectors as a call does, and return a tape.
+
+        Parameters
+        ----------
+        x : integer array of any shape
+
+        Returns
+        -------
+        y : array (*x.shape, embedding_dim)
+        tape : EmbeddingTape
+            The argument of one `backward`.
+        """
+        indices = self._read(x)
+        return self._parameters["weight"].take(indices, axis=0), EmbeddingTape(self, indices)
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        """Return the gradient of `weight`.
+
+        Parameters
+        ----------
+        tape : EmbeddingTape
+            From `forward`.
+        dy : array
+            Gradient of y, in y's shape.
+
+        Returns
+        -------
+        Gradients
+            `x` is None, since indices have no gradient.
+
+        Raises
+        ------
+        ValueError
+            The tape is from another layer or was used, or dy's shape is not y's.
+        """
+        tape = check_tape(tape, EmbeddingTape, self)
+        dy = as_array("dy", dy, self.dtype)
+        check_shape("dy", dy, *tape.indices.shape, self.embedding_dim)
+        tape.used = True
+        dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
+        # Equal indices are brought together in a stable order, so that sums are reproducible.
+        order = np.argsort(tape.indices, axis=None, kind="stable")
+        used, starts = np.unique(tape.indices.ravel()[order], return_index=True)
+        dweight[used] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], starts, axis=0)
+        return Gradients(params={"weight": dweight})
+
+    def _read(self, x: Any) -> np.ndarray:
+        indices = as_integers("x", x)
+        if indices.size and not 0 <= indices.min() <= indices.max() < self.num_embeddings:
+            raise ValueError(
+                f"x: expected indices from 0 to {self.num_embeddings - 1}, "
+                f"got {indices.min()} to {indices.max()}"
+            )
+        return indices
+
+    def __repr__(self) -> str:
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim})"

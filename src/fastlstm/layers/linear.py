@@ -1,0 +1,162 @@
+"""The linear layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlstm.checks import as_array, check_shape, flag, float_dtype, generator, whole_number
+from fastlstm.kernels import kernels
+from fastlstm.kernels.arguments import Kernels
+from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
+
+
+@dataclass(slots=True, eq=False)
+class LinearTape(Tape):
+    parameters: Parameters
+    kernels: Kernels
+    x: np.ndarray  # [..., I], contiguous
+
+
+class Linear(Module):
+    """y = x · Wᵀ + b. The result of a row does not depend on the other rows.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Sizes of the last axis of x and of y.
+    bias : bool
+        Whether there is a b. Without it, the attribute `bias` is None.
+    dtype : float32 or float64
+    rng : None, seed or Generator
+        Source of the initial values, which are uniform in ±1/√in_features as in torch.nn.Linear.
+
+    Attributes
+    ----------
+    weight : array (out_features, in_features)
+    bias : array (out_features,) or None
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: Any = np.float32,
+        rng: Any = None,
+    ):
+        self.in_features = whole_number("in_features", in_features)
+        self.out_features = whole_number("out_features", out_features)
+        self.dtype = float_dtype("dtype", dtype)
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if flag("bias", bias):
+            shapes["bias"] = (self.out_features,)
+        else:
+            self.bias = None
+        uniform = generator("rng", rng).uniform
+        bound = self.in_features**-0.5
+        self._parameters = Parameters(
+            {n: uniform(-bound, bound, shape).astype(self.dtype) for n, shape in shapes.items()}
+        )
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : array (..., in_features)
+
+        Returns
+        -------
+        y : array (..., out_features)
+
+        Raises
+        ------
+        ValueError
+            The last axis is not in_features long.
+        TypeError
+            x does not hold real or integer numbers.
+        """
+        k, parameters = kernels(self.dtype), self._parameters
+        y = k.linear(x, *self._packed(k, parameters))
+        if y is NotImplemented:
+            y = k.linear(self._read(x), *self._packed(k, parameters))
+        result: np.ndarray = y
+        return result
+
+    def forward(self, x: Any) -> tuple[np.ndarray, LinearTape]:
+        """Apply the layer as a call does, and return a tape.
+
+        Parameters
+        ----------
+        x : array (..., in_features)
+            Must not be changed until `backward` has run.
+
+        Returns
+        -------
+        y : array (..., out_features)
+        tape : LinearTape
+            The argument of one `backward`.
+        """
+        k, parameters = kernels(self.dtype), self._parameters
+        y = k.linear(x, *self._packed(k, parameters))
+        if y is NotImplemented:
+            x = self._read(x)
+            y = k.linear(x, *self._packed(k, parameters))
+        return y, LinearTape(self, parameters, k, x)
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        """Return the gradients of x, `weight` and `bias`.
+
+        Parameters
+        ----------
+        tape : LinearTape
+            From `forward`.
+        dy : array
+            Gradient of y, in y's shape.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ValueError
+            The tape is from another layer or was used, or dy's shape is not y's.
+        """
+        tape = check_tape(tape, LinearTape, self)
+        dy = as_array("dy", dy, self.dtype)
+        check_shape("dy", dy, *tape.x.shape[:-1], self.out_features)
+        tape.used = True
+        k, weight = tape.kernels, tape.parameters["weight"]
+        transposed = tape.parameters.derive((k, "transposed"), lambda: k.pack(weight.T))
+        dy = np.ascontiguousarray(dy)
+        rows, x = dy.reshape(-1, self.out_features), tape.x.reshape(-1, self.in_features)
+        dx = k.linear(dy, transposed, self.in_features, None)
+        params = {"weight": np.empty_like(weight)}
+        k.weight_gradient(rows, x, params["weight"])
+        if "bias" in tape.parameters:
+            params["bias"] = rows.sum(axis=0)
+        return Gradients(x=dx, params=params)
+
+    def _packed(self, k: Kernels, parameters: Parameters) -> tuple[Any, ...]:
+        """The packed weight, the number of its rows, and the bias."""
+        try:
+            packed: tuple[Any, ...] = parameters.derived[k, "packed"]
+        except KeyError:
+            own = k.pack(parameters["weight"]), self.out_features, parameters.get("bias")
+            packed = parameters.derive((k, "packed"), lambda: own)
+        return packed
+
+    def _read(self, x: Any) -> np.ndarray:
+        array = as_array("x", x, self.dtype)
+        if array.ndim == 0 or array.shape[-1] != self.in_features:
+            raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
+        return np.array(array, order="C", subok=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Linear(in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={'bias' in self._parameters})"
+        )

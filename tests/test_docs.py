@@ -1,0 +1,100 @@
+"""What `help` shows: every public name is described, and examples say what happens."""
+
+import doctest
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import fastlstm as fl
+from fastlstm import engine, kernels
+from fastlstm.kernels import reference
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def own_functions(module):
+    """The public functions and classes that a module defines."""
+    return {
+        f"{module.__name__}.{name}": value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def listed(module):
+    return {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
+
+
+OBJECTS = listed(fl) | listed(fl.onnx) | listed(engine) | listed(reference)
+for module in (fl.losses, fl.optim, kernels):
+    OBJECTS |= own_functions(module)
+CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}
+METHODS = {
+    f"{name}.{method}": getattr(value, method)
+    for name, value in CALLABLES.items()
+    if inspect.isclass(value)
+    for method in dir(value)
+    if method == "__call__" or not method.startswith("_")
+    if inspect.isfunction(getattr(value, method))
+}
+ALL = CALLABLES | METHODS
+
+
+def sections(text):
+    """A numpydoc docstring's sections: the lines of each, by its title."""
+    found = re.split(r"^(\w[\w ]*)\n-+$", inspect.cleandoc(text or ""), flags=re.MULTILINE)
+    return dict(zip(found[1::2], found[2::2], strict=True))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_public_name_has_a_docstring(name):
+    assert ALL[name].__doc__  # its own: inspect.getdoc would take that of a base class
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_placeholder_is_left(name):
+    assert not re.search(r" : \.\.\.$", ALL[name].__doc__ or "", flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ALL if "Parameters" in sections(ALL[name].__doc__)]
+)
+def test_described_parameters_are_those_of_the_signature(name):
+    lines = re.findall(r"^\S.*", sections(ALL[name].__doc__)["Parameters"], flags=re.MULTILINE)
+    described = {part for line in lines for part in line.partition(" : ")[0].split(", ")}
+    groups = {part for part in described if part.startswith("*")}
+    expected = set(inspect.signature(ALL[name]).parameters) - {"self"}
+    expected -= {group.strip("*") for group in groups}
+    named = described - groups
+    assert named <= expected if groups else named == expected
+
+
+@pytest.mark.parametrize("method", ["__call__", "forward", "backward"])
+def test_a_stacks_methods_say_all(method):
+    found = sections(getattr(engine.Stack, method).__doc__)
+    assert {"Parameters", "Returns", "Raises"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(SRC.rglob("*.py")) if ">>> " in path.read_text()],
+    ids=lambda path: str(path.relative_to(SRC)),
+)
+def test_examples(path):
+    name = ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
+    results = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
+    assert results.attempted
+    assert not results.failed
+
+
+def test_the_readmes_ten_lines(capsys):
+    code = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    exec(code[1], {})
+    assert float(capsys.readouterr().out) < 0.05

@@ -1,0 +1,132 @@
+"""The layout of src: which part of the package imports which, read from the source."""
+
+import ast
+import re
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+SOURCES = [path for path in sorted(SRC.rglob("*")) if path.suffix in (".py", ".pyx", ".pxi")]
+MODULES = {
+    ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES
+    if path.suffix == ".py"
+}
+MOST_FILES = 12  # of a folder
+
+# The floors from the ground up, each with the floors that it imports. A floor is a module or a
+# package, without those parts of it that are floors of their own.
+KERNELS = "kernels", "kernels.arguments", "kernels.reference", "kernels.reference.core"
+FLOORS = {
+    "_version": (),
+    "checks": (),
+    "kernels.arguments": (),
+    "kernels.reference.core": ("kernels.arguments",),
+    "kernels.reference.cells": ("kernels.arguments", "kernels.reference.core"),
+    "kernels.reference": ("kernels.reference.core", "kernels.reference.cells"),
+    "kernels": ("kernels.arguments", "kernels.reference"),
+    "module": ("checks",),
+    "threads": ("checks",),
+    "training": ("checks", "module"),  # no layer
+    "engine": ("checks", "module", "threads", *KERNELS),  # no layer either
+    "layers": ("checks", "module", "engine", *KERNELS),
+    "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
+    "interop": ("onnx",),
+    "_config": ("_version", "kernels", "threads"),
+    "fastlstm": (
+        *("_version", "kernels", "module", "threads", "training"),
+        *("layers", "onnx", "interop", "_config"),
+    ),
+    "commands": ("fastlstm",),
+    "__main__": ("fastlstm", "commands"),
+}
+
+
+def floor_of(module):
+    """The part of the package that a module belongs to."""
+    name = module.removeprefix("fastlstm.")
+    while name not in FLOORS:
+        name = name.rpartition(".")[0]
+        assert name, f"{module} is on no floor: give it an entry in FLOORS"
+    return name
+
+
+def imported(tree):
+    """The modules that code imports, of this package and of others, wherever it does so."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: expected an import by the full name"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def tree_of(module):
+    return ast.parse(MODULES[module].read_text())
+
+
+IMPORTS = {module: set(imported(tree_of(module))) for module in MODULES}
+
+
+def test_every_floor_lies_on_those_below():
+    floors = list(FLOORS)
+    assert {floor_of(module) for module in MODULES} == set(floors)
+    for floor, below in FLOORS.items():
+        assert set(below) <= set(floors[: floors.index(floor)]), floor
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_what_its_floor_may(module):
+    own = floor_of(module)
+    reached = {floor_of(name) for name in IMPORTS[module] if name in MODULES}
+    assert reached <= {own, *FLOORS[own]}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_package_imports_only_what_it_has(module):
+    own = {name for name in IMPORTS[module] if name.split(".")[0] == "fastlstm"}
+    assert own <= set(MODULES)  # compiled modules have no .py: kernels/__init__.py loads them
+
+
+def test_no_circle_of_imports():
+    inner = {module: names & set(MODULES) for module, names in IMPORTS.items()}
+    TopologicalSorter(inner).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_other_packages_are_imported_within_functions(module):
+    """An import at the top would make `import fastlstm` need them, or take long."""
+    tree = tree_of(module)
+    for node in list(ast.walk(tree)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = []
+    at_top = {name.split(".")[0] for name in imported(tree)}
+    made_for = module.removeprefix("fastlstm.interop.")
+    assert at_top <= {"fastlstm", "numpy", made_for, *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path.parts.count("core")],
+    ids=lambda path: str(path.relative_to(SRC / "fastlstm")),
+)
+def test_the_core_of_the_kernels_names_no_cell(path):
+    code = path.read_text()
+    if path.suffix == ".py":
+        code = re.sub(r'""".*?"""', "", code, flags=re.DOTALL)  # in .pxi files, these hold C
+    code = re.sub(r"#.*", "", code).lower().replace("fastlstm", "")
+    assert re.findall("lstm|gru|rnn", code) == []
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({path.parent for path in SOURCES}),
+    ids=lambda path: str(path.relative_to(SRC)),
+)
+def test_a_folder_has_few_files(folder):
+    assert sum(path.parent == folder for path in SOURCES) <= MOST_FILES
