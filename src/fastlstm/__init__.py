@@ -1,6 +1,6 @@
 """fastlstm: the LSTM for NumPy users. Train it and run it on the CPU."""
 
-from fastlstm import interop, onnx
+from fastlstm import engine, interop, onnx
 from fastlstm._config import show_config
 from fastlstm._version import __version__
 from fastlstm.kernels import backend, backends, use_backend
@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "backend",
     "backends",
+    "engine",
     "get_num_threads",
     "interop",
     "losses",

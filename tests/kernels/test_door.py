@@ -477,10 +477,10 @@ def test_products_that_do_not_fit(build, dtype):
     x, dz, dW = np.ones((4, 5), dtype), np.ones((4, 6), dtype), np.ones((6, 5), dtype)
     packed = build.pack(dW)
     for wrong in (
-        (x, build.pack(np.ones((600, 5), dtype)), 6),
-        (x, packed[:, :, :, :1], 6),
-        (x, dW, 6),
-        (x, packed, 600),
+        (x, build.pack(np.ones((600, 5), dtype)), 6, None),
+        (x, packed[:, :, :, :1], 6, None),
+        (x, dW, 6, None),
+        (x, packed, 600, None),
         (x, packed, 6, np.ones(5, dtype)),
         (x, packed, 6, _another_float(np.ones(6, dtype))),
     ):

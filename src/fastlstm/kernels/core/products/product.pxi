@@ -112,7 +112,7 @@ cdef void _multiply_steps(
     _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums)
 
 
-def linear(x, packed, Py_ssize_t outputs, bias=None):
+def linear(x, packed, Py_ssize_t outputs, bias):
     """Return a new y [..., outputs] = x [..., K] · packedᵀ + bias.
 
     Returns NotImplemented unless x is contiguous, of this build's dtype and of K columns.

@@ -123,12 +123,6 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
     x, state = _as_reals(x), _as_reals(state)
     if not _read_axes(m, x, &read) or masks is not None and not keep:
         return NotImplemented
-    if out is not None and (
-        keep
-        or m.one_step
-        or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, resets)
-    ):
-        return NotImplemented
     if not _are_drawn(m, masks, read.T, read.B):
         return NotImplemented
     zeros = _zeros_for(m)
@@ -136,6 +130,12 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
         if not _read_state(m, &read, state, first, zeros):
             return NotImplemented
         if not _read_walk_of(&read, lengths, resets):
+            return NotImplemented
+        if out is not None and (
+            keep
+            or m.one_step
+            or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, resets)
+        ):
             return NotImplemented
         return _forward(m, &read, x, first, zeros, out, masks, keep)
     finally:

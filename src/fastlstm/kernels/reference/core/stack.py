@@ -187,8 +187,10 @@ def forward(
             by_direction.append(walk_forward(cell, steps, at_cell, cell_y, *walk, reverse, mask))
         saved.append(Saved(y if is_last else layer_y, tuple(by_direction)))
         steps = layer_y
-    result = y, _in_form(final)
-    return (*result, tuple(saved)) if keep else result
+    if not keep:
+        return y, _in_form(final)
+    y.flags.writeable = False  # `saved` holds it
+    return y, _in_form(final), tuple(saved)
 
 
 @quiet
