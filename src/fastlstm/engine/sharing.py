@@ -7,8 +7,9 @@ from fastlstm.kernels.arguments import Thresholds
 
 # Multiply-adds of one layer. Up to this many, one thread computes all of it: a second thread begins
 # 20 to 130 µs after its invitation, which itself takes 8 to 25 µs. Ratios: 0.8 to 1.1 at
-# (200, 1, 64, 64), 7 million; 1.2 to 1.7 at (100, 1, 128, 128), 13 million.
-PARALLEL_WORK = 12_000_000
+# (200, 1, 64, 64), 7 million; 1.0 at (20, 4, 64, 128), 8 million; 1.3 at (100, 1, 64, 128), 10
+# million; 1.2 to 1.7 at (100, 1, 128, 128), 13 million.
+PARALLEL_WORK = 8_000_000
 # Rows for each thread. With fewer rows, threads divide the hidden units of every step instead of
 # the rows: ratio 1.8 instead of 1.6 at (100, 32, 64, 128), and no better at 64 rows.
 FEW_ROWS = 20

@@ -78,7 +78,7 @@ cdef inline void _finish_lstm(
     Divisions are most of the cost of a cell, so i, f and g need one together, and o and tanh(c')
     another.
     """
-    cdef Py_ssize_t H = f.cell.H, n = H - unit
+    cdef Py_ssize_t H = at.H, n = H - unit
     cdef const vec* z = <const vec*> sums
     cdef vec input_gate, forget_gate, candidate, output_gate, squashed, c
     cdef real* gates

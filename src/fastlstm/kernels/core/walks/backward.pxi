@@ -53,7 +53,9 @@ cdef void _walk_backward(const void* arguments, Team* team, void* memory) noexce
     cdef const Walk* walk = &f.walk
     cdef const Cell* cell = f.cell
     cdef Py_ssize_t P = cell.P, panels = _blocks(P, PANEL), step = -1
-    cdef Py_ssize_t i, s, row, state, phase, phases = cell.back_phases
+    cdef Py_ssize_t i, s, row, state, phase, phases = cell.back_phases, n_before, t_before
+    cdef bint is_cut
+    cdef const Series* left  # where a step leaves a part of the state
     cdef char* free = _aligned(memory)
     cdef BackwardStep at
     at.sums = <real*> _take(&free, MAX_TILE * sizeof(real))
@@ -75,19 +77,23 @@ cdef void _walk_backward(const void* arguments, Team* team, void* memory) noexce
         at.n = _live_at(walk, i)
         _part(team, panels, &at.begin, &at.end)
         at.begin, at.end = at.begin * PANEL, min(P, at.end * PANEL)
+        n_before, t_before = _live_at(walk, i - 1), _step(walk, i - 1)
         for s in range(at.n):
             row = _row(walk, s)
+            is_cut = _is_reset(walk, at.t, row)
             at.gates[s] = _at(&f.saved[0], at.t, row)
             at.dy[s] = f.zeros
             if f.dy.data != NULL:
                 at.dy[s] = _at(&f.dy, at.t, row)
-            at.before[0][s] = _previous(walk, i, s, &f.y, &f.first[0], f.zeros)
-            at.d[0][s] = _at(&f.last[0], 0, row)
-            for state in range(1, cell.states):
-                at.before[state][s] = _previous(
-                    walk, i, s, &f.saved[state], &f.first[state], f.zeros
-                )
-                at.after[state][s] = _at(&f.saved[state], at.t, row)
+            for state in range(cell.states):
+                left = &f.y if state == 0 else &f.saved[state]
+                if is_cut:
+                    at.before[state][s] = f.zeros
+                elif s < n_before:
+                    at.before[state][s] = _at(left, t_before, row)
+                else:
+                    at.before[state][s] = _at(&f.first[state], 0, row)
+                at.after[state][s] = _at(left, at.t, row)
                 at.d[state][s] = _at(&f.last[state], 0, row)
         cell.back_phase[0](f, &at, team)
         for phase in range(1, phases):
@@ -189,6 +195,8 @@ cdef void _product_into_state(
 cdef void _cut_state(const Pass* f, const BackwardStep* at, Py_ssize_t state) noexcept nogil:
     """Set this thread's part of the gradient to 0 in the rows that the step resets."""
     cdef Py_ssize_t s
+    if f.walk.resets == NULL:
+        return
     for s in range(at.n):
         if _is_reset(&f.walk, at.t, _row(&f.walk, s)):
             memset(at.d[state][s] + at.begin, 0, (at.end - at.begin) * sizeof(real))

@@ -25,6 +25,7 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
     cdef bint is_cut
     cdef char* free = _aligned(memory)
     cdef ForwardStep at
+    at.inputs, at.H, at.gate_rows = cell.inputs, cell.H, cell.saved_shape[0][0]
     at.sums = <real*> _take(&free, MAX_TILE * sizeof(real))
     cdef real* z = <real*> _take(&free, pairs * blocks * PANEL * sizeof(real))
     at.own = <real*> _take(&free, cell.own * sizeof(real))

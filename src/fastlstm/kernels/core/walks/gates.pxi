@@ -31,6 +31,9 @@ cdef struct ForwardStep:
     Py_ssize_t i
     Py_ssize_t t
     Py_ssize_t n
+    Py_ssize_t inputs
+    Py_ssize_t H
+    Py_ssize_t gate_rows  # of H numbers each
     const real** x  # [I]
     const real** met  # [P] h as R multiplies it: with the factors of recurrent dropout
     const real** before[MOST_STATES]  # the state before the step
@@ -100,13 +103,13 @@ cdef inline void _prefetch_step(
     """
     cdef Py_ssize_t gate, state
     cdef const real* gates
-    if unit < f.cell.inputs:
+    if unit < at.inputs:
         PREFETCH(at.x[s] + unit + at.x_stride)
     PREFETCH(at.after[0][s] + unit + at.after_stride[0])
     if at.gates != NULL:
         gates = at.gates[s] + unit + at.gates_stride
-        for gate in range(f.cell.saved_shape[0][0]):
-            PREFETCH(gates + gate * f.cell.H)
+        for gate in range(at.gate_rows):
+            PREFETCH(gates + gate * at.H)
         for state in range(1, f.cell.states):
             PREFETCH(at.after[state][s] + unit + at.after_stride[state])
 
@@ -125,8 +128,10 @@ cdef inline inlined_void _gate_step(
     Every other step goes through the panels in reverse order, so that it begins with those that
     are still in the cache.
     """
+    # A copy that no store can change: its fields stay in registers.
+    cdef ForwardStep here = at[0]
     cdef const Cell* cell = f.cell
-    cdef Py_ssize_t n = at.n, P = cell.P, inputs = cell.inputs, part = at.end - at.begin
+    cdef Py_ssize_t n = here.n, P = cell.P, inputs = cell.inputs, part = here.end - here.begin
     cdef Py_ssize_t row_size = 3 * V if SPLIT else PANEL, units = PANEL if WIDE else V
     cdef Py_ssize_t z_row = cell.sets * cell.blocks * PANEL
     cdef Py_ssize_t done = 0, width, b, s, rows, r, w, unit, groups
@@ -140,7 +145,7 @@ cdef inline inlined_void _gate_step(
     tile.second, tile.second_size = met, P
     while done < part:
         width = _even(part - done, most)
-        b = at.end - done - width if at.i & 1 else at.begin + done
+        b = here.end - done - width if here.i & 1 else here.begin + done
         groups = 4
         if WIDE and width == 1:
             groups = min(_blocks(cell.H - b * units, V), <Py_ssize_t> 4)
@@ -149,16 +154,16 @@ cdef inline inlined_void _gate_step(
             rows = _even(n - s, TILE)
             tile.start = panels + b * tile.panel_block
             tile.panel = tile.start + PANEL
-            tile.first, tile.first_size = at.x + s, inputs
+            tile.first, tile.first_size = here.x + s, inputs
             tile.second = met + s
-            if at.hoisted != NULL:
+            if here.hoisted != NULL:
                 tile.panel += inputs * row_size
                 tile.first_size = 0
-                tile.sums = at.hoisted + s * z_row + (set * cell.blocks + b) * PANEL
+                tile.sums = here.hoisted + s * z_row + (set * cell.blocks + b) * PANEL
                 tile.sums_row = tile.start_row = z_row
                 tile.start, tile.start_block = tile.sums, PANEL
             else:
-                tile.sums, tile.sums_row = at.sums, width * PANEL
+                tile.sums, tile.sums_row = here.sums, width * PANEL
                 tile.start_row, tile.start_block = 0, tile.panel_block
             if SPLIT:
                 _compute_split(&tile, rows, width)
@@ -167,7 +172,7 @@ cdef inline inlined_void _gate_step(
             for r in range(rows):
                 for w in range(width):
                     unit = (b + w) * units
-                    _prefetch_step(f, at, s + r, unit)
-                    FINISH(f, at, s + r, unit, tile.sums + r * tile.sums_row + w * PANEL)
+                    _prefetch_step(f, &here, s + r, unit)
+                    FINISH(f, &here, s + r, unit, tile.sums + r * tile.sums_row + w * PANEL)
             s += rows
         done += width
