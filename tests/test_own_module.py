@@ -245,10 +245,13 @@ def test_the_example(capsys):
     assert len(EXAMPLE.read_text().splitlines()) < 60
 
 
+ONES = np.ones(2)
+
+
 class Unkept(fl.Module):
     """Keeps none of its arguments."""
 
-    def __init__(self, size, *, scale=np.ones(2)):
+    def __init__(self, size, *, scale=ONES):
         self.line = fl.Linear(size, size)
 
 
