@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.cell import Cell
-from fastlstm.engine.plan import Call, read_step_state
+from fastlstm.engine.plan import read_step_state
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.tape import RecurrentTape
 from fastlstm.kernels import kernels
@@ -76,15 +76,16 @@ class OneStep(Stack):
         """Compute the next state as in training: ``state, tape``."""
         k, parameters = kernels(self.dtype), self._parameters
         prepared = self._prepared(k, parameters, 1, training=True)
-        call, masks, result = Call(x, state), None, NotImplemented
+        arguments, masks, result = (x, state, None, None), None, NotImplemented
         if not self._draws:
             result = prepared.forward(x, state, None, None, None, None, True)
         if result is NotImplemented:
             call = self._read(x, state, None, None, parameters)
             masks = self._draw(call, prepared) if self._draws else None
-            result = prepared.forward(*call.arguments, None, masks, True)
+            arguments = call.arguments
+            result = prepared.forward(*arguments, None, masks, True)
         _, final, saved = result
-        return final, RecurrentTape(self, parameters, k, call, masks, saved)
+        return final, RecurrentTape(self, parameters, k, arguments, masks, saved)
 
     def backward(self, tape: RecurrentTape, dstate: Any = None) -> Gradients:  # type: ignore[override]
         """Compute the gradients of x, the given state and every parameter.
@@ -98,7 +99,7 @@ class OneStep(Stack):
         """
         tape = check_tape(tape, RecurrentTape, self)
         prepared = self._prepared(tape.kernels, tape.parameters, 1, training=True)
-        kept = *tape.call.arguments, tape.masks, tape.saved
+        kept = *tape.arguments, tape.masks, tape.saved
         result = prepared.backward(*kept, None, dstate)
         if result is NotImplemented:
             dstate = read_step_state("dstate", dstate, tape.call, self._form)

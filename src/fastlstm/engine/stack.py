@@ -256,18 +256,20 @@ class Stack(Module):
         threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
         prepared = self._prepared(k, parameters, threads, training=True)
         learned = self.learn_initial_state and state is None
-        call, masks, result = Call(x, state, lengths, resets), None, NotImplemented
+        arguments, masks, result = (x, state, lengths, resets), None, NotImplemented
+        sequences = None
         if not (self._reads_first or self._draws or learned):
             result = prepared.forward(x, state, lengths, resets, None, None, True)
         if result is NotImplemented:
             call = self._read(x, state, lengths, resets, parameters)
+            arguments, sequences = call.arguments, call.sequences
             masks = self._draw(call, prepared) if self._draws else None
-            result = prepared.forward(*call.arguments, None, masks, True)
+            result = prepared.forward(*arguments, None, masks, True)
             if result is NotImplemented:
                 raise ValueError("cells: what draw gave has another shape or dtype than Masks say")
         y, final, saved = result
-        tape = RecurrentTape(self, parameters, k, call, masks, saved, learned)
-        return (call.give_back(y, self._form), final), tape
+        tape = RecurrentTape(self, parameters, k, arguments, masks, saved, sequences, learned)
+        return (y if sequences is None else call.give_back(y, self._form), final), tape
 
     def backward(
         self, tape: RecurrentTape, dy: Any = None, dstate: Any = None, *, threads: int | None = None
@@ -300,11 +302,12 @@ class Stack(Module):
         tape = check_tape(tape, RecurrentTape, self)
         threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
         prepared = self._prepared(tape.kernels, tape.parameters, threads, training=True)
-        call, form, result = tape.call, self._form, NotImplemented
-        kept = *call.arguments, tape.masks, tape.saved
-        if call.sequences is None and not self._reads_first:
+        form, result = self._form, NotImplemented
+        kept = *tape.arguments, tape.masks, tape.saved
+        if tape.sequences is None and not self._reads_first:
             result = prepared.backward(*kept, dy, dstate)
         if result is NotImplemented:
+            call = tape.call
             dy = read_gradient(dy, call, form)
             dstate = form.layout.read("dstate", dstate, call.batch(form), form.dtype)
             result = prepared.backward(*kept, dy, dstate)
@@ -314,7 +317,8 @@ class Stack(Module):
         if self.learn_initial_state:
             params |= self._initial_gradients(tape, dfirst)
             params = {name: params[name] for name in tape.parameters}
-        return Gradients(call.give_back(dx, form), dfirst, params)
+        dx = dx if tape.sequences is None else call.give_back(dx, form)
+        return Gradients(dx, dfirst, params)
 
     # The work.
 

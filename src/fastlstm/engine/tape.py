@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastlstm.engine.plan import Call
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Parameters, Tape
@@ -12,7 +14,12 @@ from fastlstm.module import Parameters, Tape
 class RecurrentTape(Tape):
     parameters: Parameters
     kernels: Kernels
-    call: Call
-    masks: Any  # the random numbers of the call, in the form of `prepared`
-    saved: Any  # the saved arrays, in the form of `prepared`
-    learned_state: bool = False  # whether the call began with the learned state
+    arguments: tuple[Any, Any, Any, Any]  # of the call: x, state, lengths and resets, ready
+    masks: Any  # the random numbers of the call, in the form for the prepared call
+    saved: Any
+    sequences: np.ndarray | None = None  # their lengths, where x was a list of them
+    learned_state: bool = False  # True: the call began with the learned state
+
+    @property
+    def call(self) -> Call:
+        return Call(*self.arguments, self.sequences)

@@ -79,11 +79,9 @@ class Linear(Module):
             x does not hold real or integer numbers.
         """
         k, parameters = kernels(self.dtype), self._parameters
-        y = k.linear(x, *self._packed(k, parameters))
-        if y is NotImplemented:
-            y = k.linear(self._read(x), *self._packed(k, parameters))
-        result: np.ndarray = y
-        return result
+        packed, outputs, bias = self._packed(k, parameters)
+        y: np.ndarray = k.linear(x, packed, outputs, bias)
+        return y if y is not NotImplemented else self(self._read(x))
 
     def forward(self, x: Any) -> tuple[np.ndarray, LinearTape]:
         """Apply the layer as a call does, and return a tape.

@@ -92,11 +92,13 @@ class Sequential(Module):
         states = self._no_states if state is None else self._entries("state", state)
         finals: list[Any] = []
         for module in self._modules:
-            if module.is_recurrent:
-                x, final = module(x, states[len(finals)], **options)
-                finals.append(final)
-            else:
+            if not module.is_recurrent:
                 x = module(x)
+                continue
+            entry = states[len(finals)]
+            # A call without keywords takes less time.
+            x, final = module(x, entry, **options) if options else module(x, entry)
+            finals.append(final)
         return (x, tuple(finals)) if self.is_recurrent else x
 
     def forward(
