@@ -38,7 +38,7 @@ FLOORS = {
     "_config": ("_version", "kernels", "threads"),
     "fastlstm": (
         *("_version", "kernels", "module", "threads", "training"),
-        *("layers", "onnx", "interop", "_config"),
+        *("engine", "layers", "onnx", "interop", "_config"),
     ),
     "commands": ("fastlstm",),
     "__main__": ("fastlstm", "commands"),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from random_layers import example
 
+import fastlstm as fl
+
 B, I, H, P = 3, 5, 16, 7
 FEW, MANY = 100, 1000  # steps
 SLACK = 2048  # bytes, for Python's objects
@@ -47,10 +49,14 @@ layers = pytest.mark.parametrize(("options", "a_step"), LAYERS.values(), ids=LAY
 
 @pytest.fixture(autouse=True)
 def traced():
+    """On one thread, since each thread has scratch memory of its own."""
+    threads = fl.get_num_threads()
+    fl.set_num_threads(1)
     gc.collect()
     tracemalloc.start()
     yield
     tracemalloc.stop()
+    fl.set_num_threads(threads)
 
 
 def taken(call):
