@@ -95,7 +95,6 @@ def _module(name: str, dtype: np.dtype) -> str:
 
 
 _cpu = _import_if_built("fastlstm.kernels._cpu")
-_pool = _import_if_built("fastlstm.kernels._pool")
 _builds = tuple(
     name
     for name in supported()

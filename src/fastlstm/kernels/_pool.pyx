@@ -165,23 +165,6 @@ cdef void dismiss(Job* job) noexcept nogil:
     _drop(job)
 
 
-cdef void _call(void* function) noexcept with gil:
-    (<object> function)()
-
-
-def share(function, Py_ssize_t threads):
-    """Call ``function()`` here and on up to ``threads - 1`` workers, at the same time.
-
-    Returns when every call that has begun is finished.
-    """
-    cdef Job* job = invite(_call, <void*> function, threads - 1)
-    try:
-        function()
-    finally:
-        with nogil:
-            dismiss(job)
-
-
 def visited():
     """Return how many times a worker has joined a call before the call was finished."""
     return LOAD(&visits)
