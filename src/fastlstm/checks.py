@@ -8,7 +8,7 @@ import numpy as np
 LARGEST = 2**31 - 1  # largest size: products of larger ones could overflow before memory runs out
 
 
-def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
+def read_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     """Return `value` as an array of `dtype`; only real and integer kinds are cast."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
@@ -19,7 +19,7 @@ def as_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
         return array.astype(dtype, copy=False)
 
 
-def of_dtype(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
+def read_array_of(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
     """Return `value` as an array, which must already have one of `dtypes`."""
     array = _plain(name, value)
     if array.dtype not in dtypes:
@@ -28,13 +28,15 @@ def of_dtype(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
     return array
 
 
-def as_floats(name: str, value: Any) -> np.ndarray:
+def read_floats(name: str, value: Any) -> np.ndarray:
     """Return `value` as a float32 array if it is one, and as a float64 array otherwise."""
     array = _plain(name, value)
-    return as_array(name, array, np.dtype(np.float32 if array.dtype == np.float32 else np.float64))
+    return read_array(
+        name, array, np.dtype(np.float32 if array.dtype == np.float32 else np.float64)
+    )
 
 
-def as_integers(name: str, value: Any) -> np.ndarray:
+def read_integers(name: str, value: Any) -> np.ndarray:
     """Return `value` as an intp array of indices or counts; only integer dtypes are cast."""
     array = _plain(name, value)
     if array.size == 0 and not isinstance(value, np.ndarray):
@@ -46,7 +48,7 @@ def as_integers(name: str, value: Any) -> np.ndarray:
     return array.astype(np.intp, copy=False)
 
 
-def as_bools(name: str, value: Any) -> np.ndarray:
+def read_bools(name: str, value: Any) -> np.ndarray:
     """Return `value` as an array, which must be of bools."""
     array = _plain(name, value)
     if array.dtype != np.bool_:
@@ -60,7 +62,7 @@ def check_shape(name: str, array: np.ndarray, *shape: int) -> None:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
-def whole_number(name: str, value: Any, minimum: int = 1) -> int:
+def read_size(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an int from `minimum` to LARGEST."""
     try:
         number = operator.index(value)
@@ -73,27 +75,29 @@ def whole_number(name: str, value: Any, minimum: int = 1) -> int:
     return number
 
 
-def flag(name: str, value: Any) -> bool:
+def read_flag(name: str, value: Any) -> bool:
     """Return `value`, which must be True or False, as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
 
-def real_number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> float:
-    """Return `value` as a finite float in [low, high], or in [low, high) with `below`."""
+def read_number(
+    name: str, value: Any, low: float, high: float, *, open_above: bool = False
+) -> float:
+    """Return `value` as a finite float in [low, high], or in [low, high) with `open_above`."""
     array = _plain(name, value)
     if array.ndim or array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected a number, got {value!r}")
     number = float(array)
-    inside = low <= number < high if below else low <= number <= high
+    inside = low <= number < high if open_above else low <= number <= high
     if not inside or not np.isfinite(number):
-        bounds = f"[{low}, {high}{')' if below else ']'}"
+        bounds = f"[{low}, {high}{')' if open_above else ']'}"
         raise ValueError(f"{name}: expected a number in {bounds}, got {value!r}")
     return number
 
 
-def float_dtype(name: str, value: Any) -> np.dtype:
+def read_dtype(name: str, value: Any) -> np.dtype:
     """Return `value` as a dtype, which must be float32 or float64."""
     try:
         dtype: np.dtype = np.dtype(value)
@@ -104,7 +108,7 @@ def float_dtype(name: str, value: Any) -> np.dtype:
     return dtype
 
 
-def generator(name: str, value: Any) -> "np.random.Generator":
+def read_generator(name: str, value: Any) -> "np.random.Generator":
     """Return a Generator for `value`: a seed, None for a random seed, or a Generator itself."""
     try:
         return np.random.default_rng(value)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastlstm.checks import as_array
+from fastlstm.checks import read_array
 
 
 @dataclass
@@ -241,7 +241,7 @@ class Module:
             raise ValueError(f"state_dict: missing names {missing}, unknown names {unknown}")
         arrays = {}
         for name, old in parameters.items():
-            new = as_array(f"state_dict[{name!r}]", state_dict[name], old.dtype)
+            new = read_array(f"state_dict[{name!r}]", state_dict[name], old.dtype)
             if new.shape != old.shape:
                 raise ValueError(
                     f"state_dict[{name!r}]: expected shape {old.shape}, got {new.shape}"

@@ -2,7 +2,7 @@
 
 import os
 
-from fastlstm.checks import whole_number
+from fastlstm.checks import read_size
 
 _num_threads = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -25,7 +25,7 @@ def set_num_threads(n: int) -> None:
         n is not a whole number.
     """
     global _num_threads
-    _num_threads = whole_number("n", n)
+    _num_threads = read_size("n", n)
 
 
 def get_num_threads() -> int:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.checks import as_array, as_bools, as_integers, check_shape
+from fastlstm.checks import check_shape, read_array, read_bools, read_integers
 from fastlstm.engine.state import StateLayout, arrays_of, read_ready, ready
 
 
@@ -62,7 +62,7 @@ def read_call(x: Any, state: Any, lengths: Any, resets: Any, form: Form) -> Call
         array, lengths = pad("x", x, form.inputs, form)
         call = Call(array, lengths=lengths, sequences=lengths)
     else:
-        array = as_array("x", x, form.dtype)
+        array = read_array("x", x, form.dtype)
         if array.ndim not in (2, 3) or array.shape[-1] != form.inputs:
             axes = "batch, steps" if form.batch_first else "steps, batch"
             raise ValueError(
@@ -81,7 +81,7 @@ def read_call(x: Any, state: Any, lengths: Any, resets: Any, form: Form) -> Call
 
 
 def _read_step(x: Any, state: Any, form: Form) -> Call:
-    array = as_array("x", x, form.dtype)
+    array = read_array("x", x, form.dtype)
     size = form.inputs
     if array.ndim not in (1, 2) or array.shape[-1] != size:
         raise ValueError(f"x: expected shape (batch, {size}) or ({size},), got {array.shape}")
@@ -139,7 +139,7 @@ def is_apart(out: np.ndarray, call: Call) -> bool:
 
 def read_lengths(name: str, value: Any, T: int, B: int) -> np.ndarray:
     """The lengths of B rows, checked to be from 0 to T."""
-    lengths = as_integers(name, value)
+    lengths = read_integers(name, value)
     check_shape(name, lengths, B)
     if B and not 0 <= lengths.min() <= lengths.max() <= T:
         raise ValueError(f"{name}: expected 0 to {T} steps each, got {lengths.tolist()}")
@@ -150,7 +150,7 @@ def pad(
     name: str, sequences: Any, features: int, form: Form, lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """A list of [T_k, features] as one padded batch in the layer's layout; and the lengths."""
-    arrays = [as_array(f"{name}[{k}]", part, form.dtype) for k, part in enumerate(sequences)]
+    arrays = [read_array(f"{name}[{k}]", part, form.dtype) for k, part in enumerate(sequences)]
     for k, array in enumerate(arrays):
         steps = "steps" if lengths is None else lengths[k]
         if array.ndim != 2 or array.shape[1] != features or steps not in ("steps", len(array)):
@@ -169,7 +169,7 @@ def pad(
 def _read_resets(resets: Any, call: Call, form: Form) -> np.ndarray:
     """Resets as one array of bools, in the shape of x without its features."""
     if call.sequences is None:
-        resets = as_bools("resets", resets)
+        resets = read_bools("resets", resets)
         check_shape("resets", resets, *call.x.shape[:-1])
         return np.asarray(resets)
     if not isinstance(resets, (list, tuple)) or len(resets) != len(call.sequences):
@@ -177,7 +177,7 @@ def _read_resets(resets: Any, call: Call, form: Form) -> np.ndarray:
     padded = np.zeros(call.x.shape[:-1], np.bool_)
     rows = padded if form.batch_first else padded.T
     for k, part in enumerate(resets):
-        part = as_bools(f"resets[{k}]", part)
+        part = read_bools(f"resets[{k}]", part)
         check_shape(f"resets[{k}]", part, call.sequences[k])
         rows[k, : len(part)] = part
     return padded

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import threads as pool
-from fastlstm.checks import flag, float_dtype, generator, real_number, whole_number
+from fastlstm.checks import read_dtype, read_flag, read_generator, read_number, read_size
 from fastlstm.engine import sharing
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.dropout import draw_dropout
@@ -58,11 +58,11 @@ class Stack(Module):
         rng: Any = None,
         parameters: Mapping[str, np.ndarray] | None = None,
     ):
-        self.batch_first = flag("batch_first", batch_first)
-        self.dropout = real_number("dropout", dropout, 0, 1)
-        self.learn_initial_state = flag("learn_initial_state", learn_initial_state)
-        self.dtype = float_dtype("dtype", dtype)
-        self._rng = generator("rng", rng)
+        self.batch_first = read_flag("batch_first", batch_first)
+        self.dropout = read_number("dropout", dropout, 0, 1)
+        self.learn_initial_state = read_flag("learn_initial_state", learn_initial_state)
+        self.dtype = read_dtype("dtype", dtype)
+        self._rng = read_generator("rng", rng)
         self._cells, self._reverse = [tuple(layer) for layer in cells], tuple(reverse)
         _check_cells(self._cells, len(self._reverse))
         if self.dropout and len(self._cells) == 1:
@@ -189,7 +189,7 @@ class Stack(Module):
         True
         """
         k, parameters = kernels(self.dtype), self._parameters
-        threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
+        threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
         try:
             infer = parameters.derived[k, threads]
         except KeyError:
@@ -253,7 +253,7 @@ class Stack(Module):
         ((7, 2, 3), 'bias_hh_l0')
         """
         k, parameters = kernels(self.dtype), self._parameters
-        threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
+        threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
         prepared = self._prepared(k, parameters, threads, training=True)
         learned = self.learn_initial_state and state is None
         arguments, masks, result = (x, state, lengths, resets), None, NotImplemented
@@ -300,7 +300,7 @@ class Stack(Module):
             An array does not hold real numbers.
         """
         tape = check_tape(tape, RecurrentTape, self)
-        threads = pool.get_num_threads() if threads is None else whole_number("threads", threads)
+        threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
         prepared = self._prepared(tape.kernels, tape.parameters, threads, training=True)
         form, result = self._form, NotImplemented
         kept = *tape.arguments, tape.masks, tape.saved

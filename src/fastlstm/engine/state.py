@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastlstm.checks import as_array, check_shape
+from fastlstm.checks import check_shape, read_array
 
 # One part of a state: an array [layers · directions, B, size]; if layers differ in width, a list of
 # arrays [directions, B, size], one for each layer. No axis B for a single sequence.
@@ -85,7 +85,7 @@ class StateLayout(NamedTuple):
 
 def read_ready(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """A caller's array of this shape, in a form that kernels can read."""
-    array = as_array(name, value, dtype)
+    array = read_array(name, value, dtype)
     check_shape(name, array, *shape)
     return ready(array)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import real_number
+from fastlstm.checks import read_number
 from fastlstm.kernels.arguments import Activation, Kind
 
 # The default values of ONNX's alpha and beta, for activations that have them.
@@ -42,7 +42,7 @@ def read_activation(name: str, value: Any) -> Activation:
         takes = " and ".join(("alpha", "beta")[: len(defaults)]) or "no parameter"
         raise ValueError(f"{name}: {kind} takes {takes}, got {value!r}")
     names = (f"{name}: alpha", f"{name}: beta")
-    numbers = [real_number(*pair, -np.inf, np.inf) for pair in zip(names, given, strict=False)]
+    numbers = [read_number(*pair, -np.inf, np.inf) for pair in zip(names, given, strict=False)]
     alpha, beta, *_ = (*numbers, *defaults[len(numbers) :], 0.0, 0.0)
     return Activation(Kind[kind.upper()], alpha, beta)
 
@@ -58,7 +58,7 @@ def read_clip(name: str, value: Any) -> float | None:
     """Read `value`: a bound above 0, or None for no bound."""
     if value is None:
         return None
-    clip = real_number(name, value, 0, np.inf)
+    clip = read_number(name, value, 0, np.inf)
     if not clip:
         raise ValueError(f"{name}: expected a number above 0, got {value!r}")
     return clip

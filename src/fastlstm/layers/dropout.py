@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import as_array, as_floats, check_shape, generator, real_number
+from fastlstm.checks import check_shape, read_array, read_floats, read_generator, read_number
 from fastlstm.engine.dropout import Dropped, draw_dropout
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
 
@@ -29,8 +29,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, rng: Any = None):
-        self.p = real_number("p", p, 0, 1)
-        self._rng = generator("rng", rng)
+        self.p = read_number("p", p, 0, 1)
+        self._rng = read_generator("rng", rng)
         self._parameters = Parameters({})
 
     def __call__(self, x: Any) -> np.ndarray:
@@ -45,7 +45,7 @@ class Dropout(Module):
         y : array
             x itself if it is float32 or float64; other real dtypes are cast to float64.
         """
-        return as_floats("x", x)
+        return read_floats("x", x)
 
     def forward(self, x: Any) -> tuple[np.ndarray, DropoutTape]:
         """Return x with random numbers zeroed and the others scaled, and a tape.
@@ -61,7 +61,7 @@ class Dropout(Module):
         tape : DropoutTape
             The argument of one `backward`.
         """
-        array = as_floats("x", x)
+        array = read_floats("x", x)
         dropped = draw_dropout(self._rng, array.shape, self.p)
         return dropped(array), DropoutTape(self, dropped, array.dtype)
 
@@ -85,7 +85,7 @@ class Dropout(Module):
             The tape is from another layer or was used, or dy's shape is not y's.
         """
         tape = check_tape(tape, DropoutTape, self)
-        dy = as_array("dy", dy, tape.dtype)
+        dy = read_array("dy", dy, tape.dtype)
         check_shape("dy", dy, *tape.dropped.kept.shape)
         tape.used = True
         return Gradients(x=tape.dropped(dy))

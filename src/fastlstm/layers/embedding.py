@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import as_array, as_integers, check_shape, float_dtype, generator, whole_number
+from fastlstm.checks import (
+    check_shape,
+    read_array,
+    read_dtype,
+    read_generator,
+    read_integers,
+    read_size,
+)
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
 
 
@@ -38,11 +45,11 @@ class Embedding(Module):
         dtype: Any = np.float32,
         rng: Any = None,
     ):
-        self.num_embeddings = whole_number("num_embeddings", num_embeddings)
-        self.embedding_dim = whole_number("embedding_dim", embedding_dim)
-        self.dtype = float_dtype("dtype", dtype)
+        self.num_embeddings = read_size("num_embeddings", num_embeddings)
+        self.embedding_dim = read_size("embedding_dim", embedding_dim)
+        self.dtype = read_dtype("dtype", dtype)
         shape = (self.num_embeddings, self.embedding_dim)
-        weight = generator("rng", rng).standard_normal(shape).astype(self.dtype)
+        weight = read_generator("rng", rng).standard_normal(shape).astype(self.dtype)
         self._parameters = Parameters({"weight": weight})
 
     def __call__(self, x: Any) -> np.ndarray:
@@ -103,7 +110,7 @@ class Embedding(Module):
             The tape is from another layer or was used, or dy's shape is not y's.
         """
         tape = check_tape(tape, EmbeddingTape, self)
-        dy = as_array("dy", dy, self.dtype)
+        dy = read_array("dy", dy, self.dtype)
         check_shape("dy", dy, *tape.indices.shape, self.embedding_dim)
         tape.used = True
         dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
@@ -114,7 +121,7 @@ class Embedding(Module):
         return Gradients(params={"weight": dweight})
 
     def _read(self, x: Any) -> np.ndarray:
-        indices = as_integers("x", x)
+        indices = read_integers("x", x)
         if indices.size and not 0 <= indices.min() <= indices.max() < self.num_embeddings:
             raise ValueError(
                 f"x: expected indices from 0 to {self.num_embeddings - 1}, "

@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import as_array, check_shape, flag, float_dtype, generator, whole_number
+from fastlstm.checks import (
+    check_shape,
+    read_array,
+    read_dtype,
+    read_flag,
+    read_generator,
+    read_size,
+)
 from fastlstm.kernels import kernels
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
@@ -46,15 +53,15 @@ class Linear(Module):
         dtype: Any = np.float32,
         rng: Any = None,
     ):
-        self.in_features = whole_number("in_features", in_features)
-        self.out_features = whole_number("out_features", out_features)
-        self.dtype = float_dtype("dtype", dtype)
+        self.in_features = read_size("in_features", in_features)
+        self.out_features = read_size("out_features", out_features)
+        self.dtype = read_dtype("dtype", dtype)
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        if flag("bias", bias):
+        if read_flag("bias", bias):
             shapes["bias"] = (self.out_features,)
         else:
             self.bias = None
-        uniform = generator("rng", rng).uniform
+        uniform = read_generator("rng", rng).uniform
         bound = self.in_features**-0.5
         self._parameters = Parameters(
             {n: uniform(-bound, bound, shape).astype(self.dtype) for n, shape in shapes.items()}
@@ -124,7 +131,7 @@ class Linear(Module):
             The tape is from another layer or was used, or dy's shape is not y's.
         """
         tape = check_tape(tape, LinearTape, self)
-        dy = as_array("dy", dy, self.dtype)
+        dy = read_array("dy", dy, self.dtype)
         check_shape("dy", dy, *tape.x.shape[:-1], self.out_features)
         tape.used = True
         k, weight = tape.kernels, tape.parameters["weight"]
@@ -148,7 +155,7 @@ class Linear(Module):
         return packed
 
     def _read(self, x: Any) -> np.ndarray:
-        array = as_array("x", x, self.dtype)
+        array = read_array("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
         return np.array(array, order="C", subok=False)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import flag, float_dtype, whole_number
+from fastlstm.checks import read_dtype, read_flag, read_size
 from fastlstm.engine.one_step import OneStep
 from fastlstm.layers.activations import as_written
 from fastlstm.layers.lstm_options import ACTIVATIONS, Cell, read_start, read_variant
@@ -18,14 +18,14 @@ class _Options:
         self, *, bias: Any, dtype: Any, init: Any, forget_bias: Any, t_max: Any, **variant: Any
     ) -> dict[str, Any]:
         """Set the attributes, and return the keyword arguments of `Cell`."""
-        self.bias = flag("bias", bias)
+        self.bias = read_flag("bias", bias)
         read = read_variant(**variant)
         for name, value in read._asdict().items():
             setattr(self, name, value)
         self.activations = tuple(map(as_written, read.activations))
         start = read_start(init, forget_bias, t_max, self.bias, read.coupled)
         self.init, self.forget_bias, self.t_max = init, forget_bias, t_max
-        dtype = float_dtype("dtype", dtype)
+        dtype = read_dtype("dtype", dtype)
         return {"bias": self.bias, "dtype": dtype, "variant": read, "start": start}
 
 
@@ -145,7 +145,7 @@ class LSTM(_Options, Recurrent):
         dtype: Any = np.float32,
         rng: Any = None,
     ):
-        self.proj_size = P = whole_number("proj_size", proj_size, minimum=0)
+        self.proj_size = P = read_size("proj_size", proj_size, minimum=0)
         options = self._read_options(
             bias=bias,
             dtype=dtype,
@@ -220,8 +220,8 @@ class LSTMCell(_Options, OneStep):
         dtype: Any = np.float32,
         rng: Any = None,
     ):
-        self.input_size = whole_number("input_size", input_size)
-        self.hidden_size = H = whole_number("hidden_size", hidden_size)
+        self.input_size = read_size("input_size", input_size)
+        self.hidden_size = H = read_size("hidden_size", hidden_size)
         options = self._read_options(
             bias=bias,
             dtype=dtype,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.checks import flag, real_number
+from fastlstm.checks import read_flag, read_number
 from fastlstm.engine.dropout import draw, draw_dropout
 from fastlstm.engine.initial import INITS, initial, read_init
 from fastlstm.kernels.arguments import (
@@ -151,13 +151,13 @@ def read_variant(
     if not isinstance(zoneout, (tuple, list)) or len(zoneout) != 2:
         raise ValueError(f"zoneout: expected a tuple (of h, of c), got {zoneout!r}")
     return Variant(
-        flag("peepholes", peepholes),
-        flag("coupled", coupled),
-        flag("layer_norm", layer_norm),
+        read_flag("peepholes", peepholes),
+        read_flag("coupled", coupled),
+        read_flag("layer_norm", layer_norm),
         read_activations("activations", activations, 3),
         read_clip("clip", clip),
-        real_number("recurrent_dropout", recurrent_dropout, 0, 1),
-        (real_number("zoneout[0]", zoneout[0], 0, 1), real_number("zoneout[1]", zoneout[1], 0, 1)),
+        read_number("recurrent_dropout", recurrent_dropout, 0, 1),
+        (read_number("zoneout[0]", zoneout[0], 0, 1), read_number("zoneout[1]", zoneout[1], 0, 1)),
     )
 
 
@@ -165,7 +165,7 @@ def read_start(init: Any, forget_bias: Any, t_max: Any, bias: bool, coupled: boo
     """The arguments of `LSTM` that set initial values of parameters, checked."""
     read_init(init, (*INITS, "chrono"))
     if forget_bias is not None:
-        forget_bias = real_number("forget_bias", forget_bias, -np.inf, np.inf)
+        forget_bias = read_number("forget_bias", forget_bias, -np.inf, np.inf)
         for reason, refused in {
             "needs bias=True, got bias=False": not bias,
             "init='chrono' sets it, so expected None": init == "chrono",
@@ -178,7 +178,7 @@ def read_start(init: Any, forget_bias: Any, t_max: Any, bias: bool, coupled: boo
             raise ValueError("init: 'chrono' sets biases, so it needs bias=True")
         if t_max is None:
             raise ValueError("t_max: init='chrono' needs it, got None")
-        t_max = real_number("t_max", t_max, 2, np.inf)
+        t_max = read_number("t_max", t_max, 2, np.inf)
     elif t_max is not None:
         raise ValueError(f"t_max: only init='chrono' has one, so expected None, got {t_max!r}")
     if forget_bias is None and init == "keras" and bias:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from fastlstm.checks import flag, whole_number
+from fastlstm.checks import read_flag, read_size
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.initial import initial
 from fastlstm.engine.stack import Stack
@@ -101,9 +101,9 @@ class Recurrent(Stack):
         bidirectional: bool,
         **options: Any,  # arguments of Stack
     ):
-        self.input_size = whole_number("input_size", input_size)
-        self.num_layers = whole_number("num_layers", num_layers)
-        self.bidirectional = flag("bidirectional", bidirectional)
+        self.input_size = read_size("input_size", input_size)
+        self.num_layers = read_size("num_layers", num_layers)
+        self.bidirectional = read_flag("bidirectional", bidirectional)
         self.hidden_size: int | list[int] = _read_hidden_size(hidden_size)
         widths = self.hidden_size
         if not isinstance(widths, list):
@@ -129,7 +129,7 @@ class Recurrent(Stack):
 def _read_hidden_size(hidden_size: Any) -> int | list[int]:
     """Read the width of all layers, or a list of the width of each."""
     if not isinstance(hidden_size, (list, tuple)):
-        return whole_number("hidden_size", hidden_size)
+        return read_size("hidden_size", hidden_size)
     if not hidden_size:
         raise ValueError("hidden_size: expected at least one layer, got none")
-    return [whole_number("hidden_size", width) for width in hidden_size]
+    return [read_size("hidden_size", width) for width in hidden_size]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import flag, float_dtype, whole_number
+from fastlstm.checks import read_dtype, read_flag, read_size
 from fastlstm.engine.initial import read_init
 from fastlstm.engine.one_step import OneStep
 from fastlstm.kernels.arguments import Kernels, Packed, RNNOptions, RNNWeights
@@ -31,7 +31,7 @@ class _Options:
         self, *, bias: Any, nonlinearity: Any, clip: Any, init: Any
     ) -> dict[str, Any]:
         """Set the attributes, and return the keyword arguments of `Cell`."""
-        self.bias = flag("bias", bias)
+        self.bias = read_flag("bias", bias)
         activation = read_activation("nonlinearity", nonlinearity)
         self.nonlinearity = as_written(activation)
         self.clip, self.init = read_clip("clip", clip), read_init(init)
@@ -144,8 +144,8 @@ class RNNCell(_Options, OneStep):
         dtype: Any = np.float32,
         rng: Any = None,
     ):
-        self.input_size = whole_number("input_size", input_size)
-        self.hidden_size = whole_number("hidden_size", hidden_size)
+        self.input_size = read_size("input_size", input_size)
+        self.hidden_size = read_size("hidden_size", hidden_size)
         options = self._read_options(bias=bias, nonlinearity=nonlinearity, clip=clip, init=init)
         cell = Cell(self.input_size, self.hidden_size, **options)
-        super().__init__(cell, dtype=float_dtype("dtype", dtype), rng=rng)
+        super().__init__(cell, dtype=read_dtype("dtype", dtype), rng=rng)

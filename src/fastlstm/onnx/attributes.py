@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import real_number
+from fastlstm.checks import read_number
 from fastlstm.layers.activations import PARAMETERS
 
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -73,5 +73,5 @@ def _numbers(name: str, values: Any) -> Iterator[float]:
     if not isinstance(values, (tuple, list, np.ndarray)) or np.ndim(values) != 1:
         raise TypeError(f"{name}: expected a list of numbers, got {values!r}")
     return iter(
-        [real_number(f"{name}[{k}]", value, -np.inf, np.inf) for k, value in enumerate(values)]
+        [read_number(f"{name}[{k}]", value, -np.inf, np.inf) for k, value in enumerate(values)]
     )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastlstm.checks import as_array, check_shape, of_dtype, whole_number
+from fastlstm.checks import check_shape, read_array, read_array_of, read_size
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.plan import read_lengths
 from fastlstm.engine.stack import Stack
@@ -62,13 +62,13 @@ class Operator(Module):
         self.activations = read_activations(
             activations, activation_alpha, activation_beta, self.ACTIVATIONS, directions
         )
-        arrays = {"W": of_dtype("W", W, HALF, SINGLE, DOUBLE)}
+        arrays = {"W": read_array_of("W", W, HALF, SINGLE, DOUBLE)}
         self.dtype = arrays["W"].dtype
         for name, value in {"R": R, "B": B, "P": P}.items():
             if value is not None or name == "R":
-                arrays[name] = of_dtype(name, value, self.dtype)
+                arrays[name] = read_array_of(name, value, self.dtype)
         H = _last_axis("R", arrays["R"], "hidden_size") if hidden_size is None else hidden_size
-        self.hidden_size = H = whole_number("hidden_size", H)
+        self.hidden_size = H = read_size("hidden_size", H)
         self.input_size = _last_axis("W", arrays["W"], "input_size")
         for name, shape in {
             "R": (gates * H, H),
@@ -179,7 +179,7 @@ class Operator(Module):
         self, X: Any, sequence_lens: Any, initial: Sequence[Any]
     ) -> tuple[np.ndarray, np.ndarray | None, Any]:
         """X, the lengths, and the state in the stack's form, checked."""
-        X = of_dtype("X", X, self.dtype)
+        X = read_array_of("X", X, self.dtype)
         if X.ndim != 3 or X.shape[2] != self.input_size:
             axes = "batch_size, seq_length" if self.layout else "seq_length, batch_size"
             raise ValueError(f"X: expected shape ({axes}, {self.input_size}), got {X.shape}")
@@ -194,14 +194,14 @@ class Operator(Module):
             if value is None:
                 parts.append(np.zeros(sizes, self._computed_in))
             else:
-                parts.append(of_dtype(name, value, self.dtype))
+                parts.append(read_array_of(name, value, self.dtype))
                 check_shape(name, parts[-1], *sizes)
         return X, lengths, self._turned(parts)
 
     def _read_gradient(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         if value is None:
             return np.zeros(shape, self._computed_in)
-        array = as_array(name, value, self._computed_in)
+        array = read_array(name, value, self._computed_in)
         check_shape(name, array, *shape)
         return array
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import as_array, as_bools, as_floats, as_integers, check_shape
+from fastlstm.checks import check_shape, read_array, read_bools, read_floats, read_integers
 
 
 def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
@@ -32,8 +32,8 @@ def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
     TypeError
         An array does not hold real numbers, or the mask is not bool.
     """
-    pred = as_floats("pred", pred)
-    target = as_array("target", target, pred.dtype)
+    pred = read_floats("pred", pred)
+    target = read_array("target", target, pred.dtype)
     try:
         target = np.broadcast_to(target, pred.shape)
     except ValueError:
@@ -75,10 +75,10 @@ def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np
     TypeError
         The logits are not real numbers, the labels not integers, or the mask not bool.
     """
-    logits = as_floats("logits", logits)
+    logits = read_floats("logits", logits)
     if logits.ndim == 0:
         raise ValueError("logits: expected shape (..., classes), got ()")
-    labels = as_integers("labels", labels)
+    labels = read_integers("labels", labels)
     check_shape("labels", labels, *logits.shape[:-1])
     kept, count = _kept(mask, labels.shape)
     label, classes = labels[kept], logits.shape[-1]
@@ -102,7 +102,7 @@ def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np
 
 def _kept(mask: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """The mask, broadcast to `shape`, and how many positions it keeps."""
-    mask = np.True_ if mask is None else as_bools("mask", mask)
+    mask = np.True_ if mask is None else read_bools("mask", mask)
     if mask.shape != shape[: mask.ndim]:
         raise ValueError(f"mask: expected shape {shape} or a leading part of it, got {mask.shape}")
     kept = np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import as_array, check_shape, flag, real_number
+from fastlstm.checks import check_shape, read_array, read_flag, read_number
 from fastlstm.module import Gradients, Module
 
 Moments = tuple[np.ndarray, ...]  # the running means that an optimizer stores of one parameter
@@ -21,7 +21,7 @@ class Optimizer:
 
     def __init__(self, lr: float, weight_decay: float):
         self.lr = lr
-        self.weight_decay = real_number("weight_decay", weight_decay, 0, np.inf, below=True)
+        self.weight_decay = read_number("weight_decay", weight_decay, 0, np.inf, open_above=True)
         self.steps = 0
         self._moments: dict[str, Moments] = {}
         self._module: weakref.ref[Module] | None = None
@@ -33,7 +33,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = real_number("lr", value, 0, np.inf, below=True)
+        self._lr = read_number("lr", value, 0, np.inf, open_above=True)
 
     def step(self, module: Module, grads: Gradients) -> None:
         """Update the parameters of `module` by their gradients.
@@ -72,7 +72,7 @@ class Optimizer:
             self._check_moments(parameters)
         new_parameters, new_moments = {}, {}
         for name, parameter in parameters.items():
-            gradient = as_array(f"grads.params[{name!r}]", grads.params[name], parameter.dtype)
+            gradient = read_array(f"grads.params[{name!r}]", grads.params[name], parameter.dtype)
             check_shape(f"grads.params[{name!r}]", gradient, *parameter.shape)
             if self.weight_decay:
                 gradient = gradient + self.weight_decay * parameter
@@ -134,8 +134,8 @@ class SGD(Optimizer):
         nesterov: bool = False,
     ):
         super().__init__(lr, weight_decay)
-        self.momentum = real_number("momentum", momentum, 0, np.inf, below=True)
-        self.nesterov = flag("nesterov", nesterov)
+        self.momentum = read_number("momentum", momentum, 0, np.inf, open_above=True)
+        self.nesterov = read_flag("nesterov", nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs a momentum above 0, got 0")
 
@@ -191,10 +191,10 @@ class Adam(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise ValueError(f"betas: expected two numbers, got {betas!r}")
         self.betas = (
-            real_number("betas[0]", betas[0], 0, 1, below=True),
-            real_number("betas[1]", betas[1], 0, 1, below=True),
+            read_number("betas[0]", betas[0], 0, 1, open_above=True),
+            read_number("betas[1]", betas[1], 0, 1, open_above=True),
         )
-        self.eps = real_number("eps", eps, 0, np.inf, below=True)
+        self.eps = read_number("eps", eps, 0, np.inf, open_above=True)
 
     def _update(
         self, parameter: np.ndarray, gradient: np.ndarray, moments: Moments, step: int
@@ -243,7 +243,7 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
     TypeError
         `grads` is not Gradients, or a gradient is not a writable array of floats.
     """
-    max_norm = real_number("max_norm", max_norm, 0, np.inf, below=True)
+    max_norm = read_number("max_norm", max_norm, 0, np.inf, open_above=True)
     if not max_norm:
         raise ValueError("max_norm: expected a number above 0, got 0")
     group = [grads] if isinstance(grads, Gradients) else grads
