@@ -6,15 +6,29 @@ rows. So a reversed row starts at its own last step. A row that is not live keep
 its output is zero.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from fastlstm.kernels.arguments import Array, Masks
 from fastlstm.kernels.reference.core.cell import Factors, Parts, PythonCell, Term
 
-quiet = np.errstate(all="ignore")  # no warnings of infinities and NaNs, as in compiled builds
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def quiet(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`function` without warnings of infinities and NaNs, as in compiled builds."""
+
+    @wraps(function)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        # An errstate of its own for each call: NumPy 1 cannot enter one twice.
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def live_rows(
