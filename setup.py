@@ -2,7 +2,9 @@
 
 import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
@@ -50,6 +52,7 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "wraparound": False,
     "cdivision": True,
+    "freethreading_compatible": True,  # the import leaves the interpreter lock off, where it is off
 }
 
 
@@ -60,7 +63,6 @@ def extension(name, source, macros=(), flags=()):
         [f"src/fastlstm/kernels/{source}"],
         extra_link_args=LINK_FLAGS,
         depends=["setup.py"],
-        optional=not REQUIRED,
     )
     (made,) = cythonize(
         made,
@@ -70,7 +72,8 @@ def extension(name, source, macros=(), flags=()):
         quiet=True,
     )
     # Set after cythonize, which gives all extensions of one source the macros and flags of the
-    # first.
+    # first, and forgets `optional`.
+    made.optional = not REQUIRED
     made.define_macros = [
         ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
         *macros,
@@ -81,7 +84,20 @@ def extension(name, source, macros=(), flags=()):
 
 
 class BuildIfPossible(build_ext):
-    """A build that succeeds without a compiler; fastlstm then runs on its reference."""
+    """A build that succeeds without a compiler; fastlstm then runs on its reference.
+
+    The package keeps a record of the reasons, which it shows: see kernels/not_compiled.py.
+    """
+
+    def run(self):
+        self.reasons = {}
+        super().run()
+        record = Path(self.get_ext_fullpath(SHARED)).with_name("_not_compiled.txt")
+        record.unlink(missing_ok=True)  # of an earlier build in this folder
+        if self.reasons:
+            self.mkpath(str(record.parent))
+            lines = [f"{name}: {reason}\n" for name, reason in self.reasons.items()]
+            record.write_text("".join(lines), encoding="utf-8")
 
     def build_extension(self, ext):
         try:
@@ -89,7 +105,32 @@ class BuildIfPossible(build_ext):
         except Exception as error:
             if REQUIRED:
                 raise
-            print(f"fastlstm: {ext.name} was not compiled: {error}", file=sys.stderr)
+            why = reason(error)
+            self.reasons[ext.name.rpartition(".")[2]] = why
+            print(f"fastlstm: {ext.name} was not compiled: {why}", file=sys.stderr)
+
+
+def reason(error):
+    """What was missing, in a line, from an error of setuptools."""
+    text, cause = str(error), error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return f"no C compiler ({cause.filename}: {cause.strerror})"
+        if isinstance(cause, subprocess.CalledProcessError):
+            text = first_error(cause.cmd) or f"{cause.cmd[0]} failed with status {cause.returncode}"
+        cause = cause.__cause__ or cause.__context__
+    if "Python.h" in text:
+        return (
+            "Python.h was not found; it comes with the headers of Python (Debian, Ubuntu: "
+            "python3-dev, Fedora: python3-devel)"
+        )
+    return " ".join(text.split())
+
+
+def first_error(command):
+    """The first error of a compiler; run again, since it wrote the error to the terminal."""
+    said = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    return next((line for line in (said.stdout + said.stderr).splitlines() if "error" in line), "")
 
 
 def extensions():

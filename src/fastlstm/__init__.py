@@ -1,9 +1,13 @@
 """fastlstm: the LSTM for NumPy users. Train it and run it on the CPU."""
 
-from fastlstm import engine, interop, onnx
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from fastlstm import engine
 from fastlstm._config import show_config
 from fastlstm._version import __version__
-from fastlstm.kernels import backend, backends, use_backend
+from fastlstm.kernels import backend, backends, use_backend, warn_if_not_compiled
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
@@ -14,6 +18,9 @@ from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.training import losses, optim
+
+if TYPE_CHECKING:
+    from fastlstm import interop, onnx
 
 __all__ = [
     "GRU",
@@ -41,3 +48,17 @@ __all__ = [
     "show_config",
     "use_backend",
 ]
+WINGS = ("interop", "onnx")  # each is imported at its first use
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in WINGS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *WINGS})
+
+
+warn_if_not_compiled(stacklevel=2)

@@ -1,9 +1,13 @@
 """Which build is in use, who may say so, and what importing it leaves alone."""
 
+import asyncio
+import contextvars
 import os
 import re
 import subprocess
 import sys
+import sysconfig
+import threading
 
 import numpy as np
 import pytest
@@ -64,6 +68,92 @@ def test_use_backend_restores_after_an_exception():
     assert fl.backend() == before
 
 
+def in_a_thread(function):
+    """The result of `function` in a new thread, in a context without any choice."""
+    results = []
+    run = contextvars.Context().run
+    thread = threading.Thread(target=run, args=(lambda: results.append(function()),))
+    thread.start()
+    thread.join(60)
+    return results[0]
+
+
+def of_layer():
+    """The backend by which a layer computes."""
+    dtype = np.dtype(np.float32)
+    in_use = fl.kernels.kernels(dtype)
+    (name,) = [name for name in fl.backends() if fl.kernels.load(name, "test")[dtype] is in_use]
+    assert name == fl.backend()
+    return name
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_overlapping_blocks_in_two_threads(first):
+    """Whichever of them ends first, each thread has its own backend, and others the process's."""
+    before, names = of_layer(), ("reference", fl.backends()[0])
+    entered, leave = threading.Barrier(3), (threading.Event(), threading.Event())
+    seen = {}
+
+    def run(k):
+        with fl.use_backend(names[k]):
+            entered.wait(60)
+            within = of_layer()
+            leave[k].wait(60)
+            seen[k] = within, of_layer()
+        seen[k] += (of_layer(),)
+
+    threads = [threading.Thread(target=contextvars.Context().run, args=(run, k)) for k in (0, 1)]
+    for thread in threads:
+        thread.start()
+    entered.wait(60)
+    for k in (first, 1 - first):
+        assert of_layer() == before
+        leave[k].set()
+        threads[k].join(60)
+    assert of_layer() == before
+    process = in_a_thread(of_layer)
+    assert seen == {k: (names[k], names[k], process) for k in (0, 1)}
+
+
+def test_a_new_thread_computes_by_its_context():
+    process = in_a_thread(of_layer)
+    for name in fl.backends():
+        with fl.use_backend(name):
+            copy = contextvars.copy_context()
+            assert in_a_thread(of_layer) == process
+            assert in_a_thread(lambda copy=copy: copy.run(of_layer)) == name
+
+
+def test_tasks_choose_for_themselves_and_hand_down():
+    async def ask():
+        return of_layer()
+
+    async def choose(name, entered, other):
+        with fl.use_backend(name):
+            entered.set()
+            await other.wait()
+            handed_down = await asyncio.create_task(ask()), await asyncio.to_thread(of_layer)
+            assert {of_layer(), *handed_down} == {name}
+        return of_layer()
+
+    async def main():
+        a, b = asyncio.Event(), asyncio.Event()
+        return await asyncio.gather(
+            choose("reference", a, b), choose(fl.backends()[0], b, a), ask()
+        )
+
+    before = of_layer()
+    assert asyncio.run(main()) == [before] * 3
+    assert of_layer() == before
+
+
+def test_a_failed_choice_changes_nothing():
+    with fl.use_backend("reference"):
+        with pytest.raises(ValueError, match="sse9"), fl.use_backend("sse9"):
+            pass
+        assert of_layer() == "reference"
+
+
 @pytest.mark.parametrize("name", ["sse9", "", "AVX2", None, 2])
 def test_unknown_backend(name):
     before = fl.backend()
@@ -117,6 +207,58 @@ assert new <= sys.stdlib_module_names | {"fastlstm", "numpy"}, new
 """,
         FASTLSTM_BACKEND=fl.backend(),
     )
+
+
+@pytest.mark.skipif(fl.backends() == ("reference",), reason="no compiled kernels")
+def test_import_loads_little():
+    """The reference and the wings, a third of the time of an import, wait for their first use."""
+    assert_passes(
+        """
+import sys
+import fastlstm as fl
+
+late = "kernels.reference", "kernels.not_compiled", "onnx", "interop", "commands"
+loaded = [name for name in late if f"fastlstm.{name}" in sys.modules]
+assert not loaded, loaded
+assert {"onnx", "interop", "LSTM"} <= set(dir(fl))
+fl.onnx.lstm, fl.interop, fl.engine.PythonCell
+for module in (fl, fl.engine):
+    try:
+        module.no_such_name
+    except AttributeError as error:
+        assert "no_such_name" in str(error)
+    else:
+        raise AssertionError("expected an AttributeError")
+""",
+        FASTLSTM_BACKEND=fl.backends()[0],
+    )
+
+
+@pytest.mark.parametrize("name", fl.backends())
+def test_import_leaves_the_interpreter_lock_off(name):
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("this interpreter cannot run without its lock")
+    code = "import sys, numpy; off = not sys._is_gil_enabled(); import fastlstm as fl; "
+    for dtype in ("float32", "float64"):
+        code += f"fl.LSTM(3, 4, dtype={dtype!r})(numpy.zeros((5, 2, 3)), threads=2); "
+    code += "assert off and not sys._is_gil_enabled()"
+    done = subprocess.run(
+        [sys.executable, "-X", "gil=0", "-W", "error", "-c", code],
+        env=os.environ | {"FASTLSTM_BACKEND": name},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_numpys_error_state_is_left_alone(kernels):
+    """Also where quiet functions call each other, in NumPy 1."""
+    before = np.geterr()
+    rnn = fl.RNN(3, 4, nonlinearity="relu", rng=0)
+    (y, _), tape = rnn.forward(np.full((5, 2, 3), 1e30))
+    rnn.backward(tape, y)
+    assert np.geterr() == before
 
 
 def test_floating_point_environment_is_left_alone(kernels):

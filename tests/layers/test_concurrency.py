@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ LARGE = {"T": 30, "B": 8, "I": 64, "H": 96}  # long enough for calls to overlap
 
 
 def run_at_once(functions):
-    """All results, every function started at the same moment."""
+    """All results, every function started at the same moment, with this thread's backend."""
     start = threading.Barrier(len(functions))
 
     def run(function):
@@ -29,7 +30,8 @@ def run_at_once(functions):
         return function()
 
     with ThreadPoolExecutor(len(functions)) as pool:
-        return [future.result() for future in [pool.submit(run, f) for f in functions]]
+        futures = [pool.submit(copy_context().run, run, function) for function in functions]
+        return [future.result() for future in futures]
 
 
 @layers

@@ -15,7 +15,7 @@ from fastlstm.engine.plan import Call, Form, check_out, is_apart, read_call, rea
 from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
 from fastlstm.engine.state import StateLayout, parts_of
 from fastlstm.engine.tape import RecurrentTape
-from fastlstm.kernels import kernels, reference
+from fastlstm.kernels import kernels
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Gradients, Module, Parameters, check_tape
 
@@ -357,6 +357,8 @@ class Stack(Module):
             thresholds=sharing.THRESHOLDS,
         )
         if prepared is None:  # a cell is in Python
+            from fastlstm.kernels import reference
+
             prepared = self._prepare(reference, parameters, threads, training)
         return prepared
 

@@ -5,16 +5,16 @@ is a pair of modules, one for each dtype, with the functions of `reference`.
 """
 
 import importlib
-import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.machinery import PathFinder
 from typing import Any
 
 import numpy as np
 
-from fastlstm.kernels import reference
 from fastlstm.kernels.arguments import Kernels
 
 COMPILED = ("avx512", "avx2", "baseline")  # the fastest first
@@ -42,12 +42,17 @@ def backends() -> tuple[str, ...]:
 
 def backend() -> str:
     """Return the name of the backend in use."""
-    return _backend
+    return _choice.get()[0]
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Compute with another backend within a ``with`` block, in the whole process.
+    """Compute with another backend within a ``with`` block.
+
+    The choice is part of the current context (`contextvars`): it holds for this thread or asyncio
+    task and for tasks that it starts. Other threads do not see it, and neither does a thread that
+    begins within the block, unless it runs in a copy of the context
+    (``contextvars.copy_context().run``): they use the backend of the process.
 
     Parameters
     ----------
@@ -59,18 +64,19 @@ def use_backend(name: str) -> Iterator[None]:
     ValueError
         `name` is unknown, was not built, or cannot run on this processor.
     """
-    global _backend, _active
-    before = _backend, _active
-    _backend, _active = name, load(name, "name")
+    global _any_choice
+    choice = name, load(name, "name")
+    _any_choice = True
+    before = _choice.set(choice)
     try:
         yield
     finally:
-        _backend, _active = before
+        _choice.reset(before)
 
 
 def kernels(dtype: np.dtype) -> Kernels:
     """Return the functions of the backend in use, for arrays of `dtype`."""
-    return _active[dtype]
+    return _choice.get()[1][dtype] if _any_choice else _of_process[dtype]
 
 
 def load(name: str, asked_by: str) -> dict[np.dtype, Kernels]:
@@ -79,7 +85,7 @@ def load(name: str, asked_by: str) -> dict[np.dtype, Kernels]:
         usable, why = ", ".join(backends()), why_not(name) or "no such backend"
         raise ValueError(f"{asked_by}: expected one of {usable}, got {name!r} ({why})")
     if name == "reference":
-        return dict.fromkeys(DTYPES, reference)
+        return dict.fromkeys(DTYPES, importlib.import_module("fastlstm.kernels.reference"))
     return {dtype: importlib.import_module(_module(name, dtype)) for dtype in DTYPES}
 
 
@@ -87,7 +93,26 @@ def why_not(name: str) -> str | None:
     """Return why the compiled build `name` cannot run here; None if it can, or is not a build."""
     if name not in COMPILED or name in _builds:
         return None
-    return "not compiled" if name in supported() else "not for this processor, or not compiled"
+    if _cpu is not None and name not in supported():
+        return "not for this processor"
+    from fastlstm.kernels import not_compiled
+
+    return f"not compiled: {not_compiled.reason(name)}"
+
+
+def warn_if_not_compiled(stacklevel: int) -> None:
+    """Warn of slow kernels if no build was compiled, unless FASTLSTM_BACKEND chooses one."""
+    if _builds or os.environ.get("FASTLSTM_BACKEND"):
+        return
+    from fastlstm.kernels import not_compiled
+
+    warnings.warn(
+        "fastlstm was installed without its compiled kernels and runs on the NumPy reference, "
+        f"many times slower. {not_compiled.advice()} To keep the reference, say so with "
+        "FASTLSTM_BACKEND=reference.",
+        RuntimeWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def _module(name: str, dtype: np.dtype) -> str:
@@ -98,15 +123,13 @@ _cpu = _import_if_built("fastlstm.kernels._cpu")
 _builds = tuple(
     name
     for name in supported()
-    if all(importlib.util.find_spec(_module(name, dtype)) for dtype in DTYPES)
+    if all(PathFinder.find_spec(_module(name, dtype), __path__) for dtype in DTYPES)
 )
-_backend = os.environ.get("FASTLSTM_BACKEND") or backends()[0]
-_active = load(_backend, "FASTLSTM_BACKEND")
-if not _builds and "FASTLSTM_BACKEND" not in os.environ:
-    warnings.warn(
-        "fastlstm was installed without its compiled kernels and runs on the NumPy reference, "
-        "many times slower. Install a C compiler and reinstall, or say so with "
-        "FASTLSTM_BACKEND=reference.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+_backend = os.environ.get("FASTLSTM_BACKEND") or backends()[0]  # of the process
+_of_process = load(_backend, "FASTLSTM_BACKEND")
+_choice: ContextVar[tuple[str, dict[np.dtype, Kernels]]] = ContextVar(
+    "fastlstm.backend", default=(_backend, _of_process)
+)
+# Whether a context has ever made a choice. Until then calls need not look for one, which takes
+# longer than a global variable.
+_any_choice = False
