@@ -162,7 +162,8 @@ class Linear(Module):
         array = read_array("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
-        return np.array(array, order="C", subok=False)
+        with memory_for("x", array.shape):
+            return np.array(array, order="C", subok=False)
 
     def __repr__(self) -> str:
         return (
