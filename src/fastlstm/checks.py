@@ -1,6 +1,12 @@
 """Checks of arguments. Each error names the argument, the expected value and the given one."""
 
+import inspect
+import math
 import operator
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,20 +14,77 @@ import numpy as np
 LARGEST = 2**31 - 1  # largest size: products of larger ones could overflow before memory runs out
 
 
+def warn_user(message: str) -> None:
+    """Warn at the user's line: the first that is not of this package."""
+    package = os.path.dirname(__file__) + os.sep
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def quiet() -> np.errstate:
+    """A context without warnings of infinities and NaNs, as in the kernels."""
+    return np.errstate(all="ignore")
+
+
+@contextmanager
+def memory_for(name: str, *shapes: tuple[int, ...]) -> Iterator[None]:
+    """Name the argument and the sizes in the MemoryError of new arrays of these shapes."""
+    numbers = sum(map(math.prod, shapes))
+    try:
+        if numbers >= 2**60:  # NumPy would raise ValueError
+            raise MemoryError
+        yield
+    except MemoryError as error:
+        largest = max(shapes, key=math.prod)
+        raise MemoryError(
+            f"{name}: expected memory for {numbers} numbers, got none; the largest array has "
+            f"shape {largest}"
+        ) from error
+
+
+def read_plain(name: str, value: Any) -> np.ndarray:
+    """Return `value` as an array of any dtype."""
+    if _is_masked(value):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; use lengths or a mask")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array, got a ragged sequence ({error})") from None
+    except (TypeError, RuntimeError) as error:  # a torch tensor that requires grad
+        raise TypeError(
+            f"{name}: expected an array, got {type(value).__name__} ({error})"
+        ) from None
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_masked, value))
+    return isinstance(value, np.ma.MaskedArray)
+
+
 def read_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     """Return `value` as an array of `dtype`; only real and integer kinds are cast."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
-    array = _plain(name, value)
+    array = read_plain(name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real or integer numbers, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf, as in NumPy
-        return array.astype(dtype, copy=False)
+    with quiet(), memory_for(name, array.shape):
+        cast = array.astype(dtype, copy=False)
+    if array.dtype.itemsize > dtype.itemsize and np.isinf(cast).any():
+        beyond = np.isinf(cast) & np.isfinite(array)
+        if beyond.any():
+            raise ValueError(
+                f"{name}: expected values within {dtype}'s range, got {array[beyond][0]!s}"
+            )
+    return cast
 
 
 def read_array_of(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
     """Return `value` as an array, which must already have one of `dtypes`."""
-    array = _plain(name, value)
+    array = read_plain(name, value)
     if array.dtype not in dtypes:
         wanted = " or ".join(map(str, dtypes))
         raise TypeError(f"{name}: expected dtype {wanted}, got {array.dtype}")
@@ -30,7 +93,7 @@ def read_array_of(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:
 
 def read_floats(name: str, value: Any) -> np.ndarray:
     """Return `value` as a float32 array if it is one, and as a float64 array otherwise."""
-    array = _plain(name, value)
+    array = read_plain(name, value)
     return read_array(
         name, array, np.dtype(np.float32 if array.dtype == np.float32 else np.float64)
     )
@@ -38,7 +101,7 @@ def read_floats(name: str, value: Any) -> np.ndarray:
 
 def read_integers(name: str, value: Any) -> np.ndarray:
     """Return `value` as an intp array of indices or counts; only integer dtypes are cast."""
-    array = _plain(name, value)
+    array = read_plain(name, value)
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.intp)
     if array.dtype.kind not in "iu":
@@ -50,7 +113,7 @@ def read_integers(name: str, value: Any) -> np.ndarray:
 
 def read_bools(name: str, value: Any) -> np.ndarray:
     """Return `value` as an array, which must be of bools."""
-    array = _plain(name, value)
+    array = read_plain(name, value)
     if array.dtype != np.bool_:
         raise TypeError(f"{name}: expected bools, got dtype {array.dtype}")
     return array
@@ -86,7 +149,7 @@ def read_number(
     name: str, value: Any, low: float, high: float, *, open_above: bool = False
 ) -> float:
     """Return `value` as a finite float in [low, high], or in [low, high) with `open_above`."""
-    array = _plain(name, value)
+    array = read_plain(name, value)
     if array.ndim or array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected a number, got {value!r}")
     number = float(array)
@@ -116,12 +179,3 @@ def read_generator(name: str, value: Any) -> "np.random.Generator":
         raise TypeError(
             f"{name}: expected None, a seed or a numpy Generator, got {value!r}"
         ) from None
-
-
-def _plain(name: str, value: Any) -> np.ndarray:
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected a plain array, got a masked one; use lengths or a mask")
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected an array, got a ragged sequence ({error})") from None

@@ -1,14 +1,34 @@
 """The base class of all layers: parameters, a call, forward and backward."""
 
 import inspect
+import os
 import textwrap
+import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fastlstm.checks import read_array
+from fastlstm.checks import check_shape, read_array, read_plain
+
+
+class _Changes:
+    """Of all modules: the last change, and the lock under which parameters of a model change."""
+
+    __slots__ = ("last", "lock")
+
+    def __init__(self) -> None:
+        self.last = object()  # another object after every change
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        self.lock = threading.RLock()
+
+
+CHANGES = _Changes()
+if hasattr(os, "register_at_fork"):  # another thread may have held the lock
+    os.register_at_fork(after_in_child=CHANGES.renew_lock)
 
 
 @dataclass
@@ -38,9 +58,7 @@ class Parameters(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]):
-        self._arrays = dict(arrays)
-        for array in self._arrays.values():
-            array.flags.writeable = False
+        self._arrays = {name: _sealed(array) for name, array in arrays.items()}
         self.derived: dict[Any, Any] = {}
 
     def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -64,6 +82,18 @@ class Parameters(Mapping[str, np.ndarray]):
         return Parameters, (self._arrays,)
 
 
+def _sealed(array: np.ndarray) -> np.ndarray:
+    """A view of `array` that nobody can make writable; of a copy if others can write its memory."""
+    if array.base is not None:
+        try:
+            array.view().flags.writeable = True
+        except ValueError:
+            return array
+        array = array.copy()
+    array.flags.writeable = False
+    return array.view()
+
+
 class Module:
     """Base class of all layers, and of a user's own models.
 
@@ -75,6 +105,10 @@ class Module:
     becomes a child: its parameters are also parameters of the model, as "attribute.name". `define`
     adds parameters of the model itself, and `collect` joins the gradients of children and of these
     parameters. Modules in a list are not children; use a `Sequential` for several.
+
+    Another thread may set parameters during a call. Then a `Sequential` computes with one set of
+    parameters throughout, also in modules inside it; wrap a model of your own in a `Sequential` to
+    get the same for its children.
 
     A `Sequential` calls a module with ``is_recurrent = True`` as it calls an `LSTM`:
     ``(y, state) = module(x, state, **options)``.
@@ -141,7 +175,7 @@ class Module:
         for name, value in arrays.items():
             if name in self.__dict__ or hasattr(type(self), name):
                 raise ValueError(f"{name}: expected a new name, but it is an attribute already")
-            array = np.array(value)
+            array = np.array(read_plain(name, value), order="C")
             if array.dtype not in (np.float32, np.float64):
                 raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
             own[name] = array
@@ -153,10 +187,11 @@ class Module:
         children = self._children
         if not children:
             return own
-        return {**own, **_prefixed({k: m.parameters() for k, m in children.items()})}
+        with CHANGES.lock:
+            return {**own, **_prefixed({k: m.parameters() for k, m in children.items()})}
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Set all parameters to `arrays`, without a copy.
+        """Set all parameters to `arrays` at once, without a copy.
 
         This is for optimizers, which make new arrays; use `load_state_dict` otherwise.
 
@@ -164,21 +199,40 @@ class Module:
         ----------
         arrays : mapping of str to array
             Every parameter by name, with the right shape and dtype. The arrays become read-only.
+            Views, whose memory others can write, are copied.
 
         Raises
         ------
         ValueError
-            Names are missing or unknown.
+            Names are missing or unknown, or a shape differs. The module is then unchanged.
+        TypeError
+            A value is not an array of the parameter's dtype. The module is then unchanged.
         """
-        if arrays.keys() != self.parameters().keys():
-            raise ValueError(f"arrays: expected {list(self.parameters())}, got {list(arrays)}")
-        own = self.__dict__.get("_parameters", {})
+        parameters = self.parameters()
+        if arrays.keys() != parameters.keys():
+            raise ValueError(f"arrays: expected {list(parameters)}, got {list(arrays)}")
+        for name, old in parameters.items():
+            new = arrays[name]
+            if type(new) is not np.ndarray or new.dtype != old.dtype:
+                got = new.dtype if isinstance(new, np.ndarray) else type(new).__name__
+                raise TypeError(f"arrays[{name!r}]: expected a {old.dtype} array, got {got}")
+            check_shape(f"arrays[{name!r}]", new, *old.shape)
+        new_parameters = self._divided(arrays)
+        with CHANGES.lock:
+            for module, own in new_parameters:
+                module._parameters = own
+
+    def _divided(self, arrays: Mapping[str, np.ndarray]) -> list[tuple["Module", Parameters]]:
+        """`arrays` as the new parameters of this module and of all modules in it."""
+        parts = []
         for name, child in self._children.items():
-            child.assign({key: arrays[f"{name}.{key}"] for key in child.parameters()})
+            parts += child._divided({key: arrays[f"{name}.{key}"] for key in child.parameters()})
+        own = self.__dict__.get("_parameters", {})
         if own or not self._children:
-            self._parameters = Parameters(
-                {name: arrays[name] for name in own} if self._children else arrays
+            parts.append(
+                (self, Parameters({name: np.asarray(arrays[name], order="C") for name in own}))
             )
+        return parts
 
     def collect(self, *, x: Any = None, state: Any = None, **parts: Any) -> Gradients:
         """Return the module's `Gradients`, joined from those of children and of own parameters.
@@ -204,7 +258,7 @@ class Module:
             if name in self._children and isinstance(part, Gradients):
                 params |= {f"{name}.{key}": array for key, array in part.params.items()}
             elif name in self.__dict__.get("_parameters", ()):
-                params[name] = np.asarray(part, self._parameters[name].dtype)
+                params[name] = read_array(name, part, self._parameters[name].dtype)
             else:
                 raise ValueError(
                     f"{name}: expected Gradients of a child or the gradient of a parameter, "
@@ -238,15 +292,16 @@ class Module:
         missing = [name for name in parameters if name not in state_dict]
         unknown = [name for name in state_dict if name not in parameters]
         if missing or unknown:
-            raise ValueError(f"state_dict: missing names {missing}, unknown names {unknown}")
+            advice = _about_prefix(list(state_dict), parameters)
+            raise ValueError(
+                f"state_dict: {advice}missing names {missing}, unknown names {unknown}"
+            )
         arrays = {}
         for name, old in parameters.items():
-            new = read_array(f"state_dict[{name!r}]", state_dict[name], old.dtype)
-            if new.shape != old.shape:
-                raise ValueError(
-                    f"state_dict[{name!r}]: expected shape {old.shape}, got {new.shape}"
-                )
-            arrays[name] = new.copy()
+            entry = f"state_dict[{name!r}]"
+            new = read_array(entry, _without_graph(entry, state_dict[name]), old.dtype)
+            check_shape(entry, new, *old.shape)
+            arrays[name] = np.array(new, order="C", subok=False)
         self.assign(arrays)
 
     def num_parameters(self) -> int:
@@ -258,7 +313,38 @@ class Module:
         children: dict[str, Module] = self.__dict__.get("_child_modules", {})
         return children
 
+    def _bound_copy(self, twins: dict[int, "Module"], bind: bool = True) -> "Module":
+        """A shallow copy of this module and of all modules in it.
+
+        With `bind`, it is for calls that must not see later parameters: the copy passes everything
+        that is set on it on to the module. `twins` has the copies made so far, by id.
+        """
+        twin = twins.get(id(self))
+        if twin is None:
+            twin = twins[id(self)] = object.__new__(type(self))
+            children = {name: m._bound_copy(twins, bind) for name, m in self._children.items()}
+            own = twin.__dict__
+            own.update({name: _with_twins(value, twins) for name, value in self.__dict__.items()})
+            own["_child_modules"] = children
+            own.pop("_original_module", None)
+            if bind:
+                own["_original_module"] = self._unbound
+        return twin
+
+    @property
+    def _unbound(self) -> "Module":
+        """The module itself, which `_bound_copy` copied."""
+        original: Module = self.__dict__.get("_original_module", self)
+        return original
+
+    def __copy__(self) -> "Module":
+        """A copy with parameters, and children, of its own."""
+        return self._bound_copy({}, bind=False)
+
     def __setattr__(self, name: str, value: Any) -> None:
+        original = self._unbound
+        if original is not self:
+            setattr(original, name, value._unbound if isinstance(value, Module) else value)
         if name in self.__dict__.get("_parameters", ()):
             raise AttributeError(f"{name}: a parameter is set by load_state_dict or an optimizer")
         if isinstance(value, Module):
@@ -269,10 +355,15 @@ class Module:
         elif name in self._children:
             del self._children[name]
         super().__setattr__(name, value)
+        CHANGES.last = object()
 
     def __delattr__(self, name: str) -> None:
+        original = self._unbound
+        if original is not self:
+            delattr(original, name)
         super().__delattr__(name)
         self._children.pop(name, None)
+        CHANGES.last = object()
 
     def __getattr__(self, name: str) -> np.ndarray:
         # Python calls this only for names that are not attributes; while unpickling, even before
@@ -280,6 +371,9 @@ class Module:
         parameters: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", {})
         if name in parameters:
             return parameters[name]
+        if "_original_module" in self.__dict__:
+            inherited: np.ndarray = getattr(self._unbound, name)
+            return inherited
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
@@ -312,6 +406,42 @@ class Module:
         return self.__dict__.get(name, default)
 
 
+def _with_twins(value: Any, twins: Mapping[int, Module]) -> Any:
+    """`value` with modules replaced by their copies, also in a tuple, list or dict."""
+    if isinstance(value, Module):
+        return twins.get(id(value), value)
+    if type(value) in (tuple, list) and any(isinstance(part, Module) for part in value):
+        return type(value)(_with_twins(part, twins) for part in value)
+    if type(value) is dict and any(isinstance(part, Module) for part in value.values()):
+        return {name: _with_twins(part, twins) for name, part in value.items()}
+    return value
+
+
+def _about_prefix(names: list[Any], wanted: Mapping[str, Any]) -> str:
+    """Advice where all names begin with a prefix, like "module.", that none of `wanted` has."""
+    if not names or not all(isinstance(name, str) for name in names):
+        return ""
+    for end, character in enumerate(names[0], 1):
+        prefix = names[0][:end]
+        if (
+            character == "."
+            and all(name.startswith(prefix) for name in names)
+            and any(name[end:] in wanted for name in names)
+        ):
+            return f"all names begin with {prefix!r}: remove it; "
+    return ""
+
+
+def _without_graph(name: str, value: Any) -> Any:
+    """The array of a torch tensor, also of one that requires grad; any other value as it is."""
+    if not all(hasattr(value, method) for method in ("detach", "cpu", "numpy")):
+        return value
+    try:
+        return value.detach().cpu().numpy()
+    except Exception as error:
+        raise TypeError(f"{name}: expected an array, got a tensor without one ({error})") from error
+
+
 def _prefixed(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {
         f"{prefix}.{name}": array for prefix, own in parts.items() for name, array in own.items()
@@ -328,13 +458,21 @@ class Tape:
     layer: Module
     used: bool = field(default=False, init=False)  # whether a backward has used the tape
 
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(
+            "tape: forward returns ((y, state), tape): call the layer for inference, "
+            "or unpack (y, state), tape"
+        )
+
 
 AnyTape = TypeVar("AnyTape", bound=Tape)
 
 
 def check_tape(tape: Any, kind: type[AnyTape], layer: Module) -> AnyTape:
     """Return `tape`, which must be from `layer` and not have been used by a backward."""
-    if not isinstance(tape, kind) or tape.layer is not layer:
+    if not isinstance(tape, kind) or (
+        tape.layer is not layer and tape.layer._unbound is not layer._unbound
+    ):
         raise ValueError(f"tape: expected what this layer's forward returned, got {_origin(tape)}")
     if tape.used:
         raise ValueError("tape: expected one not used yet; each forward serves one backward")

@@ -244,7 +244,6 @@ def test_calls_of_other_layers(kernels, rng, kind, argument, value):
     [
         ("num_layers", {"hidden_size": [4, 5], "num_layers": 3}),
         ("proj_size", {"hidden_size": [4, 3], "proj_size": 3}),
-        ("dropout", {"hidden_size": [4], "dropout": 0.5}),
         ("t_max", {"init": "chrono"}),
         ("t_max", {"init": "chrono", "t_max": 1.5}),
         ("t_max", {"init": "chrono", "t_max": "10"}),

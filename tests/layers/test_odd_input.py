@@ -16,7 +16,7 @@ def case(kernels, rng, dtype, request):
     return example(rng, num_layers=2, dtype=dtype, **request.param)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e308])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_a_bad_number_stays_in_its_row(case, value):
     expected, expected_state = case()
     case.x = case.x.astype(np.float64)

@@ -141,8 +141,13 @@ def raises(name):
         np.zeros((4 * H, I), object),
         "weights",
         None,
+        [[1.0, 2.0], [3.0]],
+        np.array([None, "a", []], object),
+        np.ma.zeros((4 * H, I)),
+        [np.ma.zeros(I)] * (4 * H),
+        np.full((4 * H, I), 1e39),
     ],
-    ids=["shape", "number", "complex", "object", "text", "nothing"],
+    ids=lambda bad: f"{type(bad).__name__} of {getattr(bad, 'dtype', 'no dtype')}",
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_load_state_dict_is_atomic(lstm, name, bad):
@@ -158,6 +163,57 @@ def test_load_state_dict_is_strict(lstm, name):
         lstm.load_state_dict({key: given[key] for key in given if key != name})
     with raises("weight_hr_l0"):
         lstm.load_state_dict(given | {"weight_hr_l0": given[name]})
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.lstm.", "_orig_mod."])
+def test_load_state_dict_names_a_common_prefix(lstm, prefix):
+    given = {prefix + name: array + 1 for name, array in lstm.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"all names begin with '{prefix}': remove it; missing"):
+        lstm.load_state_dict(given)
+    with pytest.raises(ValueError, match="missing") as raised:
+        lstm.load_state_dict(given | {"step": np.zeros(())})  # not all
+    assert "prefix" not in str(raised.value)
+    assert "remove" not in str(raised.value)
+
+
+def test_load_state_dict_takes_torchs_tensors(rng):
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.LSTM(I, H)
+    lstm = fl.LSTM(I, H, rng=rng)
+    lstm.load_state_dict(dict(theirs.named_parameters()))  # which require grad
+    for name, tensor in theirs.state_dict().items():
+        assert_same_bits(lstm.parameters()[name], tensor.numpy(), name)
+    bad = dict(theirs.named_parameters()) | {"bias_hh_l0": torch.zeros(4 * H, device="meta")}
+    with pytest.raises(TypeError, match=r"state_dict\['bias_hh_l0'\]: .*tensor"):
+        lstm.load_state_dict(bad)
+
+
+def test_load_state_dict_takes_what_is_like_a_tensor(lstm):
+    class Tensor:
+        """Gives its array away only after it left the graph and the device."""
+
+        def __init__(self, array, steps=("detach", "cpu")):
+            self.array, self.steps = array, steps
+
+        def detach(self):
+            return Tensor(self.array, self.steps[1:])
+
+        cpu = detach
+
+        def numpy(self):
+            if self.steps:
+                raise RuntimeError("requires grad")
+            return self.array
+
+        def __array__(self, dtype=None, copy=None):
+            return self.numpy()
+
+    given = {name: Tensor(array) for name, array in lstm.state_dict().items()}
+    lstm.load_state_dict(given)
+    with pytest.raises(TypeError, match=r"state_dict\['bias_hh_l0'\]"):
+        lstm.load_state_dict(given | {"bias_hh_l0": Tensor(given["bias_hh_l0"].array, "abc")})
+    with pytest.raises(TypeError, match=r"^x: expected an array, got Tensor"):
+        lstm(Tensor(np.zeros((2, I))))
 
 
 @pytest.mark.parametrize("given", [None, 3, "weights", [], [("weight_ih_l0", 0)]], ids=repr)
@@ -180,13 +236,13 @@ def test_parameters_have_two_doors_only(lstm):
 
 @all_options
 def test_assign_takes_arrays_over(kernels, rng, options):
-    """Without a copy: they become the layer's, and read-only."""
+    """Without a copy: the layer has their memory, and they become read-only."""
     case, other = example(rng, **options), example(rng, **options)
     case()
     given = other.layer.state_dict()
     case.layer.assign(given)
     for name, array in given.items():
-        assert case.layer.parameters()[name] is array
-        assert getattr(case.layer, name) is array
+        assert case.layer.parameters()[name] is getattr(case.layer, name)
+        assert np.shares_memory(case.layer.parameters()[name], array)
         assert not array.flags.writeable
     assert_same_result(case.layer(other.x, other.state), other())

@@ -1,5 +1,6 @@
 """Losses against plain loops, torch and finite differences."""
 
+import warnings
 from math import exp, log
 
 import numpy as np
@@ -183,6 +184,27 @@ def test_cross_entropy_of_a_good_prediction(dtype):
     """Where the softmax rounds to 1 in float32, the loss is still a small number and not zero."""
     loss, _ = losses.cross_entropy(np.array([0, -20], dtype), 0)
     np.testing.assert_allclose(loss, exp(-20), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1.0, 2e38, 1e200, 1e308, np.inf, np.nan])
+def test_no_warning_of_numbers_of_any_size(dtype, size):
+    """Not even with `-W error`; the numbers are what IEEE arithmetic gives."""
+    if dtype == np.float32 and 2e38 < size < np.inf:
+        size = 2e38
+    pred = np.array([[size, -size], [-size, 1.0]], dtype)
+    with warnings.catch_warnings(), np.errstate(all="warn"):
+        warnings.simplefilter("error")
+        mse, d_mse = losses.mse(pred, -pred)
+        entropy, d_entropy = losses.cross_entropy(pred, [0, 1])
+    with np.errstate(all="ignore"):
+        error = pred + pred
+        np.testing.assert_array_equal(d_mse, error * dtype.type(0.5))
+        np.testing.assert_allclose(mse, np.mean(np.square(error, dtype=np.float64)), rtol=1e-12)
+    if 1 < size < np.inf:
+        assert entropy == 0
+        np.testing.assert_array_equal(d_entropy, 0)
+    if not np.isfinite(size):
+        assert np.isnan(entropy)
 
 
 def test_losses_accumulate_in_float64():

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 
 import numpy as np
@@ -318,6 +319,54 @@ def test_clip_accumulates_in_float64():
     np.testing.assert_allclose(optim.clip_grad_norm(many, 1e9), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("exponent", [-320, -200, -160, 160, 200, 300])
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e100])
+def test_clip_of_numbers_whose_squares_no_float64_has(rng, exponent, max_norm):
+    numbers = rng.uniform(1, 2, 7)
+    a, b = 10.0**exponent * numbers[:4], 10.0**exponent * numbers[4:]
+    expected = float(np.linalg.norm(numbers)) * 10.0**exponent
+    grads = fl.Gradients(params={"a": a.copy(), "b": b.copy()})
+    norm = optim.clip_grad_norm([grads, fl.Gradients(params={"c": np.zeros(2)})], max_norm)
+    np.testing.assert_allclose(norm, expected, rtol=1e-3 if exponent < -300 else 1e-12)
+    scale = min(1.0, max_norm / expected)
+    for actual, before in ((grads.params["a"], a), (grads.params["b"], b)):
+        np.testing.assert_allclose(actual, before * scale, rtol=1e-12)
+
+
+def test_clip_of_large_float32():
+    grads = fl.Gradients(params={"a": np.full(100, 1e30, np.float32)})
+    np.testing.assert_allclose(optim.clip_grad_norm(grads, 1e-9), 1e31, rtol=1e-6)
+    np.testing.assert_allclose(grads.params["a"], 1e-10, rtol=1e-6)  # the factor is 1e-40
+
+
+@crossed
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e38, 1e-38, 1e300, 1e-300])
+def test_no_warning_of_a_gradient_of_any_size(rng, dtype, name, options, value):
+    """Not even with `-W error`, under which the tests run; the numbers are torch's."""
+    torch = pytest.importorskip("torch")
+    if dtype == np.float32 and 1e38 < value < np.inf:
+        pytest.skip("beyond float32's range")
+    module = fl.Linear(1, 2, dtype=dtype, rng=rng)
+    theirs = [torch.tensor(p.copy(), requires_grad=True) for p in module.parameters().values()]
+    opt, their_opt = getattr(optim, name)(**options), getattr(torch.optim, name)(theirs, **options)
+    for sign in (1, -1, 1):
+        grads = fl.Gradients(
+            params={n: np.full_like(p, sign) for n, p in module.parameters().items()}
+        )
+        for tensor, gradient in zip(theirs, grads.params.values(), strict=True):
+            with np.errstate(all="ignore"):
+                gradient *= dtype.type(value)
+            tensor.grad = torch.tensor(gradient)
+        with warnings.catch_warnings(), np.errstate(all="warn"):
+            warnings.simplefilter("error")
+            opt.step(module, grads)
+            optim.clip_grad_norm(grads, 1.0)
+        their_opt.step()
+        if value not in (1e38, 1e300):  # where torch computes in another order, and overflows
+            for array, tensor in zip(module.parameters().values(), theirs, strict=True):
+                np.testing.assert_allclose(array, tensor.detach().numpy(), 1e-5)
+
+
 def test_clip_of_nothing():
     assert optim.clip_grad_norm([], 1.0) == 0
     zeros = fl.Gradients(params={"a": np.zeros(3)})
@@ -340,6 +389,8 @@ def set_lr(value):
 
 GRADS = fl.Gradients(params={"a": np.ones(2)})
 LOCKED = fl.Gradients(params={"a": np.broadcast_to(1.0, 3)})
+MASKED = fl.Gradients(params={"a": np.ma.ones(3)})
+NONE = fl.Gradients(params=None)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +413,24 @@ LOCKED = fl.Gradients(params={"a": np.broadcast_to(1.0, 3)})
         (lambda: optim.Adam(weight_decay=True), TypeError, "weight_decay: "),
         (lambda: optim.SGD().step(np.ones(3), GRADS), TypeError, "module: "),
         (lambda: optim.SGD().step(fl.Linear(3, 2), {"weight": 1}), TypeError, "grads: "),
+        (lambda: optim.SGD().step(fl.Linear(3, 2), np.ones(3)), TypeError, "grads: "),
+        (lambda: optim.SGD().step(fl.Linear(3, 2), NONE), TypeError, "grads.params: .*NoneType"),
+        (
+            lambda: optim.Adam().step(fl.Linear(3, 2), fl.Gradients(params=np.ones(2))),
+            TypeError,
+            "grads.params: .*ndarray",
+        ),
+        (
+            lambda: optim.Adam().step(
+                fl.Linear(1, 1, bias=False), fl.Gradients(params={"weight": np.ma.ones((1, 1))})
+            ),
+            TypeError,
+            r"grads.params\['weight'\]: .*masked",
+        ),
+        (lambda: optim.clip_grad_norm(NONE, 1.0), TypeError, "grads.params: .*NoneType"),
+        (lambda: optim.clip_grad_norm([GRADS, NONE], 1.0), TypeError, r"grads\[1\].params: "),
+        (lambda: optim.clip_grad_norm(np.ones(3), 1.0), TypeError, "grads: "),
+        (lambda: optim.clip_grad_norm([GRADS, MASKED], 1.0), TypeError, "grads: "),
         (lambda: optim.clip_grad_norm(GRADS, 0.0), ValueError, "max_norm: .* above 0"),
         (lambda: optim.clip_grad_norm(GRADS, -1.0), ValueError, "max_norm: "),
         (lambda: optim.clip_grad_norm(GRADS, np.nan), ValueError, "max_norm: "),

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastlstm.checks import quiet
+
 CHUNK = 2**17  # flags drawn at a time, so that their random bits stay in the second cache
 
 
@@ -17,7 +19,8 @@ class Dropped(NamedTuple):
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Return `array` scaled, with zeros where dropped, even in place of inf or NaN."""
         result = np.zeros(array.shape, array.dtype)
-        np.multiply(array, array.dtype.type(self.scale), out=result, where=self.kept)
+        with quiet():
+            np.multiply(array, array.dtype.type(self.scale), out=result, where=self.kept)
         return result
 
     def factors(self, dtype: np.dtype) -> np.ndarray:

@@ -30,7 +30,7 @@ def initial(
 
 
 def read_init(init: str, known: tuple[str, ...] = INITS) -> str:
-    if init not in known:
+    if not isinstance(init, str) or init not in known:
         names = ", ".join(map(repr, known))
         raise ValueError(f"init: expected one of {names}, got {init!r}")
     return init

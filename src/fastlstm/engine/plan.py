@@ -62,7 +62,7 @@ def read_call(x: Any, state: Any, lengths: Any, resets: Any, form: Form) -> Call
         array, lengths = pad("x", x, form.inputs, form)
         call = Call(array, lengths=lengths, sequences=lengths)
     else:
-        array = read_array("x", x, form.dtype)
+        array = _read_steps("x", x, lengths, form)
         if array.ndim not in (2, 3) or array.shape[-1] != form.inputs:
             axes = "batch, steps" if form.batch_first else "steps, batch"
             raise ValueError(
@@ -78,6 +78,20 @@ def read_call(x: Any, state: Any, lengths: Any, resets: Any, form: Form) -> Call
     if resets is not None:
         call = call._replace(resets=_read_resets(resets, call, form))
     return call._replace(state=form.layout.read("state", state, call.batch(form), form.dtype))
+
+
+def _read_steps(name: str, value: Any, lengths: Any, form: Form) -> np.ndarray:
+    """Read an array of steps; after a row's end it may hold numbers beyond the dtype's range."""
+    try:
+        return read_array(name, value, form.dtype)
+    except ValueError:
+        array = np.array(value)
+        if lengths is None or array.ndim != 3:
+            raise
+        rows = array if form.batch_first else array.swapaxes(0, 1)
+        B, T = rows.shape[:2]
+        rows[np.arange(T) >= read_lengths("lengths", lengths, T, B)[:, None]] = 0
+        return read_array(name, array, form.dtype)
 
 
 def _read_step(x: Any, state: Any, form: Form) -> Call:
@@ -113,6 +127,7 @@ def read_gradient(dy: Any, call: Call, form: Form) -> np.ndarray | None:
         if not isinstance(dy, (list, tuple)) or len(dy) != B:
             raise ValueError(f"dy: expected a list of {B} arrays, as the output is")
         return pad("dy", dy, form.outputs, form, call.sequences)[0]
+    dy = _read_steps("dy", dy, call.lengths, form)
     return read_ready("dy", dy, (*call.x.shape[:-1], form.outputs), form.dtype)
 
 
@@ -120,7 +135,7 @@ def check_out(out: Any, call: Call, form: Form) -> None:
     """Raise unless the result of this call can be stored in `out`."""
     if call.sequences is not None:
         raise ValueError("out: x is a list, whose results differ in length, so expected None")
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out: expected an array, got {type(out).__name__}")
     if out.dtype != form.dtype:
         raise TypeError(f"out: expected dtype {form.dtype}, got {out.dtype}")

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from fastlstm import threads as pool
-from fastlstm.checks import read_dtype, read_flag, read_generator, read_number, read_size
+from fastlstm.checks import (
+    memory_for,
+    read_dtype,
+    read_flag,
+    read_generator,
+    read_number,
+    read_size,
+    warn_user,
+)
 from fastlstm.engine import sharing
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.dropout import draw_dropout
@@ -66,7 +74,8 @@ class Stack(Module):
         self._cells, self._reverse = [tuple(layer) for layer in cells], tuple(reverse)
         _check_cells(self._cells, len(self._reverse))
         if self.dropout and len(self._cells) == 1:
-            raise ValueError("dropout: acts between layers, so it needs num_layers >= 2, got 1")
+            warn_user("dropout: acts between layers, so it has no effect with num_layers=1")
+        self._drops = bool(self.dropout) and len(self._cells) > 1
         sizes = zip(*(layer[0].sizes for layer in self._cells), strict=True)
         layout = StateLayout(self._cells[0][0].state, tuple(sizes), len(reverse))
         outputs = len(reverse) * self._cells[-1][0].sizes[0]
@@ -75,7 +84,7 @@ class Stack(Module):
         )
         # Whether arguments have to be read before every call of the kernels.
         self._reads_first = not layout.is_even
-        self._draws = bool(self.dropout) or any(cell.draws for _, cell in self._named_cells())
+        self._draws = self._drops or any(cell.draws for _, cell in self._named_cells())
         # Names of the cells' parameters, in the order of their gradients.
         self._names = [
             name + suffix for suffix, cell in self._named_cells() for name in cell.shapes()
@@ -99,7 +108,8 @@ class Stack(Module):
         """The initial value of every parameter, in torch's order."""
         arrays: dict[str, np.ndarray] = {}
         for suffix, cell in self._named_cells():
-            own = cell.initial(self._rng)
+            with memory_for("parameters", *cell.shapes().values()):
+                own = cell.initial(self._rng)
             if self.learn_initial_state:
                 for part, size in zip(cell.state, cell.sizes, strict=True):
                     own[f"initial_{part}"] = np.zeros(size)
@@ -352,7 +362,7 @@ class Stack(Module):
             self._form.layout,
             batch_first=self.batch_first,
             one_step=self.one_step,
-            by_layer=self._reads_first or (training and bool(self.dropout)),
+            by_layer=self._reads_first or (training and self._drops),
             threads=threads,
             thresholds=sharing.THRESHOLDS,
         )
@@ -392,7 +402,7 @@ class Stack(Module):
         dropped, masks = [], []
         for layer, cells in enumerate(self._cells):
             between = None
-            if self.dropout and layer:
+            if self._drops and layer:
                 shape = *call.x.shape[:-1], cells[0].inputs
                 between = draw_dropout(self._rng, shape, self.dropout)
             dropped.append(between)

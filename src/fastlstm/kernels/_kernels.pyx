@@ -28,6 +28,8 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
+from fastlstm.kernels.arguments import no_memory
+
 from fastlstm.kernels._pool cimport Job, dismiss, invite
 
 include "core/vectors/simd.pxi"

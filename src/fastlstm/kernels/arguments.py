@@ -16,6 +16,12 @@ Stack: TypeAlias = Any  # packed cells, ready for calls
 State: TypeAlias = Any  # one array, or a tuple with an array for each part; None for zeros
 
 
+def no_memory(x: Array, outputs: int) -> MemoryError:
+    """The error of a call with x [..., I], whose result [..., outputs] or scratch has no memory."""
+    bytes = x.size // max(x.shape[-1], 1) * outputs * x.itemsize
+    return MemoryError(f"x: expected memory for {bytes} bytes and more, got none; shape {x.shape}")
+
+
 class Kind(IntEnum):
     """The number that stands for an activation in the arguments of kernels."""
 

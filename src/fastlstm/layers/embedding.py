@@ -7,6 +7,8 @@ import numpy as np
 
 from fastlstm.checks import (
     check_shape,
+    memory_for,
+    quiet,
     read_array,
     read_dtype,
     read_generator,
@@ -49,7 +51,8 @@ class Embedding(Module):
         self.embedding_dim = read_size("embedding_dim", embedding_dim)
         self.dtype = read_dtype("dtype", dtype)
         shape = (self.num_embeddings, self.embedding_dim)
-        weight = read_generator("rng", rng).standard_normal(shape).astype(self.dtype)
+        with memory_for("num_embeddings, embedding_dim", shape):
+            weight = read_generator("rng", rng).standard_normal(shape).astype(self.dtype)
         self._parameters = Parameters({"weight": weight})
 
     def __call__(self, x: Any) -> np.ndarray:
@@ -117,7 +120,9 @@ class Embedding(Module):
         # Equal indices are brought together in a stable order, so that sums are reproducible.
         order = np.argsort(tape.indices, axis=None, kind="stable")
         used, starts = np.unique(tape.indices.ravel()[order], return_index=True)
-        dweight[used] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], starts, axis=0)
+        rows = dy.reshape(-1, self.embedding_dim)[order]
+        with quiet():
+            dweight[used] = np.add.reduceat(rows, starts, axis=0)
         return Gradients(params={"weight": dweight})
 
     def _read(self, x: Any) -> np.ndarray:

@@ -7,6 +7,8 @@ import numpy as np
 
 from fastlstm.checks import (
     check_shape,
+    memory_for,
+    quiet,
     read_array,
     read_dtype,
     read_flag,
@@ -63,9 +65,10 @@ class Linear(Module):
             self.bias = None
         uniform = read_generator("rng", rng).uniform
         bound = self.in_features**-0.5
-        self._parameters = Parameters(
-            {n: uniform(-bound, bound, shape).astype(self.dtype) for n, shape in shapes.items()}
-        )
+        with memory_for("in_features, out_features", *shapes.values()):
+            self._parameters = Parameters(
+                {n: uniform(-bound, bound, shape).astype(self.dtype) for n, shape in shapes.items()}
+            )
 
     def __call__(self, x: Any) -> np.ndarray:
         """Apply the layer.
@@ -142,7 +145,8 @@ class Linear(Module):
         params = {"weight": np.empty_like(weight)}
         k.weight_gradient(rows, x, params["weight"])
         if "bias" in tape.parameters:
-            params["bias"] = rows.sum(axis=0)
+            with quiet():
+                params["bias"] = rows.sum(axis=0)
         return Gradients(x=dx, params=params)
 
     def _packed(self, k: Kernels, parameters: Parameters) -> tuple[Any, ...]:
@@ -158,7 +162,8 @@ class Linear(Module):
         array = read_array("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
-        return np.array(array, order="C", subok=False)
+        with memory_for("x", array.shape):
+            return np.array(array, order="C", subok=False)
 
     def __repr__(self) -> str:
         return (

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from fastlstm.checks import read_flag, read_size
+from fastlstm.checks import memory_for, read_flag, read_size
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.initial import initial
 from fastlstm.engine.stack import Stack
@@ -107,6 +107,9 @@ class Recurrent(Stack):
         self.hidden_size: int | list[int] = _read_hidden_size(hidden_size)
         widths = self.hidden_size
         if not isinstance(widths, list):
+            least = self.num_layers, 500 + 2 * widths  # of every layer: its objects, and two rows
+            with memory_for("num_layers, hidden_size", least):
+                np.empty(least, np.float32)
             widths = [widths] * self.num_layers
         elif self.num_layers not in (1, len(widths)):
             raise ValueError(

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastlstm.engine.one_step import OneStep
-from fastlstm.module import Gradients, Module, Tape, check_tape
+from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
 class SequentialTape(Tape):
     tapes: list[Any]  # one for every layer
+    modules: tuple[Any, ...]  # the layers, with the parameters of the `forward`
 
 
 class Sequential(Module):
@@ -23,6 +24,9 @@ class Sequential(Module):
     `state` is a tuple with one entry for every recurrent layer, in order. Each entry is the state
     of that layer: (h, c) for an LSTM, None for zeros. For a Sequential with one LSTM it is
     ``((h, c),)``. `dstate` and `Gradients.state` have the same form.
+
+    Another thread may set the parameters during a call, by `load_state_dict` or an optimizer. A
+    call, and a `forward` with its `backward`, computes with one set of parameters throughout.
 
     Parameters
     ----------
@@ -37,6 +41,9 @@ class Sequential(Module):
         A layer with parameters is given twice, so its gradients would have two names. Or a module
         is a cell of one step (`LSTMCell`), whose result is a state.
     """
+
+    # The last change that was seen, and the layers as they were after it.
+    _last_bound: tuple[object, tuple[Any, ...]] = None, ()
 
     def __init__(self, *modules: Module):
         for index, module in enumerate(modules):
@@ -91,7 +98,10 @@ class Sequential(Module):
         options = self._options(lengths, resets, threads)
         states = self._no_states if state is None else self._entries("state", state)
         finals: list[Any] = []
-        for module in self._modules:
+        change, modules = self._last_bound
+        if change is not CHANGES.last:
+            modules = self._bind_modules()
+        for module in modules:
             if not module.is_recurrent:
                 x = module(x)
                 continue
@@ -127,14 +137,17 @@ class Sequential(Module):
         states = self._no_states if state is None else self._entries("state", state)
         finals: list[Any] = []
         tapes = []
-        for module in self._modules:
+        change, modules = self._last_bound
+        if change is not CHANGES.last:
+            modules = self._bind_modules()
+        for module in modules:
             if module.is_recurrent:
                 (x, final), tape = module.forward(x, states[len(finals)], **options)
                 finals.append(final)
             else:
                 x, tape = module.forward(x)
             tapes.append(tape)
-        return (x, tuple(finals)) if self.is_recurrent else x, SequentialTape(self, tapes)
+        return (x, tuple(finals)) if self.is_recurrent else x, SequentialTape(self, tapes, modules)
 
     def backward(
         self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: int | None = None
@@ -167,7 +180,7 @@ class Sequential(Module):
         dstates = list(self._no_states if dstate is None else self._entries("dstate", dstate))
         tape.used = True
         by_layer: list[Gradients] = []
-        for module in reversed(self._modules):
+        for module in reversed(tape.modules):
             kept = tape.tapes.pop()  # pop, so that the memory is freed after the layer
             if module.is_recurrent:
                 gradients = module.backward(kept, dy, dstates.pop(), **options)
@@ -189,6 +202,21 @@ class Sequential(Module):
                 for name, array in gradients.params.items()
             },
         )
+
+    def _bind_modules(self) -> tuple[Any, ...]:
+        """The layers, bound to their parameters of this moment."""
+        if self._unbound is not self:  # the layers are bound already, by the model around it
+            return self._modules
+        with CHANGES.lock:
+            change, twins = CHANGES.last, dict[int, Module]()
+            modules = tuple(module._bound_copy(twins) for module in self._modules)
+            self.__dict__["_last_bound"] = change, modules
+        return modules
+
+    def _bound_copy(self, twins: dict[int, Module], bind: bool = True) -> Module:
+        twin = super()._bound_copy(twins, bind)
+        twin.__dict__.pop("_last_bound", None)
+        return twin
 
     def _options(
         self, lengths: Any = None, resets: Any = None, threads: Any = None
@@ -214,6 +242,9 @@ class Sequential(Module):
                 f"got {got}"
             )
         return tuple(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_last_bound"}
 
     def __len__(self) -> int:
         return len(self._modules)

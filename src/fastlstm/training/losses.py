@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_array, read_bools, read_floats, read_integers
+from fastlstm.checks import check_shape, quiet, read_array, read_bools, read_floats, read_integers
 
 
 def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
@@ -42,9 +42,10 @@ def mse(pred: Any, target: Any, mask: Any = None) -> tuple[float, np.ndarray]:
         ) from None
     kept, count = _kept(mask, pred.shape)
     error = np.zeros(pred.shape, pred.dtype)
-    np.subtract(pred, target, out=error, where=kept)
-    loss = np.square(error, dtype=np.float64).sum() / count
-    error *= 2 / count
+    with quiet():
+        np.subtract(pred, target, out=error, where=kept)
+        loss = np.square(error, dtype=np.float64).sum() / count
+        error *= 2 / count
     return float(loss), error
 
 
@@ -85,16 +86,17 @@ def cross_entropy(logits: Any, labels: Any, mask: Any = None) -> tuple[float, np
     if not 0 <= label.min() <= label.max() < classes:
         raise ValueError(f"labels: expected 0 to {classes - 1}, got {label.min()} to {label.max()}")
     score = logits[kept]  # [count, classes]
-    score -= score.max(axis=1, keepdims=True)  # so that exp cannot overflow
     at_label = np.arange(count), label
-    score_at_label = score[at_label]
-    softmax = np.exp(score, out=score)
-    # In float64: for a good prediction the sum is just above 1, and its logarithm is the loss.
-    total = softmax.sum(axis=1, dtype=np.float64)
-    loss = (np.log(total) - score_at_label).sum() / count
-    softmax /= total[:, None].astype(logits.dtype)
-    softmax[at_label] -= 1
-    softmax /= count
+    with quiet():
+        score -= score.max(axis=1, keepdims=True)  # so that exp cannot overflow
+        score_at_label = score[at_label]
+        softmax = np.exp(score, out=score)
+        # In float64: for a good prediction the sum is just above 1, and its logarithm is the loss.
+        total = softmax.sum(axis=1, dtype=np.float64)
+        loss = (np.log(total) - score_at_label).sum() / count
+        softmax /= total[:, None].astype(logits.dtype)
+        softmax[at_label] -= 1
+        softmax /= count
     d_logits = np.zeros(logits.shape, logits.dtype)
     d_logits[kept] = softmax
     return float(loss), d_logits

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_array, read_flag, read_number
+from fastlstm.checks import check_shape, quiet, read_array, read_flag, read_number
 from fastlstm.module import Gradients, Module
 
 Moments = tuple[np.ndarray, ...]  # the running means that an optimizer stores of one parameter
@@ -63,6 +63,7 @@ class Optimizer:
             raise ValueError(
                 "module: expected the one of the first step; use an optimizer for each"
             )
+        _check_params("grads", grads)
         parameters = module.parameters()
         if grads.params.keys() != parameters.keys():
             missing = sorted(parameters.keys() - grads.params.keys())
@@ -71,15 +72,17 @@ class Optimizer:
         if self.steps:
             self._check_moments(parameters)
         new_parameters, new_moments = {}, {}
-        for name, parameter in parameters.items():
-            gradient = read_array(f"grads.params[{name!r}]", grads.params[name], parameter.dtype)
-            check_shape(f"grads.params[{name!r}]", gradient, *parameter.shape)
-            if self.weight_decay:
-                gradient = gradient + self.weight_decay * parameter
-            # All arrays are new: tapes refer to the old ones, and a later error must change none.
-            new_parameters[name], new_moments[name] = self._update(
-                parameter, gradient, self._moments.get(name, ()), self.steps + 1
-            )
+        with _without_warnings():
+            for name, parameter in parameters.items():
+                of_name = f"grads.params[{name!r}]"
+                gradient = read_array(of_name, grads.params[name], parameter.dtype)
+                check_shape(of_name, gradient, *parameter.shape)
+                if self.weight_decay:
+                    gradient = gradient + self.weight_decay * parameter
+                # All arrays are new: tapes refer to the old ones, and an error must change none.
+                new_parameters[name], new_moments[name] = self._update(
+                    parameter, gradient, self._moments.get(name, ()), self.steps + 1
+                )
         module.assign(new_parameters)
         self._moments = new_moments
         self._module = weakref.ref(module)
@@ -249,16 +252,50 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
     group = [grads] if isinstance(grads, Gradients) else grads
     if not isinstance(group, (list, tuple)) or not all(isinstance(g, Gradients) for g in group):
         raise TypeError(f"grads: expected Gradients or a list of them, got {grads!r:.60}")
+    for k, gradients in enumerate(group):
+        _check_params("grads" if gradients is grads else f"grads[{k}]", gradients)
     arrays = [array for gradients in group for array in gradients.params.values()]
     for array in arrays:
         if (
             not isinstance(array, np.ndarray)
+            or isinstance(array, np.ma.MaskedArray)
             or array.dtype.kind != "f"
             or not array.flags.writeable
         ):
             raise TypeError("grads: expected params that are writable arrays of floats")
-    norm = float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
-    if np.isfinite(norm) and norm > max_norm:
-        for array in arrays:
-            array *= max_norm / norm
+    with quiet():
+        norm = _norm(arrays)
+        if np.isfinite(norm) and norm > max_norm:
+            for array in arrays:
+                np.multiply(array, max_norm / norm, out=array, dtype=_wide(max_norm / norm, array))
     return norm
+
+
+def _without_warnings() -> np.errstate:
+    """A context without NumPy's warnings; an error that the user asked NumPy for stays one."""
+    ignored: Any = {kind: "ignore" for kind, reply in np.geterr().items() if reply == "warn"}
+    return np.errstate(**ignored)
+
+
+def _norm(arrays: Sequence[np.ndarray]) -> float:
+    """The norm of all arrays together; their squares may be beyond float64's range."""
+    square = float(sum(np.square(array, dtype=np.float64).sum() for array in arrays))
+    if not 1e-280 < square < np.inf:
+        largest = float(max((np.abs(array).max(initial=0) for array in arrays), default=0))
+        if 0 < largest < np.inf:
+            scaled = (np.divide(array, largest, dtype=np.float64) for array in arrays)
+            return largest * float(np.sqrt(sum(np.square(array).sum() for array in scaled)))
+    return float(np.sqrt(square))
+
+
+def _wide(factor: float, array: np.ndarray) -> np.dtype:
+    """The dtype in which `array` can be multiplied by `factor`."""
+    if factor >= np.finfo(array.dtype).tiny:
+        return array.dtype
+    return np.dtype(np.float64)
+
+
+def _check_params(name: str, grads: Gradients) -> None:
+    if not isinstance(grads.params, Mapping):
+        got = type(grads.params).__name__
+        raise TypeError(f"{name}.params: expected a mapping of names to arrays, got {got}")

@@ -177,6 +177,7 @@ cdef void _norm_row_backward(
             _fresh_c(f, at, s, unit),
             _load(d_shown + unit, n),
             _load(d_output + unit, n),
+            NULL,
         )
     _add_to(d_bias, at.gates[s], 4 * H)
     for g in range(4):

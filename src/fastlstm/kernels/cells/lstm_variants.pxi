@@ -98,10 +98,11 @@ cdef inline vec _zoned(
     vec before, vec fresh, const unsigned char* kept, real chance, Py_ssize_t n
 ) noexcept nogil:
     """Zoneout: `before` where `kept`, else `fresh`; without flags, their mean by `chance`."""
-    cdef vec share = vec_of(chance)
     if kept != NULL:
-        share = vec_of_flags(kept, n)
-    return share * before + (vec_of(1) - share) * fresh
+        return _where(vec_of_flags(kept, n), before, fresh)
+    if chance == 1:
+        return before
+    return vec_of(chance) * before + (vec_of(1) - vec_of(chance)) * fresh
 
 
 cdef inline void _store_opened(
@@ -191,6 +192,7 @@ cdef inline void _variant_units_backward(
     vec c,  # the new cell before zoneout
     vec d_c,  # gradient of c through the output alone
     vec d_o,  # gradient of o's preactivation
+    const vec* reached,  # from `_reached`; NULL: all units
 ) noexcept nogil:
     """Replace V units of gates by their gradients, and d of c by that of the c before."""
     cdef const Variant* variant = _variant(f.cell)
@@ -205,8 +207,11 @@ cdef inline void _variant_units_backward(
     cdef real one = 1
     if kept_c != NULL:
         kept = vec_of_flags(kept_c + unit, n)
-        past = kept * d_after
-        d_after -= past
+        past = _where(kept, d_after, vec_of(0))
+        d_after = _where(kept, vec_of(0), d_after)
+    if reached != NULL:
+        i, forget_gate = _drop(i, reached[0]), _drop(forget_gate, reached[0])
+        g, before = _drop(g, reached[0]), _drop(before, reached[0])
     d_c += d_after
     if variant.peepholes != NULL:
         d_c += d_o * _load(peepholes + 2 * H, n)
@@ -219,6 +224,8 @@ cdef inline void _variant_units_backward(
         _slope_of(f, at.t, row, 1, unit, forget_gate * (one - forget_gate))
     )
     d_g = d_c * i * _slope_of(f, at.t, row, 2, unit, one - g * g)
+    if reached != NULL:  # slopes of dropped units may be NaN
+        d_i, d_f, d_g = _drop(d_i, reached[0]), _drop(d_f, reached[0]), _drop(d_g, reached[0])
     past += d_c * forget_gate
     if variant.peepholes != NULL:
         past += d_i * _load(peepholes, n) + d_f * _load(peepholes + H, n)
@@ -259,13 +266,27 @@ cdef inline vec _fresh_c(
     )
 
 
+cdef inline vec _reached(
+    const Pass* f, const BackwardStep* at, Py_ssize_t s, Py_ssize_t unit, vec dh
+) noexcept nogil:
+    """1 where a gradient reaches the new h or c; 0 where zoneout keeps the old ones."""
+    cdef Py_ssize_t n = f.cell.H - unit
+    cdef const unsigned char* kept = _flags_at(&f.drawn.kept_c, at.t, _row(&f.walk, s))
+    cdef vec d_c = _load(at.d[1][s] + unit, n)
+    cdef real smallest = 4 / LARGEST
+    if kept != NULL:
+        d_c = _where(vec_of_flags(kept + unit, n), vec_of(0), d_c)
+    return vec_if_below(vec_abs(dh) + vec_abs(d_c), vec_of(smallest), vec_of(0), vec_of(1))
+
+
 cdef void _variant_cells_backward(
     const Pass* f, const BackwardStep* at, const Team* team
 ) noexcept nogil:
     """The phase that replaces gates by their gradients."""
     cdef const Variant* variant = _variant(f.cell)
     cdef Py_ssize_t s, unit, begin = at.begin, end = at.end, H = f.cell.H, n
-    cdef vec c, dh, o, shown, slope, d_o
+    cdef vec c, dh, o, shown, slope, d_o, reached
+    cdef bint zoned = f.drawn.kept_h.data != NULL or f.drawn.kept_c.data != NULL
     cdef real one = 1
     if f.cell.projection_transposed != NULL:
         _even_part(team, _blocks(H, PANEL), &begin, &end)
@@ -277,13 +298,20 @@ cdef void _variant_cells_backward(
             _prefetch_step_before(f, at, s, unit)
             c = _fresh_c(f, at, s, unit)
             dh, o = _load(_d_hidden(f, at, s) + unit, n), _load(at.gates[s] + 3 * H + unit, n)
+            if zoned:
+                reached = _reached(f, at, s, unit, dh)
+                c, o = _drop(c, reached), _drop(o, reached)
             if variant.usual:
                 shown = _tanh(c)
                 slope = one - shown * shown
             else:
                 shown = _activate_both(&variant.output, c, &slope)
             d_o = dh * shown * _slope_of(f, at.t, _row(&f.walk, s), 3, unit, o * (one - o))
-            _variant_units_backward(f, at, s, unit, c, dh * o * slope, d_o)
+            if zoned:
+                d_o = _drop(d_o, reached)
+            _variant_units_backward(
+                f, at, s, unit, c, dh * o * slope, d_o, &reached if zoned else NULL
+            )
             unit += V
 
 

@@ -6,13 +6,37 @@ cnp.import_array()
 
 cdef extern from *:
     """
+    #include <math.h>
+    #include <stdint.h>
+    #include <string.h>
     #ifdef FASTLSTM_FLOAT64
     typedef float other_real;
     #else
     typedef double other_real;
     #endif
+
+    /* Returns 0 if a finite number became infinite. */
+    static int cast_reals(real *target, const other_real *source, Py_ssize_t n) {
+    #ifdef FASTLSTM_FLOAT64
+        for (Py_ssize_t k = 0; k < n; k++) target[k] = source[k];
+    #else
+        const int32_t infinity = 0x7f800000;
+        int32_t largest = 0, bits;
+        for (Py_ssize_t k = 0; k < n; k++) {
+            target[k] = (real) source[k];
+            memcpy(&bits, &target[k], sizeof(bits));
+            bits &= 0x7fffffff;
+            largest = bits > largest ? bits : largest;
+        }
+        if (largest >= infinity)
+            for (Py_ssize_t k = 0; k < n; k++)
+                if (isinf(target[k]) && isfinite(source[k])) return 0;
+    #endif
+        return 1;
+    }
     """
     ctypedef float other_real
+    bint cast_reals(real* target, const other_real* source, Py_ssize_t n)
 
 cdef int REAL = cnp.NPY_FLOAT32 if sizeof(real) == 4 else cnp.NPY_FLOAT64
 cdef int OTHER_REAL = cnp.NPY_FLOAT64 if sizeof(real) == 4 else cnp.NPY_FLOAT32
@@ -22,7 +46,7 @@ cdef inline object _as_reals(object given):
     """`given`, an array or a tuple of two arrays, with those of the other float dtype cast.
 
     This loop casts arrays without gaps in a tenth of the time of NumPy's cast. It leaves other
-    arrays as they are.
+    arrays as they are, and those with a number beyond the range of float32.
     """
     if type(given) is not tuple:
         return _as_real(given)
@@ -44,13 +68,13 @@ cdef inline bint _is_other_real(object array) noexcept:
 cdef inline object _as_real(object array):
     if not _is_other_real(array):
         return array
-    cdef Py_ssize_t k
-    cdef const other_real* source = <const other_real*> cnp.PyArray_DATA(array)
     cast = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), REAL, 0)
-    cdef real* target = <real*> cnp.PyArray_DATA(cast)
-    for k in range(cnp.PyArray_SIZE(array)):
-        target[k] = <real> source[k]
-    return cast
+    cdef bint fits = cast_reals(
+        <real*> cnp.PyArray_DATA(cast),
+        <const other_real*> cnp.PyArray_DATA(array),
+        cnp.PyArray_SIZE(array),
+    )
+    return cast if fits else array
 
 
 cdef inline bint _is_ready(object array, int axes) noexcept:

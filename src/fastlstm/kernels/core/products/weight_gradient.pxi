@@ -82,7 +82,7 @@ cdef void _pack_right(
             if factors == NULL:
                 memcpy(panels, source[k] + b * PANEL, columns * sizeof(real))
             else:
-                _times(panels, source[k] + b * PANEL, factors[k] + b * PANEL, columns)
+                _drop_row(panels, source[k] + b * PANEL, factors[k] + b * PANEL, columns)
             panels += PANEL
 
 
@@ -128,7 +128,7 @@ cdef void _set_outer(
         n = N - b * V
         lanes = _load(source + b * V, n)
         if factors != NULL:
-            lanes *= _load(factors + b * V, n)
+            lanes = _drop(lanes, _load(factors + b * V, n))
         for m in range(rows):
             _store(out + m * N + b * V, vec_of(0) + lanes * dz[m], n)
 

@@ -1,11 +1,24 @@
 # Sums and products of rows, element by element.
 
-cdef inline void _times(real* out, const real* a, const real* b, Py_ssize_t n) noexcept nogil:
-    """out = a * b."""
+cdef inline vec _where(vec flags, vec chosen, vec otherwise) noexcept nogil:
+    """`chosen` where a flag, or a factor of dropout, is above 0."""
+    return vec_if_below(vec_of(0), flags, chosen, otherwise)
+
+
+cdef inline vec _drop(vec lanes, vec factors) noexcept nogil:
+    """lanes * factors; 0 where the factor is 0, even in place of inf or NaN."""
+    return _where(factors, lanes * factors, vec_of(0))
+
+
+cdef inline void _drop_row(
+    real* out, const real* row, const real* factors, Py_ssize_t n
+) noexcept nogil:
     cdef Py_ssize_t k, start
+    cdef vec lanes
     for k in range(_blocks(n, V)):
         start = k * V
-        _store(out + start, _load(a + start, n - start) * _load(b + start, n - start), n - start)
+        lanes = _drop(_load(row + start, n - start), _load(factors + start, n - start))
+        _store(out + start, lanes, n - start)
 
 
 cdef inline void _add_lanes(real* target, vec lanes, Py_ssize_t n) noexcept nogil:

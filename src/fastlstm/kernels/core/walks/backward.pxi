@@ -113,7 +113,7 @@ cdef void _output_backward(
     cdef const unsigned char* kept
     cdef real* d
     cdef real* past  # [P] the part of the gradient that goes directly to the h before the step
-    cdef vec lanes, passed
+    cdef vec lanes, flags
     for s in range(at.n):
         row = _row(&f.walk, s)
         d, past = at.d[0][s], f.shared + s * f.cell.back_shared
@@ -124,9 +124,9 @@ cdef void _output_backward(
             while k < at.end:
                 n = at.end - k
                 lanes = _load(d + k, n)
-                passed = lanes * vec_of_flags(kept + k, n)
-                _store(past + k, passed, n)
-                _store(d + k, lanes - passed, n)
+                flags = vec_of_flags(kept + k, n)
+                _store(past + k, _where(flags, lanes, vec_of(0)), n)
+                _store(d + k, _where(flags, vec_of(0), lanes), n)
                 k += V
         if f.cell.projection_transposed != NULL:
             memcpy(
@@ -208,7 +208,9 @@ cdef void _drop_state(const Pass* f, const BackwardStep* at) noexcept nogil:
     cdef const real* factors
     for s in range(at.n):
         factors = _at(&f.drawn.factors, 0, _row(&f.walk, s))
-        _times(at.d[0][s] + at.begin, at.d[0][s] + at.begin, factors + at.begin, at.end - at.begin)
+        _drop_row(
+            at.d[0][s] + at.begin, at.d[0][s] + at.begin, factors + at.begin, at.end - at.begin
+        )
 
 
 cdef inline void _meet_x(const Pass* f, Outer* sum) noexcept nogil:

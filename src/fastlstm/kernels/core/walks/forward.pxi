@@ -108,7 +108,9 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
                 at.after[0][s] = f.shared + (s + 1) * cell.shared - cell.H
             if dropped != NULL:
                 at.met[s] = dropped + s * cell.P
-                _times(dropped + s * cell.P, at.before[0][s], _at(&f.drawn.factors, 0, row), cell.P)
+                _drop_row(
+                    dropped + s * cell.P, at.before[0][s], _at(&f.drawn.factors, 0, row), cell.P
+                )
 
         at.hoisted = NULL
         if 0 < n <= hoist_rows and (team.parts == team.members or i >= LATE):

@@ -69,6 +69,8 @@ def backward(stack, x, state, lengths, resets, masks, saved, dy, dstate):
         ):
             return NotImplemented
         return _backward(m, &read, x, first, zeros, masks, saved, dy, dstate)
+    except MemoryError as error:
+        raise no_memory(x, m.directions * m.cells[0].P) from error
     finally:
         _free_zeros(zeros)
         PyMem_RawFree(read.order)

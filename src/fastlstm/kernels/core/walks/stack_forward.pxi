@@ -3,10 +3,12 @@
 cdef extern from *:
     """
     enum { ZEROS = 2048 };
+    static const double MOST_NUMBERS = 1152921504606846976.0;  /* 2^60 numbers exceed any memory */
     static const real ZERO[ZEROS];
     """
     enum:
         ZEROS
+    const double MOST_NUMBERS
     const real* ZERO
 
 
@@ -137,7 +139,11 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
             or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, resets)
         ):
             return NotImplemented
+        if <double> (read.T * read.B) * m.directions * m.cells[0].P > MOST_NUMBERS:
+            raise MemoryError
         return _forward(m, &read, x, first, zeros, out, masks, keep)
+    except MemoryError as error:
+        raise no_memory(x, m.directions * m.cells[0].P) from error
     finally:
         _free_zeros(zeros)
         PyMem_RawFree(read.order)

@@ -81,5 +81,10 @@ class LSTM:
 
 
 def drop(h: Array, masks: Masks | None) -> Array:
-    """h times the factors of recurrent dropout, or the gradient of h times the same factors."""
-    return h if masks is None or masks.recurrent is None else h * masks.recurrent
+    """h times the factors of recurrent dropout, or the gradient of h times the same factors.
+
+    A dropped number gives 0, even if it is inf or NaN.
+    """
+    if masks is None or masks.recurrent is None:
+        return h
+    return np.where(masks.recurrent > 0, h * masks.recurrent, np.zeros_like(h))

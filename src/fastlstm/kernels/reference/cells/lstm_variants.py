@@ -136,11 +136,9 @@ class LSTMVariant(LSTM):
         h_before, c_before = state
         d_h, d_c = d_state
         values = dict(zip(self.saved, saved, strict=True))
-        input_gate, forget_gate, candidate, output_gate = np.moveaxis(values["gates"], 1, 0)
-        slopes = values["slopes"] if "slopes" in values else self._slopes(values["gates"])
-        input_slope, forget_slope, candidate_slope, output_slope = np.moveaxis(slopes, 1, 0)
-        cell = forget_gate * c_before + input_gate * candidate
-        argument, normal_cell, cell_scale = self._normalized(cell)
+        gates = values["gates"]
+        slopes = values["slopes"] if "slopes" in values else self._slopes(gates)
+        cell = gates[:, 1] * c_before + gates[:, 0] * gates[:, 2]
         output = self.options.output
         terms: dict[str, Term] = {}
 
@@ -148,6 +146,15 @@ class LSTMVariant(LSTM):
         if self.projection is not None:
             terms["weight_hr"] = d_hidden, values["hidden"]
             d_hidden = d_hidden @ self.projection
+        d_c_before, d_cell = _split_kept(d_c, masks.kept_c)
+        if self.norm is None and (masks.kept_h is not None or masks.kept_c is not None):
+            reached = (d_hidden != 0) | (d_cell != 0)  # numbers of other units may be inf or NaN
+            zero, by_gate = self.dtype.type(0), reached[:, None]
+            cell, c_before = np.where(reached, cell, zero), np.where(reached, c_before, zero)
+            gates, slopes = np.where(by_gate, gates, zero), np.where(by_gate, slopes, zero)
+        input_gate, forget_gate, candidate, output_gate = np.moveaxis(gates, 1, 0)
+        input_slope, forget_slope, candidate_slope, output_slope = np.moveaxis(slopes, 1, 0)
+        argument, normal_cell, cell_scale = self._normalized(cell)
         d_output = d_hidden * activate(*output, argument) * output_slope
         d_argument = d_hidden * output_gate * activation_slope(*output, argument)
         if self.norm is not None:
@@ -156,7 +163,6 @@ class LSTMVariant(LSTM):
             d_argument = d_argument * self.norm.cell_gain
             d_argument = standardize_backward(d_argument, normal_cell, cell_scale)
 
-        d_c_before, d_cell = _split_kept(d_c, masks.kept_c)
         d_cell = d_cell + d_argument
         if self.peepholes is not None:
             d_cell = d_cell + d_output * self.peepholes[2]
@@ -245,6 +251,8 @@ def _keep(before: Array, after: Array, kept: Array | float | None) -> Array:
         return after
     if isinstance(kept, np.ndarray):
         return np.where(kept, before, after)
+    if kept == 1:
+        return before
     return np.asarray(kept * before + (1 - kept) * after)
 
 
@@ -252,8 +260,8 @@ def _split_kept(d: Array, kept: Array | None) -> tuple[Array, Array]:
     """The gradients of `before` and `after` in `_keep`, from that of its result."""
     if kept is None:
         return np.zeros_like(d), d
-    d_before = d * kept
-    return d_before, d - d_before
+    zeros = np.zeros_like(d)
+    return np.where(kept, d, zeros), np.where(kept, zeros, d)
 
 
 def _slopes_are_in_gates(options: LSTMOptions) -> bool:

@@ -1,11 +1,12 @@
 """Stacks: layers of cells, in one direction or several, called with a user's arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.kernels.arguments import Array, Masks, Saved, State, Thresholds
+from fastlstm.kernels.arguments import Array, Masks, Saved, State, Thresholds, no_memory
 from fastlstm.kernels.reference.core.cell import Parts, PythonCell
 from fastlstm.kernels.reference.core.layout import (
     Layout,
@@ -18,6 +19,21 @@ from fastlstm.kernels.reference.core.layout import (
     read_layout,
 )
 from fastlstm.kernels.reference.core.walk import quiet, walk_backward, walk_forward
+
+
+def _naming_sizes(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a MemoryError of `forward` and `backward` name the shape of x."""
+
+    @wraps(call)
+    def run(stack: "Stack", x: Any, *rest: Any, **options: Any) -> Any:
+        try:
+            return call(stack, x, *rest, **options)
+        except (MemoryError, ValueError) as error:
+            if isinstance(error, ValueError) and "array is too big" not in str(error):
+                raise
+            raise no_memory(x, stack.features) from error
+
+    return run
 
 
 class Stack(NamedTuple):
@@ -112,6 +128,7 @@ def stack(
 
 
 @quiet
+@_naming_sizes
 def forward(
     stack: Stack,
     x: Any,
@@ -194,6 +211,7 @@ def forward(
 
 
 @quiet
+@_naming_sizes
 def backward(
     stack: Stack,
     x: Array,
