@@ -62,6 +62,7 @@ class Case:
     def by_loops(self, state=None, between=1.0):
         """y and the final state, row by row; `between` scales what a layer hands to the next."""
         x, final = self.x, [part.copy() for part in parts(self.state if state is None else state)]
+        resets = self.walk.get("resets")
         for layer in range(self.layers):
             y = np.zeros((T, B, len(self.reverse) * H))
             for d, backwards in enumerate(self.reverse):
@@ -74,7 +75,8 @@ class Case:
                     now = tuple(part[place, row] for part in final)
                     steps = range(self.walk["lengths"][row] if "lengths" in self.walk else T)
                     for t in reversed(steps) if backwards else steps:
-                        if "resets" in self.walk and self.walk["resets"][t, row]:
+                        border = t + backwards  # a reset separates border - 1 and border
+                        if resets is not None and border in steps and resets[border, row]:
                             now = tuple(np.zeros_like(part) for part in now)
                         now = EQUATIONS[self.cell](x[t, row], *now, **own)
                         y[t, row, columns] = now[0]

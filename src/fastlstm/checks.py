@@ -119,6 +119,20 @@ def read_bools(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def read_zeros_and_ones(name: str, value: Any) -> np.ndarray:
+    """Return `value`, bools or numbers that are 0 or 1, as an array of bools."""
+    array = read_plain(name, value)
+    if array.dtype == np.bool_:
+        return array
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected bools, or numbers 0 and 1, got dtype {array.dtype}")
+    ones = array == 1
+    others = array[~ones & (array != 0)]
+    if others.size:
+        raise ValueError(f"{name}: expected only 0 and 1, got {others[0]}")
+    return np.asarray(ones)
+
+
 def check_shape(name: str, array: np.ndarray, *shape: int) -> None:
     """Raise ValueError unless the array has this shape."""
     if array.shape != shape:

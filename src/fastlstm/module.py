@@ -452,11 +452,23 @@ def _prefixed(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.nda
 class Tape:
     """The arrays and options of a `forward` for its `backward`; its fields are not public.
 
-    The arrays are not copied, so the input must not change before `backward`.
+    It has copies of all that a caller may change.
     """
 
     layer: Module
-    used: bool = field(default=False, init=False)  # whether a backward has used the tape
+    # One item, which a backward takes: of two at once on two threads, one gets it.
+    unused: list[None] = field(default_factory=lambda: [None], init=False)
+
+    def claim(self) -> None:
+        """Take the tape for one backward; ValueError if another has it."""
+        try:
+            self.unused.pop()
+        except IndexError:
+            raise _used() from None
+
+    def give_back(self) -> None:
+        """Undo `claim`, for a backward that has not changed the tape."""
+        self.unused.append(None)
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError(
@@ -469,14 +481,18 @@ AnyTape = TypeVar("AnyTape", bound=Tape)
 
 
 def check_tape(tape: Any, kind: type[AnyTape], layer: Module) -> AnyTape:
-    """Return `tape`, which must be from `layer` and not have been used by a backward."""
+    """Return `tape`, which must be from `layer` and not be claimed by a backward."""
     if not isinstance(tape, kind) or (
         tape.layer is not layer and tape.layer._unbound is not layer._unbound
     ):
         raise ValueError(f"tape: expected what this layer's forward returned, got {_origin(tape)}")
-    if tape.used:
-        raise ValueError("tape: expected one not used yet; each forward serves one backward")
+    if not tape.unused:
+        raise _used()
     return tape
+
+
+def _used() -> ValueError:
+    return ValueError("tape: expected one not used yet; each forward serves one backward")
 
 
 def _origin(tape: Any) -> str:

@@ -161,7 +161,7 @@ def test_another_float_is_cast_or_refused(module, asked, which):
         result = module.forward(stack, *inputs, keep=True)
         if result is NotImplemented:
             return NotImplemented
-        y, state, saved = result
+        y, state, saved, _ = result
         gradients = arrays["dy"], state_of(arrays, ("dh", "dc"))
         back = module.backward(stack, *inputs, None, saved, *gradients)
         return back if back is NotImplemented else _flat([y.copy(), state, back])

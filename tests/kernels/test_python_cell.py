@@ -41,7 +41,7 @@ def test_cell_from_outside(rng, dtype):
     for cell in (rnn, Leaky(W, decay)):
         stack = reference.stack([cell], [True], False, False, 1, THRESHOLDS)
         inputs = case.x, case.state[0], steps.lengths, steps.resets
-        y, final, saved = reference.forward(stack, *inputs, keep=True)
+        y, final, saved, _ = reference.forward(stack, *inputs, keep=True)
         gradients = reference.backward(stack, *inputs, None, saved, case.dy, case.dstate[0])
         dx, dstate, (of_cell,) = gradients
         results.append([y, final, dx, dstate, *of_cell])

@@ -107,7 +107,7 @@ def test_batch_first(module, rng, dtype, cell, variant, kind):
         case.walk.lengths,
         None if resets is None else np.ascontiguousarray(resets.T),
     )
-    y, _, saved = module.forward(stack, *inputs, keep=True)
+    y, _, saved, _ = module.forward(stack, *inputs, keep=True)
     assert y.flags.c_contiguous
     (inner, _), (outer, _) = saved
     assert outer is y
@@ -133,7 +133,7 @@ def test_one_sequence(module, rng, dtype, cell, variant, batch_first):
     state, dstate = (in_form(tuple(p[:, 0] for p in parts)) for parts in (case.state, case.dstate))
     stack = case.stack(module, batch_first=batch_first)
     inputs = case.x[:, 0], state, None, case.walk.resets[:, 0]
-    y, final, saved = module.forward(stack, *inputs, keep=True)
+    y, final, saved, _ = module.forward(stack, *inputs, keep=True)
     dx, dstate, _ = module.backward(stack, *inputs, None, saved, case.dy[:, 0], dstate)
     assert_close(y, expected["y"][:, 0], dtype)
     assert_close(dx, expected["dx"][:, 0], dtype)
@@ -156,7 +156,7 @@ def test_one_step(module, rng, dtype, cell, variant, rows):
     )
     stack = case.stack(module, one_step=True)
     y, final = module.forward(stack, x, state)
-    kept_y, kept_final, saved = module.forward(stack, x, state, keep=True)
+    kept_y, kept_final, saved, _ = module.forward(stack, x, state, keep=True)
     dx, dstate, gradients = module.backward(stack, x, state, None, None, None, saved, dy, dstate)
     final, kept_final, dstate = (
         state if isinstance(state, tuple) else (state,) for state in (final, kept_final, dstate)
@@ -178,7 +178,7 @@ def test_none_is_zeros(module, rng, dtype, cell, variant):
     stack, zeros = case.stack(module), in_form(tuple(map(np.zeros_like, case.state)))
     results = []
     for state, dy, dstate in ((None, None, None), (zeros, np.zeros_like(case.dy), zeros)):
-        y, final, saved = module.forward(stack, case.x, state, keep=True)
+        y, final, saved, _ = module.forward(stack, case.x, state, keep=True)
         inputs = case.x, state, None, None, None
         ones = in_form(tuple(map(np.ones_like, case.state)))
         with_dy = module.backward(stack, *inputs, saved, dy, ones)

@@ -98,8 +98,10 @@ BAD_CALLS = {
     },
     "resets": {
         "flag": True,
-        "ints": np.zeros((T, B), int),
-        "floats": np.zeros((T, B)),
+        "twos": np.full((T, B), 2),
+        "halves": np.full((T, B), 0.5),
+        "nothing but NaN": np.full((T, B), np.nan),
+        "complex": np.zeros((T, B), complex),
         "text": "no",
         "one axis": np.zeros(T, bool),
         "other way": np.zeros((B, T), bool),
@@ -113,6 +115,12 @@ BAD_CALLS = {
         "shape": np.zeros((T, B, H + 1), np.float32),
         "broadcast": np.zeros((1, B, H), np.float32),
         "read-only": np.broadcast_to(np.float32(0), (T, B, H)),
+        "rows that overlap": np.lib.stride_tricks.as_strided(
+            np.zeros((T, B + 1, H), np.float32), (T, B, H), (4 * H * (B + 1), 4 * H - 4, 4)
+        ),
+        "a window for each step": np.lib.stride_tricks.sliding_window_view(
+            np.zeros((T + B - 1, H), np.float32), B, 0, writeable=True
+        ).swapaxes(1, 2),
         "one row for all": np.lib.stride_tricks.as_strided(
             np.zeros((T, 1, H), np.float32), (T, B, H), (4 * H, 0, 4)
         ),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import assert_gradients_close, assert_same_bits
+from compare import assert_gradients_close, assert_same_bits, assert_same_result
 from random_layers import each, example, parts
 
 import fastlstm as fl
@@ -282,6 +282,40 @@ def test_out_with_a_state_and_resets_of_lists(kernels, rng, options):
         assert y is out
         for a, b in zip((out, *parts(last)), (expected, *parts(final)), strict=True):
             assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0)], ids=str)
+def test_out_without_elements(kernels, rng, options, shape):
+    case = example(rng, *shape, **options)
+    y, state = case()
+    out = np.empty_like(y)
+    result = case(out=out)
+    assert result[0] is out
+    assert_same_result(result, (y, state))
+
+
+def test_out_whose_axes_interleave(kernels, rng):
+    """No element has the memory of another, though the strides suggest it."""
+    case = example(rng, 3, 2, 3, 1)
+    memory = np.full(3 * 2 + 4, np.nan, np.float32)
+    out = np.lib.stride_tricks.as_strided(memory, (3, 2, 1), (8, 12, 4))
+    y, _ = case(out=out)
+    assert y is out
+    assert_same_bits(np.ascontiguousarray(out), case()[0])
+
+
+@pytest.mark.parametrize("name", ["lengths", "resets"])
+def test_out_in_the_memory_of_lengths_or_resets(kernels, rng, name):
+    case = example(rng, lengths=True, resets=True)
+    expected, memory = case()[0], np.zeros(7 * 5 * 4, np.float32)
+    own = memory.view(case.options[name].dtype)[: case.options[name].size]
+    own = own.reshape(case.options[name].shape)
+    own[...] = case.options[name]
+    case.options[name] = own
+    with pytest.raises(ValueError, match=f"out: expected memory of its own, got that of {name}"):
+        case(out=memory.reshape(7, 5, 4))
+    assert_same_bits(case()[0], expected)
 
 
 CELLS = {

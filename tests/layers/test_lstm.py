@@ -38,15 +38,6 @@ def test_oracle(kernels, dtype, rng, shape, options, timing):
         assert_close(array, truth, dtype, name)
 
 
-def test_reverse_reset_is_before_the_step_in_walking_order(kernels, rng):
-    """Walking back, a reset at t cuts what came from t + 1."""
-    case = example(rng, B=1, bidirectional=True, dtype=np.float64)
-    resets = np.zeros((7, 1), bool)
-    resets[3] = True
-    (whole, _), (head, _) = case.lstm(case.x, resets=resets), case.lstm(case.x[:4])
-    np.testing.assert_allclose(whole[:4, :, 4:], head[:, :, 4:], rtol=1e-12)
-
-
 def test_zero_is_the_default_state(kernels, rng):
     case = example(rng, num_layers=2)
     zeros = tuple(np.zeros_like(part) for part in case.state)

@@ -73,7 +73,7 @@ class Case:
 
     def forward(self, module, stack):
         """As in training: what it gives, by name, and what it saves."""
-        y, state, saved = module.forward(stack, *self._inputs(), None, self.masks, True)
+        y, state, saved, _ = module.forward(stack, *self._inputs(), None, self.masks, True)
         result = {"y": y.copy()} | named("state", state)
         D = len(self.reverse)
         for layer, (y_of_layer, of_cells) in enumerate(saved):

@@ -49,7 +49,8 @@ def direction(weights, x, h0, c0, length, cut, backwards):
     y = [[0.0] * len(h) for _ in x]
     order = range(length - 1, -1, -1) if backwards else range(length)
     for t in order:
-        if cut[t]:
+        border = t + 1 if backwards else t  # a reset separates the steps border - 1 and border
+        if border < length and cut[border]:
             h, c = [0.0] * len(h), [0.0] * len(c)
         h, c = cell(weights, x[t], h, c)
         y[t] = h

@@ -98,7 +98,8 @@ def recurrent(cell, parameters, x, h0, lengths=None, resets=None, **options):
                 h = list(h0[slot][b])
                 steps = [[0.0] * len(h) for _ in range(T)]
                 for t in range(length - 1, -1, -1) if side else range(length):
-                    if resets is not None and resets[t][b]:
+                    border = t + side  # a reset separates the steps border - 1 and border
+                    if resets is not None and border < length and resets[border][b]:
                         h = [0.0] * len(h)
                     h = steps[t] = cell(weights, series[t], h, **options)
                 h_n[slot][b] = h

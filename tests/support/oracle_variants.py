@@ -131,7 +131,8 @@ def lstm(parameters, options, x, h0, c0, lengths=None, resets=None, masks=None):
                 h, c = list(h0[slot][b]), list(c0[slot][b])
                 steps = [[0.0] * len(h) for _ in range(T)]
                 for t in range(length - 1, -1, -1) if side else range(length):
-                    if resets is not None and resets[t][b]:
+                    border = t + side  # a reset separates the steps border - 1 and border
+                    if resets is not None and border < length and resets[border][b]:
                         h, c = [0.0] * len(h), [0.0] * len(c)
                     h, c = cell(
                         weights,

@@ -76,15 +76,14 @@ class OneStep(Stack):
         """Compute the next state as in training: ``state, tape``."""
         k, parameters = kernels(self.dtype), self._parameters
         prepared = self._prepared(k, parameters, 1, training=True)
-        arguments, masks, result = (x, state, None, None), None, NotImplemented
+        masks, result = None, NotImplemented
         if not self._draws:
             result = prepared.forward(x, state, None, None, None, None, True)
         if result is NotImplemented:
             call = self._read(x, state, None, None, parameters)
             masks = self._draw(call, prepared) if self._draws else None
-            arguments = call.arguments
-            result = prepared.forward(*arguments, None, masks, True)
-        _, final, saved = result
+            result = prepared.forward(*call.arguments, None, masks, True)
+        _, final, saved, arguments = result
         return final, RecurrentTape(self, parameters, k, arguments, masks, saved)
 
     def backward(self, tape: RecurrentTape, dstate: Any = None) -> Gradients:  # type: ignore[override]
@@ -99,12 +98,17 @@ class OneStep(Stack):
         """
         tape = check_tape(tape, RecurrentTape, self)
         prepared = self._prepared(tape.kernels, tape.parameters, 1, training=True)
+        tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
-        result = prepared.backward(*kept, None, dstate)
-        if result is NotImplemented:
-            dstate = read_step_state("dstate", dstate, tape.call, self._form)
+        try:
             result = prepared.backward(*kept, None, dstate)
-        tape.used, tape.saved = True, None
+            if result is NotImplemented:
+                dstate = read_step_state("dstate", dstate, tape.call, self._form)
+                result = prepared.backward(*kept, None, dstate)
+        except (TypeError, ValueError):
+            tape.give_back()
+            raise
+        tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
         params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
         return Gradients(dx, dfirst, params)

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_array, read_bools, read_integers
+from fastlstm.checks import check_shape, read_array, read_integers, read_zeros_and_ones
 from fastlstm.engine.state import StateLayout, arrays_of, read_ready, ready
+from fastlstm.kernels.reference.core.layout import overlaps_itself
 
 
 class Form(NamedTuple):
@@ -142,14 +143,16 @@ def check_out(out: Any, call: Call, form: Form) -> None:
     check_shape("out", out, *call.x.shape[:-1], form.outputs)
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
-    if any(n > 1 and not stride for n, stride in zip(out.shape, out.strides, strict=True)):
+    if overlaps_itself(out):
         raise ValueError(f"out: expected elements of its own, got strides {out.strides}")
+    for name, other in (("lengths", call.lengths), ("resets", call.resets)):
+        if other is not None and np.shares_memory(out, other):
+            raise ValueError(f"out: expected memory of its own, got that of {name}")
 
 
 def is_apart(out: np.ndarray, call: Call) -> bool:
-    """Whether `out` shares no memory with the call's arguments."""
-    others = [call.x, *arrays_of(call.state)] + [call.resets] * (call.resets is not None)
-    return not any(np.may_share_memory(out, array) for array in others)
+    """Whether `out` shares no memory with x and the state."""
+    return not any(np.may_share_memory(out, array) for array in (call.x, *arrays_of(call.state)))
 
 
 def read_lengths(name: str, value: Any, T: int, B: int) -> np.ndarray:
@@ -184,7 +187,7 @@ def pad(
 def _read_resets(resets: Any, call: Call, form: Form) -> np.ndarray:
     """Resets as one array of bools, in the shape of x without its features."""
     if call.sequences is None:
-        resets = read_bools("resets", resets)
+        resets = read_zeros_and_ones("resets", resets)
         check_shape("resets", resets, *call.x.shape[:-1])
         return np.asarray(resets)
     if not isinstance(resets, (list, tuple)) or len(resets) != len(call.sequences):
@@ -192,7 +195,7 @@ def _read_resets(resets: Any, call: Call, form: Form) -> np.ndarray:
     padded = np.zeros(call.x.shape[:-1], np.bool_)
     rows = padded if form.batch_first else padded.T
     for k, part in enumerate(resets):
-        part = read_bools(f"resets[{k}]", part)
+        part = read_zeros_and_ones(f"resets[{k}]", part)
         check_shape(f"resets[{k}]", part, call.sequences[k])
         rows[k, : len(part)] = part
     return padded

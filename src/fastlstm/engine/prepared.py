@@ -36,7 +36,7 @@ class Link(NamedTuple):
     """The arrays that one layer of a chain saves for `backward`."""
 
     x: Any  # the layer's input, after dropout
-    state: Any  # the layer's initial state
+    state: Any  # a copy of the layer's initial state
     saved: Any  # from the layer's `forward`
 
 
@@ -70,16 +70,19 @@ class Chain(NamedTuple):
             if result is NotImplemented:
                 return NotImplemented
             if keep:
-                links.append(Link(x, own, result[2]))
+                own_x, own_state, lengths, resets = result[3]
+                links.append(Link(own_x, own_state, result[2]))
             x = result[0]
             states.append(result[1])
         final = self.layout.joined(states)
-        return (x, final, tuple(links)) if keep else (x, final)
+        if not keep:
+            return x, final
+        return x, final, tuple(links), (links[0].x, None, lengths, resets)
 
     def backward(
         self,
         x: Any,
-        state: Any,
+        state: Any,  # None: the links have the states
         lengths: Any,
         resets: Any,
         drawn: Drawn | None,

@@ -165,7 +165,9 @@ class Stack(Module):
             end cost nothing, and their output is exactly zero. The final state of a row is the
             state after its last step; the reverse direction begins there. Padding is never read.
         resets : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
-            True where the state is set to zero before a step. For a list, a list of arrays.
+            True at the first step of a sequence, where a row holds several: no state and no
+            gradient passes between that step and the one before, in either direction. Numbers 0
+            and 1 stand for bools. For a list, a list of arrays.
         out : array, optional
             The array to store y in, of y's shape and the layer's dtype, with any strides.
         threads : int, optional
@@ -176,7 +178,9 @@ class Stack(Module):
         y : array (T, B, directions · P), in the layout of x; a list if x is a list
             A new array, or `out`. Zeros after the end of a row.
         state : in the form of the argument
-            The state after the last step of every row, ready for the next call.
+            The state after the last step of every row, ready for the next call. That of the
+            reverse direction is the state after the row's first step, so with `resets` it is that
+            of the row's first sequence.
 
         Raises
         ------
@@ -239,7 +243,7 @@ class Stack(Module):
         Parameters
         ----------
         x, state, lengths, resets, threads
-            As in a call. Until `backward` has run, x and state must not be changed.
+            As in a call. The tape has copies, so all of them may be changed before `backward`.
 
         Returns
         -------
@@ -266,18 +270,17 @@ class Stack(Module):
         threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
         prepared = self._prepared(k, parameters, threads, training=True)
         learned = self.learn_initial_state and state is None
-        arguments, masks, result = (x, state, lengths, resets), None, NotImplemented
-        sequences = None
+        masks, sequences, result = None, None, NotImplemented
         if not (self._reads_first or self._draws or learned):
             result = prepared.forward(x, state, lengths, resets, None, None, True)
         if result is NotImplemented:
             call = self._read(x, state, lengths, resets, parameters)
-            arguments, sequences = call.arguments, call.sequences
+            sequences = call.sequences
             masks = self._draw(call, prepared) if self._draws else None
-            result = prepared.forward(*arguments, None, masks, True)
+            result = prepared.forward(*call.arguments, None, masks, True)
             if result is NotImplemented:
                 raise ValueError("cells: what draw gave has another shape or dtype than Masks say")
-        y, final, saved = result
+        y, final, saved, arguments = result
         tape = RecurrentTape(self, parameters, k, arguments, masks, saved, sequences, learned)
         return (y if sequences is None else call.give_back(y, self._form), final), tape
 
@@ -313,15 +316,20 @@ class Stack(Module):
         threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
         prepared = self._prepared(tape.kernels, tape.parameters, threads, training=True)
         form, result = self._form, NotImplemented
+        tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
-        if tape.sequences is None and not self._reads_first:
-            result = prepared.backward(*kept, dy, dstate)
-        if result is NotImplemented:
-            call = tape.call
-            dy = read_gradient(dy, call, form)
-            dstate = form.layout.read("dstate", dstate, call.batch(form), form.dtype)
-            result = prepared.backward(*kept, dy, dstate)
-        tape.used, tape.saved = True, None
+        try:
+            if tape.sequences is None and not self._reads_first:
+                result = prepared.backward(*kept, dy, dstate)
+            if result is NotImplemented:
+                call = tape.call
+                dy = read_gradient(dy, call, form)
+                dstate = form.layout.read("dstate", dstate, call.batch(form), form.dtype)
+                result = prepared.backward(*kept, dy, dstate)
+        except (TypeError, ValueError):
+            tape.give_back()
+            raise
+        tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
         params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
         if self.learn_initial_state:

@@ -14,7 +14,7 @@ from fastlstm.module import Parameters, Tape
 class RecurrentTape(Tape):
     parameters: Parameters
     kernels: Kernels
-    arguments: tuple[Any, Any, Any, Any]  # of the call: x, state, lengths and resets, ready
+    arguments: tuple[Any, Any, Any, Any]  # x, state, lengths, resets, from the kernels' `forward`
     masks: Any  # the random numbers of the call, in the form for the prepared call
     saved: Any
     sequences: np.ndarray | None = None  # their lengths, where x was a list of them

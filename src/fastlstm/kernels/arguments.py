@@ -125,6 +125,17 @@ class Saved(NamedTuple):
     cells: tuple[tuple[Array, ...], ...]  # by direction; see each cell's `SAVED`
 
 
+def kept(array: Array) -> Array:
+    """Return `array` if nobody can change it, since its memory is a bytes object; else a copy.
+
+    The y that a `forward` of training returns is such an array. So a layer above need not copy it.
+    """
+    base: Any = array.base
+    while type(base) is np.ndarray:
+        base = base.base
+    return array if type(base) is bytes else np.array(array, order="C")
+
+
 class Kernels(Protocol):
     """The functions of a build for one dtype; `reference` describes each of them."""
 

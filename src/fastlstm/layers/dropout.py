@@ -87,7 +87,7 @@ class Dropout(Module):
         tape = check_tape(tape, DropoutTape, self)
         dy = read_array("dy", dy, tape.dtype)
         check_shape("dy", dy, *tape.dropped.kept.shape)
-        tape.used = True
+        tape.claim()
         return Gradients(x=tape.dropped(dy))
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from fastlstm.checks import (
     read_integers,
     read_size,
 )
+from fastlstm.kernels.arguments import kept
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
 
 
@@ -89,7 +90,7 @@ class Embedding(Module):
         tape : EmbeddingTape
             The argument of one `backward`.
         """
-        indices = self._read(x)
+        indices = kept(self._read(x))
         return self._parameters["weight"].take(indices, axis=0), EmbeddingTape(self, indices)
 
     def backward(self, tape: Any, dy: Any) -> Gradients:
@@ -115,7 +116,7 @@ class Embedding(Module):
         tape = check_tape(tape, EmbeddingTape, self)
         dy = read_array("dy", dy, self.dtype)
         check_shape("dy", dy, *tape.indices.shape, self.embedding_dim)
-        tape.used = True
+        tape.claim()
         dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
         # Equal indices are brought together in a stable order, so that sums are reproducible.
         order = np.argsort(tape.indices, axis=None, kind="stable")

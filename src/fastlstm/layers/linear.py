@@ -16,7 +16,7 @@ from fastlstm.checks import (
     read_size,
 )
 from fastlstm.kernels import kernels
-from fastlstm.kernels.arguments import Kernels
+from fastlstm.kernels.arguments import Kernels, kept
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
 
 
@@ -99,7 +99,6 @@ class Linear(Module):
         Parameters
         ----------
         x : array (..., in_features)
-            Must not be changed until `backward` has run.
 
         Returns
         -------
@@ -109,10 +108,11 @@ class Linear(Module):
         """
         k, parameters = kernels(self.dtype), self._parameters
         y = k.linear(x, *self._packed(k, parameters))
-        if y is NotImplemented:
-            x = self._read(x)
-            y = k.linear(x, *self._packed(k, parameters))
-        return y, LinearTape(self, parameters, k, x)
+        if y is not NotImplemented:
+            return y, LinearTape(self, parameters, k, kept(x))
+        own = self._read(x)
+        y = k.linear(own, *self._packed(k, parameters))
+        return y, LinearTape(self, parameters, k, own)
 
     def backward(self, tape: Any, dy: Any) -> Gradients:
         """Return the gradients of x, `weight` and `bias`.
@@ -136,7 +136,7 @@ class Linear(Module):
         tape = check_tape(tape, LinearTape, self)
         dy = read_array("dy", dy, self.dtype)
         check_shape("dy", dy, *tape.x.shape[:-1], self.out_features)
-        tape.used = True
+        tape.claim()
         k, weight = tape.kernels, tape.parameters["weight"]
         transposed = tape.parameters.derive((k, "transposed"), lambda: k.pack(weight.T))
         dy = np.ascontiguousarray(dy)
@@ -159,6 +159,7 @@ class Linear(Module):
         return packed
 
     def _read(self, x: Any) -> np.ndarray:
+        """A contiguous copy of x, checked."""
         array = read_array("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")

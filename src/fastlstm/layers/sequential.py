@@ -178,14 +178,20 @@ class Sequential(Module):
         tape = check_tape(tape, SequentialTape, self)
         options = self._options(threads=threads)
         dstates = list(self._no_states if dstate is None else self._entries("dstate", dstate))
-        tape.used = True
+        tape.claim()
         by_layer: list[Gradients] = []
         for module in reversed(tape.modules):
             kept = tape.tapes.pop()  # pop, so that the memory is freed after the layer
-            if module.is_recurrent:
-                gradients = module.backward(kept, dy, dstates.pop(), **options)
-            else:
-                gradients = module.backward(kept, dy)
+            try:
+                if module.is_recurrent:
+                    gradients = module.backward(kept, dy, dstates.pop(), **options)
+                else:
+                    gradients = module.backward(kept, dy)
+            except (TypeError, ValueError):
+                if not by_layer:  # dy is wrong, and no layer has used its tape
+                    tape.tapes.append(kept)
+                    tape.give_back()
+                raise
             dy = gradients.x
             by_layer.insert(0, gradients)
         states = [

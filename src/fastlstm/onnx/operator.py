@@ -150,7 +150,7 @@ class Operator(Module):
         tape = check_tape(tape, OperatorTape, self)
         named = zip(self.OUTPUTS, gradients, tape.shapes, strict=True)
         dY, *dstate = (self._read_gradient("d" + name, *rest) for name, *rest in named)
-        tape.used = True
+        tape.claim()
         dy = dY if self.layout else dY.swapaxes(1, 2)  # the last axes are directions and units
         dy = dy.reshape(*dy.shape[:2], -1)
         grads = tape.stack.backward(tape.tape, dy, self._turned(dstate))

@@ -139,7 +139,7 @@ cdef void _lstm_projected_cells_backward(
     begin, end = begin * PANEL, min(end * PANEL, f.cell.H)
     _lstm_units_backward(f, at, begin, end)
     for s in range(at.n):
-        if _is_reset(&f.walk, at.t, _row(&f.walk, s)):
+        if _is_cut(&f.walk, at.i, s):
             memset(at.d[1][s] + begin, 0, (end - begin) * sizeof(real))
 
 

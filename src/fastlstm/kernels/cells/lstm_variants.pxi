@@ -233,7 +233,7 @@ cdef inline void _variant_units_backward(
         _add_lanes(sums, d_i * before, n)
         _add_lanes(sums + H, d_f * before, n)
         _add_lanes(sums + 2 * H, d_o * c, n)
-    if _is_reset(&f.walk, at.t, row):
+    if _is_cut(&f.walk, at.i, s):
         past = vec_of(0)
     _store(at.d[1][s] + unit, past, n)
     _store(gates, d_i, n)

@@ -1,6 +1,8 @@
 # NumPy arrays by pointer: memoryviews of all arrays would take most of the time of a short call.
 
 cimport numpy as cnp
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.ref cimport PyObject
 
 cnp.import_array()
 
@@ -109,6 +111,38 @@ cdef inline object _new(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     """An uninitialized array of the last `axes` of the axes [a, b, c]."""
     cdef cnp.npy_intp[3] shape = [a, b, c]
     return cnp.PyArray_EMPTY(axes, &shape[3 - axes], REAL, 0)
+
+
+cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
+    """As `_new`; read-only, and its memory a bytes object, so that nobody can write to it later."""
+    cdef cnp.npy_intp[3] shape = [a, b, c]
+    cdef int axis
+    cdef Py_ssize_t size = sizeof(real)
+    for axis in range(3 - axes, 3):
+        size *= shape[axis]
+    memory = PyBytes_FromStringAndSize(NULL, size)
+    array = cnp.PyArray_SimpleNewFromData(
+        axes, &shape[3 - axes], REAL, PyBytes_AS_STRING(memory)
+    )
+    cnp.set_array_base(array, memory)
+    cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
+    return array
+
+
+cdef object _kept(object array, object given):
+    """`array`, or a copy if somebody else may change it: see `kept` in kernels/arguments.py.
+
+    It is new if the kernels have cast it, so that it is not the array that was given.
+    """
+    cdef PyObject* base
+    if array is None or array is not given:
+        return array
+    base = cnp.PyArray_BASE(array)
+    while base != NULL and cnp.PyArray_CheckExact(<object> base):
+        base = cnp.PyArray_BASE(<object> base)
+    if base != NULL and PyBytes_CheckExact(<object> base):
+        return array
+    return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
 
 
 cdef inline real* _data(object array) noexcept:

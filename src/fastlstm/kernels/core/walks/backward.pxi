@@ -80,7 +80,7 @@ cdef void _walk_backward(const void* arguments, Team* team, void* memory) noexce
         n_before, t_before = _live_at(walk, i - 1), _step(walk, i - 1)
         for s in range(at.n):
             row = _row(walk, s)
-            is_cut = _is_reset(walk, at.t, row)
+            is_cut = _is_cut(walk, i, s)
             at.gates[s] = _at(&f.saved[0], at.t, row)
             at.dy[s] = f.zeros
             if f.dy.data != NULL:
@@ -193,12 +193,12 @@ cdef void _product_into_state(
 
 
 cdef void _cut_state(const Pass* f, const BackwardStep* at, Py_ssize_t state) noexcept nogil:
-    """Set this thread's part of the gradient to 0 in the rows that the step resets."""
+    """Set this thread's part of the gradient to 0 in rows whose state before the step is cut."""
     cdef Py_ssize_t s
     if f.walk.resets == NULL:
         return
     for s in range(at.n):
-        if _is_reset(&f.walk, at.t, _row(&f.walk, s)):
+        if _is_cut(&f.walk, at.i, s):
             memset(at.d[state][s] + at.begin, 0, (at.end - at.begin) * sizeof(real))
 
 

@@ -81,7 +81,7 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
         n_before, t_before = min(n, _live_at(walk, i - 1)), _step(walk, i - 1)
         for s in range(n):
             row = _row(walk, s)
-            is_cut = _is_reset(walk, at.t, row)
+            is_cut = _is_cut(walk, i, s)
             at.x[s] = _at(&f.x, at.t, row)
             at.y[s] = _at(&f.y, at.t, row)
             if is_cut:

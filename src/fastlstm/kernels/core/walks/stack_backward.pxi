@@ -100,7 +100,7 @@ cdef object _backward(
     for k in range(m.layers * D):
         if m.cells[k].transposed == NULL:
             raise ValueError("stack: expected cells that were packed with backward=True")
-    dx = _new_steps(m, read, m.cells[0].inputs)
+    dx = _new_steps(m, read, m.cells[0].inputs, False)
     d_first = _new_state(m, read, d, True)
     if dstate is not None and m.cells[0].states == 1:
         cnp.PyArray_CopyInto(d_first, dstate)

@@ -77,18 +77,18 @@ cdef object _new_saved(
     return tuple(arrays)
 
 
-cdef object _new_steps(const Stack* m, const Arguments* read, Py_ssize_t N):
-    """A new array of x's axes with N features."""
-    if not read.batched:
-        return _new(2 - m.one_step, 0, read.T, N)
-    if m.batch_first:
-        return _new(3, read.B, read.T, N)
-    return _new(3 - m.one_step, read.T, read.B, N)
+cdef object _new_steps(const Stack* m, const Arguments* read, Py_ssize_t N, bint fixed):
+    """A new array of x's axes with N features; from `_new_fixed` if `fixed`."""
+    cdef int axes = 1 + (not m.one_step) + read.batched
+    cdef Py_ssize_t a = read.T, b = read.B
+    if not read.batched or m.batch_first:
+        a, b = b, a
+    return _new_fixed(axes, a, b, N) if fixed else _new(axes, a, b, N)
 
 
 cdef bint _is_out(
     const Stack* m, const Arguments* read, object out, Py_ssize_t N, object x, object state,
-    object resets
+    object lengths, object resets
 ):
     """Whether `out` is ready for results [T, B, N] and shares no memory with other arguments."""
     cdef int axes = 2 + read.batched, axis
@@ -101,6 +101,8 @@ cdef bint _is_out(
     ):
         return False
     if _overlaps_itself(out) or _may_overlap(out, x):
+        return False
+    if lengths is not None and _may_overlap(out, lengths):
         return False
     if resets is not None and _may_overlap(out, resets):
         return False
@@ -115,13 +117,14 @@ cdef bint _is_out(
 def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=None, bint keep=False):
     """Run every layer and direction over the whole sequence: see reference/core/stack.py.
 
-    Returns (y, state), or (y, state, saved) with `keep`. Returns NotImplemented if an argument is
-    not ready.
+    Returns (y, state), or (y, state, saved, arguments) with `keep`. Returns NotImplemented if an
+    argument is not ready.
     """
     cdef const Stack* m = _stack_of(stack)
     cdef Arguments read
     cdef Series[MOST_STATES] first
     cdef const real* zeros
+    given_x, given_state, arguments = x, state, None
     x, state = _as_reals(x), _as_reals(state)
     if not _read_axes(m, x, &read) or masks is not None and not keep:
         return NotImplemented
@@ -136,17 +139,30 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
         if out is not None and (
             keep
             or m.one_step
-            or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, resets)
+            or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, lengths, resets)
         ):
             return NotImplemented
         if <double> (read.T * read.B) * m.directions * m.cells[0].P > MOST_NUMBERS:
             raise MemoryError
-        return _forward(m, &read, x, first, zeros, out, masks, keep)
+        if keep:
+            arguments = (
+                _kept(x, given_x),
+                _kept_state(state, given_state),
+                _kept(lengths, lengths),
+                _kept(resets, resets),
+            )
+        return _forward(m, &read, x, first, zeros, out, masks, arguments)
     except MemoryError as error:
         raise no_memory(x, m.directions * m.cells[0].P) from error
     finally:
         _free_zeros(zeros)
         PyMem_RawFree(read.order)
+
+
+cdef object _kept_state(object state, object given):
+    if type(state) is not tuple:
+        return _kept(state, given)
+    return _kept(state[0], given[0]), _kept(state[1], given[1])
 
 
 cdef object _forward(
@@ -157,8 +173,9 @@ cdef object _forward(
     const real* zeros,
     object out,
     object masks,
-    bint keep,
+    object arguments,  # what `forward` returns with `keep`; None without
 ):
+    cdef bint keep = arguments is not None
     cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
     cdef Py_ssize_t layer, direction, k, state, inner_size = T * B * D * P
     cdef Series[MOST_STATES] last
@@ -176,7 +193,7 @@ cdef object _forward(
     elif out is not None:
         y = out
     else:
-        y = _new_steps(m, read, D * P)
+        y = _new_steps(m, read, D * P, keep)
     if m.layers > 1 and not keep:
         inner = <real*> _scratch((min(m.layers, 3) - 1) * inner_size * sizeof(real))
     if keep:
@@ -218,5 +235,4 @@ cdef object _forward(
         PyMem_RawFree(inner)
     if not keep:
         return y, final
-    cnp.PyArray_CLEARFLAGS(y, cnp.NPY_ARRAY_WRITEABLE)  # y is part of `saved`
-    return y, final, tuple(saved)
+    return y, final, tuple(saved), arguments

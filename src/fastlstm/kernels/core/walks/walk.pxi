@@ -101,10 +101,17 @@ cdef inline Py_ssize_t _row(const Walk* walk, Py_ssize_t s) noexcept nogil:
     return walk.first_row + s if walk.rows == NULL else walk.rows[s]
 
 
-cdef inline bint _is_reset(const Walk* walk, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
-    if walk.resets == NULL:
+cdef inline bint _is_cut(const Walk* walk, Py_ssize_t i, Py_ssize_t s) noexcept nogil:
+    """Whether a reset makes the state before the i-th step zero, in the row at place s.
+
+    A reset at t separates the steps t - 1 and t. So a walk in reverse, which comes to t from t + 1,
+    is cut by a reset at t + 1; its initial state, which comes from no step, by none.
+    """
+    cdef Py_ssize_t t
+    if walk.resets == NULL or walk.reverse and s >= _live_at(walk, i - 1):
         return False
-    return walk.resets[t * walk.reset_step + row * walk.reset_row] != 0
+    t = _step(walk, i) + walk.reverse
+    return walk.resets[t * walk.reset_step + _row(walk, s) * walk.reset_row] != 0
 
 
 cdef struct Series:
@@ -148,7 +155,7 @@ cdef inline const real* _previous(
 ) noexcept nogil:
     """The state before the i-th step of the walk, in the row at place s."""
     cdef Py_ssize_t row = _row(walk, s)
-    if _is_reset(walk, _step(walk, i), row):
+    if _is_cut(walk, i, s):
         return zeros
     if s < _live_at(walk, i - 1):
         return _at(series, _step(walk, i - 1), row)

@@ -133,9 +133,22 @@ def is_room(out: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: Sequence[
         is_ready(out, dtype)
         and out.shape == shape
         and out.flags.writeable
-        and (
-            out.size == 0
-            or all(n == 1 or step for n, step in zip(out.shape, out.strides, strict=True))
-        )
+        and not overlaps_itself(out)
         and not any(np.may_share_memory(out, array) for array in inputs)
     )
+
+
+def overlaps_itself(array: np.ndarray) -> bool:
+    """Whether two elements of `array` share memory."""
+    axes = sorted((abs(step), n) for n, step in zip(array.shape, array.strides, strict=True))
+    reach = array.itemsize  # of all axes with smaller strides
+    for step, n in axes:
+        if n > 1 and step < reach:
+            break
+        reach += (n - 1) * step
+    else:
+        return False
+    places = np.zeros((1,), np.intp)
+    for step, n in axes:
+        places = np.add.outer(places, step * np.arange(n)).ravel()
+    return bool((np.diff(np.sort(places)) < array.itemsize).any())

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.kernels.arguments import Array, Masks, Saved, State, Thresholds, no_memory
+from fastlstm.kernels.arguments import Array, Masks, Saved, State, Thresholds, kept, no_memory
 from fastlstm.kernels.reference.core.cell import Parts, PythonCell
 from fastlstm.kernels.reference.core.layout import (
     Layout,
@@ -139,7 +139,7 @@ def forward(
     masks: Sequence[Masks | None] | None = None,
     keep: bool = False,
 ) -> Any:
-    """Run all cells: return (y, state), or (y, state, saved) with `keep`.
+    """Run all cells: return (y, state), or (y, state, saved, arguments) with `keep`.
 
     Returns NotImplemented if an array is not ready. An array is ready when it is an np.ndarray and
     no subclass, of the stack's dtype, aligned, and contiguous along its last axis.
@@ -155,7 +155,8 @@ def forward(
     lengths : intp [B] array or None
         0 to T: the number of steps of each row; None for T. Only with an x that has T and B.
     resets : bool array or None
-        x's shape without features; where true, the state of the row is zero before that step.
+        x's shape without features; where true, no state and no gradient passes between that
+        step and the one before, in either direction.
     out : ready array or None
         Is filled and returned as y. It shares no memory with other arguments, and its elements
         share none with each other. Not with one_step or keep.
@@ -173,6 +174,8 @@ def forward(
         The state after each row's last step of the walk, in the form of the initial state.
     saved : tuple of Saved
         One for each layer.
+    arguments : tuple
+        x, state, lengths and resets for `backward`, copied where the caller may change them.
     """
     layout = stack.layout_of(x)
     if layout is None or not _are_ready(stack, layout, state, lengths, resets):
@@ -202,12 +205,20 @@ def forward(
             mask = _masks_of(masks, k) if keep else None
             cell_y = layer_y[:, :, columns]
             by_direction.append(walk_forward(cell, steps, at_cell, cell_y, *walk, reverse, mask))
-        saved.append(Saved(y if is_last else layer_y, tuple(by_direction)))
+        if keep and is_last:  # nobody can write to an array whose memory is a bytes object
+            y = layer_y = np.ndarray(y_shape, stack.dtype, y.tobytes())
+        saved.append(Saved(layer_y, tuple(by_direction)))
         steps = layer_y
     if not keep:
         return y, _in_form(final)
-    y.flags.writeable = False  # `saved` holds it
-    return y, _in_form(final), tuple(saved)
+    first = tuple(map(kept, initial))
+    arguments = (
+        kept(x),
+        _in_form(first) if first else None,
+        None if lengths is None else kept(lengths),
+        None if resets is None else kept(resets),
+    )
+    return y, _in_form(final), tuple(saved), arguments
 
 
 @quiet
@@ -228,7 +239,7 @@ def backward(
     Parameters
     ----------
     stack, x, state, lengths, resets, masks
-        The arguments of `forward`, unchanged since.
+        The masks that `forward` was given, and the arguments that it returned.
     saved : tuple of Saved
         From `forward`. Its arrays may be overwritten, so each serves one call of `backward`.
     dy : ready array or None

@@ -52,9 +52,10 @@ def walk_forward(
     """Run one cell over the whole sequence; returns the arrays it saves, each [T, B, ...]."""
     T, B, _ = x.shape
     saved = () if masks is None else _room_for_saved(cell, T, B, masks)
+    cuts = cuts_of(resets, lengths, reverse)
     y[...] = 0
     for t, rows in live_rows(T, B, lengths, reverse):
-        before = cut([part[rows] for part in state], resets, t, rows)
+        before = cut([part[rows] for part in state], cuts, t, rows)
         after, to_save = cell.step(x[t, rows], before, _masks_at(masks, t, rows))
         for part, value in zip(state, after, strict=True):
             part[rows] = value
@@ -81,9 +82,10 @@ def walk_backward(
 ) -> tuple[Array, ...]:
     """Run one cell back through time; returns the gradients of its parameters."""
     T, B, _ = x.shape
+    cuts = cuts_of(resets, lengths, reverse)
     states = y, *saved[1 : len(state)]  # the state after each step
     befores = [
-        states_before(after, initial, lengths, resets, reverse)
+        states_before(after, initial, lengths, cuts, reverse)
         for after, initial in zip(states, state, strict=True)
     ]
     terms = {name: [term] for name, term in _terms_of_no_rows(cell, saved, masks).items()}
@@ -98,36 +100,51 @@ def walk_backward(
             _masks_at(masks, t, rows) or Masks(),
         )
         dx[t, rows] += dx_t
-        for part, value in zip(d_state, cut(d_before, resets, t, rows), strict=True):
+        for part, value in zip(d_state, cut(d_before, cuts, t, rows), strict=True):
             part[rows] = value
         for name in cell.names:
             terms[name].append(terms_t[name])
     return tuple(_total(terms[name]) for name in cell.names)
 
 
-def cut(parts: Sequence[Array], resets: Array | None, t: int, rows: Array) -> Parts:
-    """The parts [n, size] of a state or of its gradient, with zeros in rows that are reset at t."""
-    if resets is None:
+def cuts_of(resets: Array | None, lengths: Array | None, reverse: bool) -> Array | None:
+    """Bools [T, B]: whether the state before the step of the walk at t is zero.
+
+    A reset at t separates the steps t - 1 and t. So a walk in reverse, which comes to t from t + 1,
+    is cut by a reset at t + 1; its initial state, which comes from no step, by none.
+    """
+    if resets is None or not reverse:
+        return resets
+    cuts = np.zeros_like(resets)
+    cuts[:-1] = resets[1:]
+    if lengths is not None:
+        cuts &= np.arange(1, len(resets) + 1)[:, None] < lengths
+    return cuts
+
+
+def cut(parts: Sequence[Array], cuts: Array | None, t: int, rows: Array) -> Parts:
+    """The parts [n, size] of a state or of its gradient, with zeros in rows that are cut at t."""
+    if cuts is None:
         return tuple(parts)
-    return tuple(np.where(resets[t, rows, None], 0, part) for part in parts)
+    return tuple(np.where(cuts[t, rows, None], 0, part) for part in parts)
 
 
 def states_before(
     after: Array,  # [T, B, N]: a part of the state after each step
     initial: Array,  # [B, N]
     lengths: Array | None,
-    resets: Array | None,
+    cuts: Array | None,
     reverse: bool,
 ) -> Array:
-    """[T, B, N] the same part of the state before each step; zero in rows reset at the step."""
+    """[T, B, N] the same part of the state before each step; zero in rows cut there."""
     T, B, _ = after.shape
     current = initial.copy()
     before = np.zeros_like(after)
     for t, rows in live_rows(T, B, lengths, reverse):
         before[t, rows] = current[rows]
         current[rows] = after[t, rows]
-    if resets is not None:
-        before[resets] = 0
+    if cuts is not None:
+        before[cuts] = 0
     return before
 
 
