@@ -135,11 +135,16 @@ def check_out(out: Any, call: Call, form: Form) -> None:
     """Raise unless the result of this call can be stored in `out`."""
     if call.sequences is not None:
         raise ValueError("out: x is a list, whose results differ in length, so expected None")
+    check_array_out(out, (*call.x.shape[:-1], form.outputs), form.dtype)
+
+
+def check_array_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise unless a result of this shape can be stored in `out`."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out: expected an array, got {type(out).__name__}")
-    if out.dtype != form.dtype:
-        raise TypeError(f"out: expected dtype {form.dtype}, got {out.dtype}")
-    check_shape("out", out, *call.x.shape[:-1], form.outputs)
+    if out.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
+    check_shape("out", out, *shape)
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
     if any(n > 1 and not stride for n, stride in zip(out.shape, out.strides, strict=True)):

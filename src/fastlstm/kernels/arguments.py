@@ -166,6 +166,9 @@ class Kernels(Protocol):
         masks: Sequence[Masks | None] | None = None,
         keep: bool = False,
     ) -> Any: ...
+    def step(
+        self, stack: Stack, x: Any, state: State, rows: Any = None, out: Any = None
+    ) -> Any: ...
     def backward(
         self,
         stack: Stack,

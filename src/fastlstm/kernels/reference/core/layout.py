@@ -5,6 +5,7 @@ The caller then copies them into such a form, or raises an error that names the 
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,4 +139,34 @@ def is_room(out: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: Sequence[
             or all(n == 1 or step for n, step in zip(out.shape, out.strides, strict=True))
         )
         and not any(np.may_share_memory(out, array) for array in inputs)
+    )
+
+
+def has_own_elements(array: Array) -> bool:
+    """Whether no two elements of `array` can share memory."""
+    extent = array.itemsize
+    for step, n in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if n > 1 and step < extent:
+            return False
+        extent += max(n - 1, 0) * step
+    return True
+
+
+def are_updatable(arrays: Sequence[Array]) -> bool:
+    """Whether ready arrays can be written, and share no memory with one another or within."""
+    return all(array.flags.writeable and has_own_elements(array) for array in arrays) and not any(
+        np.shares_memory(array, other) for array, other in combinations(arrays, 2)
+    )
+
+
+def are_ready_rows(rows: Any, n: int, B: int) -> bool:
+    """Whether `rows` is None for all of B rows, or has n different rows from 0 to B - 1."""
+    if rows is None:
+        return n == B
+    if type(rows) is list and all(type(row) is int and 0 <= row < B for row in rows):
+        rows = np.array(rows, np.intp)
+    return (
+        is_array(rows, np.intp, (n,))
+        and bool(((rows >= 0) & (rows < B)).all())
+        and len(np.unique(rows)) == n
     )
