@@ -74,6 +74,8 @@ def _arguments() -> Iterator[Form]:
     yield Form("LSTM, x without a batch", one_row, 2)
     yield Form("LSTM, x in float64", partial(problem.layer, x.astype(np.float64), (h, c)), 3)
     yield Form("LSTM, out=", partial(plain, out=np.empty((1, 1, H), np.float32)), 2)
+    rows = h.copy(), c.copy()
+    yield Form("LSTM, step", partial(problem.layer.step, x[0], rows), 1.1)
     yield Form("LSTM, lengths=", partial(plain, lengths=np.array([1])), 5)
     yield Form("LSTM, peepholes", partial(fl.LSTM(1, H, peepholes=True, rng=0), x, (h, c)), 2)
 

@@ -108,7 +108,8 @@ def read_integers(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name}: expected integers, got dtype {array.dtype}")
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.intp).max:
         raise ValueError(f"{name}: expected integers of at most 63 bits, got {array.max()}")
-    return array.astype(np.intp, copy=False)
+    # longlong equals intp, but compiled kernels tell them apart.
+    return array.astype(np.intp, copy=array.dtype.char != np.dtype(np.intp).char)
 
 
 def read_bools(name: str, value: Any) -> np.ndarray:

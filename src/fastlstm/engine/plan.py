@@ -6,7 +6,7 @@ import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_integers, read_zeros_and_ones
 from fastlstm.engine.state import StateLayout, arrays_of, read_ready, ready
-from fastlstm.kernels.reference.core.layout import overlaps_itself
+from fastlstm.kernels.arguments import has_own_elements
 
 
 class Form(NamedTuple):
@@ -136,18 +136,23 @@ def check_out(out: Any, call: Call, form: Form) -> None:
     """Raise unless the result of this call can be stored in `out`."""
     if call.sequences is not None:
         raise ValueError("out: x is a list, whose results differ in length, so expected None")
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out: expected an array, got {type(out).__name__}")
-    if out.dtype != form.dtype:
-        raise TypeError(f"out: expected dtype {form.dtype}, got {out.dtype}")
-    check_shape("out", out, *call.x.shape[:-1], form.outputs)
-    if not out.flags.writeable:
-        raise ValueError("out: expected a writeable array, got a read-only one")
-    if overlaps_itself(out):
-        raise ValueError(f"out: expected elements of its own, got strides {out.strides}")
+    check_array_out(out, (*call.x.shape[:-1], form.outputs), form.dtype)
     for name, other in (("lengths", call.lengths), ("resets", call.resets)):
         if other is not None and np.shares_memory(out, other):
             raise ValueError(f"out: expected memory of its own, got that of {name}")
+
+
+def check_array_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise unless a result of this shape can be stored in `out`."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out: expected an array, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
+    check_shape("out", out, *shape)
+    if not out.flags.writeable:
+        raise ValueError("out: expected a writeable array, got a read-only one")
+    if not has_own_elements(out):
+        raise ValueError(f"out: expected elements of its own, got strides {out.strides}")
 
 
 def is_apart(out: np.ndarray, call: Call) -> bool:

@@ -22,14 +22,19 @@ class Drawn(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """The kernels' `forward` and `backward` for one stack."""
+    """The kernels' `forward`, `backward` and `step` for one stack."""
 
     forward: Callable[..., Any]  # x, state, lengths, resets, out, masks, keep
     backward: Callable[..., Any]  # x, state, lengths, resets, masks, saved, dy, dstate
+    step: Callable[..., Any]  # x, state, rows, out
 
     def get_infer(self) -> Callable[..., Any]:
         """Return a function that takes a caller's arguments before they are checked."""
         return self.forward
+
+    def get_step(self) -> Callable[..., Any]:
+        """As `get_infer`, for one step of some rows."""
+        return self.step
 
 
 class Link(NamedTuple):
@@ -47,6 +52,9 @@ class Chain(NamedTuple):
     layout: StateLayout
 
     def get_infer(self) -> Callable[..., Any]:
+        return _not_ready
+
+    def get_step(self) -> Callable[..., Any]:
         return _not_ready
 
     def forward(
@@ -104,6 +112,12 @@ class Chain(NamedTuple):
         of_all = tuple(cell for of_cells in reversed(gradients) for cell in of_cells)
         return dy, self.layout.joined(dstates[::-1]), of_all
 
+    def step(self, x: Any, state: Any, rows: Any, out: Any) -> Any:
+        for k, layer in enumerate(self.layers):
+            target = out if k == len(self.layers) - 1 else None
+            x = layer.step(x, self.layout.of_layer(state, k), rows, target)
+        return x
+
     def _masks(self, drawn: Drawn, layer: int) -> tuple[Masks | None, ...]:
         D = self.layout.directions
         return drawn.masks[layer * D : (layer + 1) * D]
@@ -133,7 +147,12 @@ def prepare(
     if NotImplemented in stacks:
         return None
     calls = tuple(
-        Whole(partial(kernels.forward, stack), partial(kernels.backward, stack)) for stack in stacks
+        Whole(
+            partial(kernels.forward, stack),
+            partial(kernels.backward, stack),
+            partial(kernels.step, stack),
+        )
+        for stack in stacks
     )
     return Chain(calls, layout) if by_layer else calls[0]
 

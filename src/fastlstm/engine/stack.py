@@ -22,6 +22,7 @@ from fastlstm.engine.dropout import draw_dropout
 from fastlstm.engine.plan import Call, Form, check_out, is_apart, read_call, read_gradient
 from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
 from fastlstm.engine.state import StateLayout, parts_of
+from fastlstm.engine.streams import read_step
 from fastlstm.engine.tape import RecurrentTape
 from fastlstm.kernels import kernels
 from fastlstm.kernels.arguments import Kernels
@@ -228,6 +229,89 @@ class Stack(Module):
             out[...] = y
             y = out
         return call.give_back(y, self._form), final
+
+    def zero_state(self, B: int) -> Any:
+        """Return the state in which B rows begin, for `step`.
+
+        Parameters
+        ----------
+        B : int
+            Number of rows, 0 or more.
+
+        Returns
+        -------
+        state : array or tuple of arrays
+            New arrays in the form that a call takes: of zeros, or with the learned initial state in
+            every row.
+        """
+        B = read_size("B", B, minimum=0)
+        if self.learn_initial_state:
+            return self._learned_state(self._parameters, (B,))
+        return self._form.layout.zeros(B, self.one_step, self.dtype)
+
+    def step(self, x: Any, state: Any, rows: Any = None, out: Any = None) -> np.ndarray:
+        """Compute one step of some rows, as inference, and update their state in place.
+
+        This is for streams that begin, end and pause at different times: each has a row of the
+        state. The bits of its result are those of the row called alone.
+
+        Parameters
+        ----------
+        x : array (n, I)
+            Any strides; other real or integer dtypes are cast to the layer's.
+        state : array or tuple of arrays
+            In the form of `zero_state`, for B rows: writeable arrays of the layer's dtype, each
+            contiguous along its last axis, which share no memory. They are updated at `rows`.
+        rows : array (n,) of ints, optional
+            The row of the state for each row of x: 0 to B - 1, none of them twice. None stands for
+            all B rows in order.
+        out : array (n, P), optional
+            The array to store y in, of the layer's dtype. It shares no memory with x and the state.
+
+        Returns
+        -------
+        y : array (n, P)
+            The output of the last layer: a new array, or `out`.
+
+        Raises
+        ------
+        ValueError
+            A shape or a value does not fit, an array cannot be updated, or the layer is
+            bidirectional. The state is then unchanged.
+        TypeError
+            An array of the state or `out` has another dtype, or x or `rows` another kind of
+            numbers. The state is then unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> lstm = fl.LSTM(3, 5, rng=0)
+        >>> h, c = state = lstm.zero_state(4)
+        >>> y = lstm.step(np.ones((2, 3)), state, rows=[3, 1])  # two of four streams
+        >>> y.shape, h.any(axis=(0, 2)).tolist()
+        ((2, 5), [False, True, False, True])
+        >>> h[:, 3] = c[:, 3] = 0  # another stream begins in row 3
+        """
+        k, parameters, threads = kernels(self.dtype), self._parameters, pool.get_num_threads()
+        try:
+            step = parameters.derived[k, threads, "step"]
+        except KeyError:
+            prepared = self._prepared(k, parameters, threads)
+            step = parameters.derive((k, threads, "step"), prepared.get_step)
+        y: np.ndarray = step(x, state, rows, out)
+        if y is not NotImplemented:
+            return y
+        call = read_step(x, state, rows, out, self._form, self._reverse == (False,))
+        y = self._prepared(k, parameters, threads).step(*call)
+        if out is None or y is out:
+            return y
+        out[...] = y
+        returned: np.ndarray = out
+        return returned
+
+    def _check_streams(self, state: Any) -> None:
+        """Raise unless `step` can update this state: a step of no rows makes all its checks."""
+        self.step(np.empty((0, self._form.inputs), self.dtype), state, [])
 
     def forward(
         self,

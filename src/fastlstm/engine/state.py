@@ -42,6 +42,18 @@ class StateLayout(NamedTuple):
             ]
         )
 
+    def zeros(self, B: int, one_step: bool, dtype: np.dtype) -> Any:
+        """A state of B rows; with `one_step` it has no axis of layers."""
+        D = self.directions
+        return _as_given(
+            [
+                np.zeros((B, *sizes) if one_step else (len(sizes) * D, B, sizes[0]), dtype)
+                if len(set(sizes)) == 1
+                else [np.zeros((D, B, size), dtype) for size in sizes]
+                for sizes in self.sizes
+            ]
+        )
+
     def of_layer(self, state: Any, layer: int) -> Any:
         """The state of one layer, from that of a stack."""
         if state is None:

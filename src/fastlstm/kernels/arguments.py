@@ -136,6 +136,16 @@ def kept(array: Array) -> Array:
     return array if type(base) is bytes else np.array(array, order="C")
 
 
+def has_own_elements(array: Array) -> bool:
+    """Whether no two elements of `array` can share memory."""
+    extent = array.itemsize
+    for step, n in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if n > 1 and step < extent:
+            return False
+        extent += max(n - 1, 0) * step
+    return True
+
+
 class Kernels(Protocol):
     """The functions of a build for one dtype; `reference` describes each of them."""
 
@@ -176,6 +186,9 @@ class Kernels(Protocol):
         out: Any = None,
         masks: Sequence[Masks | None] | None = None,
         keep: bool = False,
+    ) -> Any: ...
+    def step(
+        self, stack: Stack, x: Any, state: State, rows: Any = None, out: Any = None
     ) -> Any: ...
     def backward(
         self,

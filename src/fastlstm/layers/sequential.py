@@ -4,8 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastlstm.engine.one_step import OneStep
+<<<<<<< HEAD
 from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
+=======
+from fastlstm.engine.plan import check_array_out
+from fastlstm.engine.stack import Stack
+from fastlstm.engine.streams import arrays_in, check_apart, check_step_out
+from fastlstm.layers.dropout import Dropout
+from fastlstm.layers.embedding import Embedding
+from fastlstm.layers.linear import Linear
+from fastlstm.module import Gradients, Module, Tape, check_tape
+>>>>>>> eb73617 (step: one step of some rows of a batch, whose state is updated in place, for streams)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +122,96 @@ class Sequential(Module):
             x, final = module(x, entry, **options) if options else module(x, entry)
             finals.append(final)
         return (x, tuple(finals)) if self.is_recurrent else x
+
+    def zero_state(self, B: int) -> tuple[Any, ...]:
+        """Return the state in which B rows begin, for `step`: that of every recurrent layer."""
+        return tuple(module.zero_state(B) for module in self._modules if module.is_recurrent)
+
+    def step(self, x: Any, state: Any, rows: Any = None, out: Any = None) -> Any:
+        """Compute one step of some rows, as inference, and update their state in place.
+
+        Parameters
+        ----------
+        x : input of the first layer, for n rows and one step: (n, F), or (n,) for an Embedding
+        state : tuple
+            From `zero_state`: one entry for every recurrent layer, updated in place at `rows`.
+        rows : array (n,) of ints, optional
+            The row of the state for each row of x; all rows in order if None.
+        out : array, optional
+            The array to store y in, of y's shape and dtype.
+
+        Returns
+        -------
+        y : array (n, F)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `step` of a layer, with the state unchanged. If a module of one's own raises an
+            error, the recurrent layers before it have made their step.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> model = fl.Sequential(fl.LSTM(3, 5, rng=0), fl.Linear(5, 2, rng=0))
+        >>> state = model.zero_state(4)
+        >>> model.step(np.ones((2, 3)), state, rows=[3, 1]).shape
+        (2, 2)
+        """
+        entries = self._entries("state", state)
+        if len(entries) > 1:
+            self._check_streams(entries)
+        if out is not None:
+            self._check_step_out(out, x, entries)
+        place, last = 0, self._modules[-1]
+        for module in self._modules:
+            if module.is_recurrent:
+                x = module.step(x, entries[place], rows, out if module is last else None)
+                place += 1
+            elif isinstance(module, Linear) and isinstance(x, np.ndarray) and x.ndim == 2:
+                # By rows: BLAS, which the reference uses, gives a row of many other bits.
+                x = module(x[:, None])[:, 0]
+            else:
+                x = module(x)
+        if out is None or x is out:
+            return x
+        out[...] = x
+        return out
+
+    def _check_streams(self, entries: Any) -> None:
+        """Raise unless `step` can update the states of all layers."""
+        entries = self._entries("state", entries)
+        recurrent = [module for module in self._modules if module.is_recurrent]
+        for module, entry in zip(recurrent, entries, strict=True):
+            if isinstance(module, (Stack, Sequential)):
+                module._check_streams(entry)
+        arrays = [list(arrays_in(entry)) for entry in entries]
+        check_apart(arrays)
+        rows = {array.shape[-2] for own in arrays for array in own}
+        if len(rows) > 1:
+            raise ValueError(f"state: expected the same rows in every layer, got {sorted(rows)}")
+
+    def _check_step_out(self, out: Any, x: Any, entries: Any) -> None:
+        """Raise unless a step's result can be stored in `out`."""
+        features, dtype = self._result_form()
+        check_array_out(out, (len(x), features), dtype)
+        given = [array for array in (x, *arrays_in(entries)) if isinstance(array, np.ndarray)]
+        check_step_out(out, given)
+
+    def _result_form(self) -> tuple[int, np.dtype]:
+        """The features and dtype of the output, by the last layer that says them."""
+        for module in reversed(self._modules):
+            if isinstance(module, Sequential):
+                return module._result_form()
+            if isinstance(module, Stack):
+                return module._form.outputs, module.dtype
+            if isinstance(module, (Linear, Embedding)):
+                size = module.out_features if isinstance(module, Linear) else module.embedding_dim
+                return size, module.dtype
+            if not isinstance(module, Dropout):
+                break
+        name = type(self._modules[-1]).__name__
+        raise ValueError(f"out: the result of {name} has an unknown form, so expected None")
 
     def forward(
         self,

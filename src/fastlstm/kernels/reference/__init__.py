@@ -31,8 +31,8 @@ size of the projection), L layers, D directions. The order of gates is i, f, g, 
 
 `core/cell.py` defines what a cell is; `cells/` has the LSTM, the GRU and the plain recurrent
 network. `core/walk.py` runs any cell through time, forward and backward. Layers call `stack`,
-`forward` and `backward` of `core/stack.py`. Every compiled build has the functions of this module,
-with the same signatures: `fastlstm.kernels.arguments.Kernels`.
+`forward`, `step` and `backward` of `core/stack.py`. Every compiled build has the functions of this
+module, with the same signatures: `fastlstm.kernels.arguments.Kernels`.
 """
 
 from fastlstm.kernels.reference.cells.gru import pack_gru
@@ -40,7 +40,7 @@ from fastlstm.kernels.reference.cells.lstm_variants import pack_lstm
 from fastlstm.kernels.reference.cells.rnn import pack_rnn
 from fastlstm.kernels.reference.core.activations import activate, activation_slope, sigmoid, tanh
 from fastlstm.kernels.reference.core.product import linear, pack, weight_gradient
-from fastlstm.kernels.reference.core.stack import backward, forward, stack
+from fastlstm.kernels.reference.core.stack import backward, forward, stack, step
 
 __all__ = [
     "activate",
@@ -54,6 +54,7 @@ __all__ = [
     "pack_rnn",
     "sigmoid",
     "stack",
+    "step",
     "tanh",
     "weight_gradient",
 ]

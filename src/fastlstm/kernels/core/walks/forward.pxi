@@ -69,11 +69,7 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
         for s in range(walk.n):
             row = _row(walk, s)
             for state in range(cell.states):
-                memcpy(
-                    _at(&f.last[state], 0, row),
-                    _at(&f.first[state], 0, row),
-                    cell.sizes[state] * sizeof(real),
-                )
+                _keep_last(&f.last[state], row, _at(&f.first[state], 0, row), cell.sizes[state])
     while _begin_step(team, &i, walk.T, cell.blocks):
         _part(team, cell.blocks, &at.begin, &at.end)
         at.i, at.t = i, _step(walk, i)

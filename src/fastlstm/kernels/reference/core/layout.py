@@ -5,11 +5,12 @@ The caller then copies them into such a form, or raises an error that names the 
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.kernels.arguments import Array, Masks
+from fastlstm.kernels.arguments import Array, Masks, has_own_elements
 
 
 class Layout(NamedTuple):
@@ -133,22 +134,26 @@ def is_room(out: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: Sequence[
         is_ready(out, dtype)
         and out.shape == shape
         and out.flags.writeable
-        and not overlaps_itself(out)
+        and has_own_elements(out)
         and not any(np.may_share_memory(out, array) for array in inputs)
     )
 
 
-def overlaps_itself(array: np.ndarray) -> bool:
-    """Whether two elements of `array` share memory."""
-    axes = sorted((abs(step), n) for n, step in zip(array.shape, array.strides, strict=True))
-    reach = array.itemsize  # of all axes with smaller strides
-    for step, n in axes:
-        if n > 1 and step < reach:
-            break
-        reach += (n - 1) * step
-    else:
-        return False
-    places = np.zeros((1,), np.intp)
-    for step, n in axes:
-        places = np.add.outer(places, step * np.arange(n)).ravel()
-    return bool((np.diff(np.sort(places)) < array.itemsize).any())
+def are_updatable(arrays: Sequence[Array]) -> bool:
+    """Whether ready arrays can be written, and share no memory with one another or within."""
+    return all(array.flags.writeable and has_own_elements(array) for array in arrays) and not any(
+        np.shares_memory(array, other) for array, other in combinations(arrays, 2)
+    )
+
+
+def are_ready_rows(rows: Any, n: int, B: int) -> bool:
+    """Whether `rows` is None for all of B rows, or has n different rows from 0 to B - 1."""
+    if rows is None:
+        return n == B
+    if type(rows) is list and all(type(row) is int and 0 <= row < B for row in rows):
+        rows = np.array(rows, np.intp)
+    return (
+        is_array(rows, np.intp, (n,))
+        and bool(((rows >= 0) & (rows < B)).all())
+        and len(np.unique(rows)) == n
+    )

@@ -12,6 +12,8 @@ from fastlstm.kernels.reference.core.layout import (
     Layout,
     are_ready_lengths,
     are_ready_masks,
+    are_ready_rows,
+    are_updatable,
     is_array,
     is_ready,
     is_ready_state,
@@ -222,7 +224,60 @@ def forward(
 
 
 @quiet
+<<<<<<< HEAD
 @_naming_sizes
+=======
+def step(stack: Stack, x: Any, state: State, rows: Any = None, out: Any = None) -> Any:
+    """Compute one step of some rows, and update their state in place; return y.
+
+    Returns NotImplemented, and changes nothing, if an argument is not as described here. Each row
+    is computed alone, so it has the same bits in any company.
+
+    Parameters
+    ----------
+    stack : Stack
+        Of one direction, from the first step to the last.
+    x : ready array
+        [n, I].
+    state : ready array, or tuple of ready arrays
+        One array [L, B, size] for each part, [B, size] with one_step. They can be written, and no
+        two of their elements share memory.
+    rows : intp [n] array, list of n ints, or None
+        The rows of the state, all different; None for all B in order.
+    out : ready array or None
+        [n, P]: is filled and returned as y. It shares no memory with other arguments.
+    """
+    parts = _parts(stack, state)
+    if stack.reverse != (False,) or not (is_ready(x, stack.dtype) and x.ndim == 2):
+        return NotImplemented
+    if type(parts) is not tuple or not all(is_ready(part, stack.dtype) for part in parts):
+        return NotImplemented
+    n, B = len(x), parts[0].shape[-2] if parts and parts[0].ndim > 1 else 0
+    layout = Layout(1, B, stack.batch_first, stack.one_step, True)
+    if (
+        x.shape[1] != stack.cells[0].inputs
+        or [part.shape for part in parts] != stack.state_shapes(layout)
+        or not (are_updatable(parts) and are_ready_rows(rows, n, B))
+        or (out is not None and not _is_step_out(stack, out, n, (x, *parts)))
+    ):
+        return NotImplemented
+
+    y = np.empty((n, stack.features), stack.dtype) if out is None else out
+    places = [slice(row, row + 1) for row in (range(n) if rows is None else rows)]
+    finals = []
+    for k, place in enumerate(places):
+        own = _in_form(tuple(part[..., place, :] for part in parts))
+        result, final = forward(stack, x[k : k + 1] if stack.one_step else x[None, k : k + 1], own)
+        y[k] = result.reshape(-1)
+        finals.append(_parts(stack, final))
+    for place, final in zip(places, finals, strict=True):
+        for part, value in zip(parts, final, strict=True):
+            part[..., place, :] = value
+    return y
+
+
+@quiet
+>>>>>>> eb73617 (step: one step of some rows of a batch, whose state is updated in place, for streams)
 def backward(
     stack: Stack,
     x: Array,
@@ -293,6 +348,15 @@ def _are_ready(stack: Stack, layout: Layout, state: Any, lengths: Any, resets: A
         is_ready_state(state, stack.dtype, stack.state_shapes(layout))
         and are_ready_lengths(lengths, layout)
         and (resets is None or is_array(resets, np.bool_, layout.step_shape()))
+    )
+
+
+def _is_step_out(stack: Stack, out: Any, n: int, inputs: Parts) -> bool:
+    return (
+        is_ready(out, stack.dtype)
+        and out.shape == (n, stack.features)
+        and are_updatable([out])
+        and not any(np.shares_memory(out, array) for array in inputs)
     )
 
 
