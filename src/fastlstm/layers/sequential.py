@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.one_step import OneStep
-<<<<<<< HEAD
-from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
-=======
 from fastlstm.engine.plan import check_array_out
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.streams import arrays_in, check_apart, check_step_out
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
-from fastlstm.module import Gradients, Module, Tape, check_tape
->>>>>>> eb73617 (step: one step of some rows of a batch, whose state is updated in place, for streams)
+from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
@@ -163,8 +159,11 @@ class Sequential(Module):
             self._check_streams(entries)
         if out is not None:
             self._check_step_out(out, x, entries)
-        place, last = 0, self._modules[-1]
-        for module in self._modules:
+        change, modules = self._last_bound
+        if change is not CHANGES.last:
+            modules = self._bind_modules()
+        place, last = 0, modules[-1]
+        for module in modules:
             if module.is_recurrent:
                 x = module.step(x, entries[place], rows, out if module is last else None)
                 place += 1

@@ -108,7 +108,7 @@ def step(stack, x, state, rows=None, out=None):
     cdef Arguments read
     cdef Series[MOST_STATES] places
     cdef Py_ssize_t n, k, size = 0
-    cdef void* memory
+    cdef void* memory = NULL
     cdef char* free
     cdef Py_ssize_t* numbers
     x = _as_real(x)
@@ -122,8 +122,8 @@ def step(stack, x, state, rows=None, out=None):
     for k in range(cell.states):
         size += m.layers * _padded(n * cell.sizes[k] * sizeof(real))
     size += min(m.layers - 1, <Py_ssize_t> 2) * _padded(n * cell.P * sizeof(real))
-    memory = _scratch(size + _padded(n * sizeof(Py_ssize_t)))
     try:
+        memory = _scratch(size + _padded(n * sizeof(Py_ssize_t)))
         free = _aligned(memory)
         numbers = <Py_ssize_t*> _take(&free, n * sizeof(Py_ssize_t))
         if not _read_rows(rows, n, read.B, numbers):
@@ -131,6 +131,8 @@ def step(stack, x, state, rows=None, out=None):
         y = _new(2, 0, n, cell.P) if out is None else out
         _step_rows(m, n, _of(x, -1, 0), _of(y, -1, 0), places, numbers, free)
         return y
+    except MemoryError as error:
+        raise no_memory(x, cell.P) from error
     finally:
         PyMem_RawFree(memory)
 

@@ -224,9 +224,7 @@ def forward(
 
 
 @quiet
-<<<<<<< HEAD
 @_naming_sizes
-=======
 def step(stack: Stack, x: Any, state: State, rows: Any = None, out: Any = None) -> Any:
     """Compute one step of some rows, and update their state in place; return y.
 
@@ -277,7 +275,7 @@ def step(stack: Stack, x: Any, state: State, rows: Any = None, out: Any = None) 
 
 
 @quiet
->>>>>>> eb73617 (step: one step of some rows of a batch, whose state is updated in place, for streams)
+@_naming_sizes
 def backward(
     stack: Stack,
     x: Array,
