@@ -68,9 +68,7 @@ def read_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     """Return `value` as an array of `dtype`; only real and integer kinds are cast."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
-    array = read_plain(name, value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real or integer numbers, got dtype {array.dtype}")
+    array = read_numbers(name, value)
     with quiet(), memory_for(name, array.shape):
         cast = array.astype(dtype, copy=False)
     if array.dtype.itemsize > dtype.itemsize and np.isinf(cast).any():
@@ -80,6 +78,14 @@ def read_array(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
                 f"{name}: expected values within {dtype}'s range, got {array[beyond][0]!s}"
             )
     return cast
+
+
+def read_numbers(name: str, value: Any) -> np.ndarray:
+    """Return `value` as an array of its own dtype, which must be of a real or integer kind."""
+    array = read_plain(name, value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real or integer numbers, got dtype {array.dtype}")
+    return array
 
 
 def read_array_of(name: str, value: Any, *dtypes: np.dtype) -> np.ndarray:

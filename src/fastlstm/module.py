@@ -111,7 +111,9 @@ class Module:
     get the same for its children.
 
     A `Sequential` calls a module with ``is_recurrent = True`` as it calls an `LSTM`:
-    ``(y, state) = module(x, state, **options)``.
+    ``(y, state) = module(x, state, **options)``. It calls one with ``acts_on_steps = True``, which
+    computes each step from that step of x alone, on those steps of a ragged batch that count,
+    (N, features); other modules get the batch, with zeros in its padding.
 
     Examples
     --------
@@ -140,6 +142,7 @@ class Module:
     """
 
     is_recurrent = False  # whether calls take and return a state
+    acts_on_steps = False  # whether each step of the result depends on that step of x alone
     _parameters: Parameters
 
     def __call__(self, x: Any) -> Any:

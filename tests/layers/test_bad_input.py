@@ -107,6 +107,18 @@ BAD_CALLS = {
         "other way": np.zeros((B, T), bool),
         "features": np.zeros((T, B, I), bool),
     },
+    "mask": {
+        "flag": True,
+        "ints": np.ones((T, B), int),
+        "floats": np.ones((T, B)),
+        "text": "no",
+        "one axis": np.ones(T, bool),
+        "other way": np.ones((B, T), bool),
+        "features": np.ones((T, B, I), bool),
+        "masked": np.ma.ones((T, B), bool),
+        "list of rows": [np.ones(T, bool)] * B,
+    },
+    "masked_output": {"nothing": None, "flag": True, "text": "last", "empty": ""},
     "out": {
         "list": [],
         "flag": True,
@@ -293,6 +305,57 @@ def test_state_of_layers_that_differ(kernels, part):
         lstm.backward(tape, y, (part, good))
 
 
+Z = np.zeros((2, 2))
+STREAMS = {  # states of two streams, each (h, c); joined, their arrays have the shape of a state
+    "list": [(Z, Z), (Z, Z)],
+    "tuple": ((Z, Z), (Z, Z)),
+    "lists": [[Z, Z], [Z, Z]],
+    "of numbers": [(Z.tolist(), Z.tolist())] * 2,
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS.values(), ids=STREAMS)
+def test_states_of_streams_are_not_a_state(kernels, streams):
+    lstm, x = fl.LSTM(3, 2, num_layers=2), np.ones((4, 2, 3))
+    with pytest.raises(ValueError, match=r"^state: .*one array .*got a (tuple|list) of 2"):
+        lstm(x, streams)
+    _, tape = lstm.forward(x)
+    with pytest.raises(ValueError, match=r"^dstate: .*one array .*got a (tuple|list) of 2"):
+        lstm.backward(tape, None, streams)
+
+
+@pytest.mark.parametrize("streams", STREAMS.values(), ids=STREAMS)
+def test_states_of_streams_are_not_a_state_of_a_cell(kernels, streams):
+    cell, x = fl.LSTMCell(3, 2), np.ones((2, 3))
+    streams = [type(pair)(np.asarray(part)[0] for part in pair) for pair in streams]
+    with pytest.raises(ValueError, match=r"^state: .*one array .*got a (tuple|list) of 2"):
+        cell(x, streams)
+    _, tape = cell.forward(x)
+    with pytest.raises(ValueError, match=r"^dstate: .*one array .*got a (tuple|list) of 2"):
+        cell.backward(tape, streams)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_several_arrays_are_not_a_state(kernels, kind):
+    """Two layers of two rows: nobody but the caller knows which is which."""
+    layer = getattr(fl, kind)(3, 2, num_layers=2)
+    with pytest.raises(ValueError, match=r"^state: h: .*\(2, 2, 2\), got a list of 2 arrays"):
+        layer(np.ones((4, 2, 3)), [Z, Z])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_cell_names_the_shapes_it_was_given(kernels, kind):
+    cell, x = getattr(fl, f"{kind}Cell")(3, 8), np.ones((20, 3))
+    h = np.ones((1, 20, 8), np.float32)
+    state = (h, h) if kind == "LSTM" else h
+    with pytest.raises(ValueError, match=r"^state: h: .*\(20, 8\), got \(1, 20, 8\)$"):
+        cell(x, state)
+    with pytest.raises(ValueError, match=r"^state: h: .*\(20, 8\), got \(1, 20, 8\)$"):
+        cell.forward(x, state)
+    with pytest.raises(ValueError, match=r"^dstate: h: .*\(20, 8\), got \(1, 20, 8\)$"):
+        cell.backward(cell.forward(x)[1], state)
+
+
 @pytest.mark.parametrize(("argument", "value"), rows(BAD_CALLS))
 def test_calls(case, argument, value):
     arguments = {"x": case.x, "state": case.state} | {argument: value}
@@ -373,6 +436,16 @@ def test_lengths_and_batch_resets_need_a_batch(case, argument):
 def test_a_list_has_lengths_of_its_own(case):
     with raises("lengths"):
         case.lstm([np.zeros((3, I))], lengths=[2])
+
+
+def test_flags_of_a_list(case):
+    x = [np.zeros((3, I)), np.zeros((2, I))]
+    for name in ("mask", "resets"):
+        for bad in (np.ones((3, 2), bool), [np.ones(3, bool)], [np.ones(3, bool)] * 2):
+            with raises(name):
+                case.lstm(x, **{name: bad})
+        with pytest.raises(ValueError, match=rf"^{name}\[1\]: .*\(2,\), got \(3,\)"):
+            case.lstm(x, **{name: [np.ones(3, bool)] * 2})
 
 
 def test_out_of_a_list(case):

@@ -16,8 +16,16 @@ OPTIONS = {
     "plain": {},
     "lengths": {"lengths": [3, 0, 6, 5]},
     "resets": {"resets": np.random.default_rng(6).random((T, B)) < 0.3},
+    "mask": {"mask": np.random.default_rng(7).random((T, B)) < 0.6},
     "threads": {"threads": 1},
 }
+OPTIONS["all"] = {name: value for options in OPTIONS.values() for name, value in options.items()}
+
+
+def kept(lengths=None, mask=True, **_):
+    """Where steps are kept."""
+    kept = np.full((T, B), mask)
+    return kept if lengths is None else kept & (np.arange(T)[:, None] < lengths)
 
 
 def text_model(rng, dtype=np.float64, dropout=0.0):
@@ -50,7 +58,7 @@ def test_a_call_is_every_layers_call(kernels, rng, options):
     y, final = model(WORDS, state, **options)
     hidden, first_final = first(embedding(WORDS), state[0], **options)
     hidden, second_final = second(hidden, state[1], **options)
-    assert_same_bits(y, linear(hidden))
+    assert_same_bits(y, np.where(kept(**options)[..., None], linear(hidden), 0))
     assert isinstance(final, tuple)
     for pair, expected in zip(final, (first_final, second_final), strict=True):
         for part, expected_part in zip(pair, expected, strict=True):
@@ -319,6 +327,8 @@ def test_cells_of_one_step_are_refused(kind):
         message = rf"^modules\[{place}\]: .*{kind}Cell.* use {kind}$"
         with pytest.raises(ValueError, match=message):
             fl.Sequential(*layers)
+        with pytest.raises(ValueError, match=message):
+            fl.Sequential(fl.Dropout(), fl.Sequential(*layers))
 
 
 @pytest.mark.parametrize(
@@ -331,6 +341,7 @@ def test_cells_of_one_step_are_refused(kind):
         (lambda: DENSE(X, ()), ValueError, "state: no layer is recurrent"),
         (lambda: DENSE(X, lengths=[1] * B), ValueError, "lengths: no layer is recurrent"),
         (lambda: DENSE(X, resets=np.ones((T, B), bool)), ValueError, "resets: no layer is"),
+        (lambda: DENSE(X, mask=np.ones((T, B), bool)), ValueError, "mask: no layer is recurrent"),
         (lambda: DENSE(X, threads=1), ValueError, "threads: no layer is recurrent"),
         (lambda: DENSE.forward(X, PAIR), ValueError, "state: no layer is recurrent"),
         (lambda: DENSE.forward(X, lengths=[1] * B), ValueError, "lengths: no layer is recurrent"),

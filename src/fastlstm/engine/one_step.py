@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.cell import Cell
-from fastlstm.engine.plan import read_step_state
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.tape import RecurrentTape
 from fastlstm.kernels import kernels
@@ -103,7 +102,8 @@ class OneStep(Stack):
         try:
             result = prepared.backward(*kept, None, dstate)
             if result is NotImplemented:
-                dstate = read_step_state("dstate", dstate, tape.call, self._form)
+                form, call = self._form, tape.call
+                dstate = form.layout.read_step("dstate", dstate, call.batch(form), form.dtype)
                 result = prepared.backward(*kept, None, dstate)
         except (TypeError, ValueError):
             tape.give_back()

@@ -146,6 +146,8 @@ class Stack(Module):
         *,
         lengths: Any = None,
         resets: Any = None,
+        mask: Any = None,
+        masked_output: str = "zero",
         out: Any = None,
         threads: int | None = None,
     ) -> tuple[Any, Any]:
@@ -165,10 +167,21 @@ class Stack(Module):
             0 to T: the number of steps of each row; padding is on the right. Steps after a row's
             end cost nothing, and their output is exactly zero. The final state of a row is the
             state after its last step; the reverse direction begins there. Padding is never read.
+            For padding on the left, or steps to skip within a row, see `mask`.
         resets : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
             True at the first step of a sequence, where a row holds several: no state and no
             gradient passes between that step and the one before, in either direction. Numbers 0
             and 1 stand for bools. For a list, a list of arrays.
+            A reset at a masked step is one at the row's next kept step.
+        mask : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
+            False where a step is skipped, in any pattern: padding on the left, holes, whole rows.
+            For a list, a list of arrays. The state is carried over, in either direction, and x is
+            not read: the results are, to the bit, those of the kept steps alone. With `lengths`,
+            a step is kept where both keep it.
+        masked_output : "zero" or "repeat"
+            What y has at masked steps: zeros; or, as in Keras, the output of the step kept before,
+            in the order of each direction, and zeros where there is none. Zeros in any case after
+            the end that `lengths` gives.
         out : array, optional
             The array to store y in, of y's shape and the layer's dtype, with any strides.
         threads : int, optional
@@ -177,7 +190,7 @@ class Stack(Module):
         Returns
         -------
         y : array (T, B, directions · P), in the layout of x; a list if x is a list
-            A new array, or `out`. Zeros after the end of a row.
+            A new array, or `out`. Zeros after the end of a row and at masked steps.
         state : in the form of the argument
             The state after the last step of every row, ready for the next call. That of the
             reverse direction is the state after the row's first step, so with `resets` it is that
@@ -188,7 +201,7 @@ class Stack(Module):
         ValueError
             A shape or a value does not fit; the message names the argument.
         TypeError
-            An array does not hold real numbers.
+            An array does not hold real numbers, or `mask` or `resets` no bools.
 
         Examples
         --------
@@ -202,6 +215,11 @@ class Stack(Module):
         >>> y, state = lstm(x, resets=begins)
         >>> bool((y[4, 1] == y[0, 0]).all())
         True
+        >>> kept = np.ones((7, 2), bool)
+        >>> kept[:3, 1] = False  # padding on the left of the second row
+        >>> y, state = lstm(x, mask=kept)
+        >>> bool((y[3:, 1] == y[:4, 0]).all()), float(abs(y[:3, 1]).max())
+        (True, 0.0)
         """
         k, parameters = kernels(self.dtype), self._parameters
         threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
@@ -211,24 +229,27 @@ class Stack(Module):
             infer = parameters.derive(
                 (k, threads), self._prepared(k, parameters, threads).get_infer
             )
-        if state is not None or not self.learn_initial_state:
+        is_plain = mask is None and masked_output == "zero"
+        if is_plain and (state is not None or not self.learn_initial_state):
             result: tuple[Any, Any] = infer(x, state, lengths, resets, out)
             if result is not NotImplemented:
                 return result
         prepared = self._prepared(k, parameters, threads)
-        call = self._read(x, state, lengths, resets, parameters)
+        call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
         target = None
         if out is not None:
             check_out(out, call, self._form)
-            target = out if is_apart(out, call) else None
+            target = out if call.given is None and is_apart(out, call) else None
         result = prepared.forward(*call.arguments, target)
         if result is NotImplemented:
             result = prepared.forward(*call.arguments)
         y, final = result
+        if call.given is not None:
+            y = call.given.give_back(y)
         if out is not None and y is not out:
             out[...] = y
             y = out
-        return call.give_back(y, self._form), final
+        return y, final
 
     def zero_state(self, B: int) -> Any:
         """Return the state in which B rows begin, for `step`.
@@ -320,13 +341,15 @@ class Stack(Module):
         *,
         lengths: Any = None,
         resets: Any = None,
+        mask: Any = None,
+        masked_output: str = "zero",
         threads: int | None = None,
     ) -> tuple[tuple[Any, Any], RecurrentTape]:
         """Compute as in a call, with dropout, and save the arrays that `backward` needs.
 
         Parameters
         ----------
-        x, state, lengths, resets, threads
+        x, state, lengths, resets, mask, masked_output, threads
             As in a call. The tape has copies, so all of them may be changed before `backward`.
 
         Returns
@@ -354,19 +377,20 @@ class Stack(Module):
         threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
         prepared = self._prepared(k, parameters, threads, training=True)
         learned = self.learn_initial_state and state is None
-        masks, sequences, result = None, None, NotImplemented
-        if not (self._reads_first or self._draws or learned):
+        masks, given, result = None, None, NotImplemented
+        is_plain = mask is None and masked_output == "zero"
+        if is_plain and not (self._reads_first or self._draws or learned):
             result = prepared.forward(x, state, lengths, resets, None, None, True)
         if result is NotImplemented:
-            call = self._read(x, state, lengths, resets, parameters)
-            sequences = call.sequences
+            call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
+            given = call.given
             masks = self._draw(call, prepared) if self._draws else None
             result = prepared.forward(*call.arguments, None, masks, True)
             if result is NotImplemented:
                 raise ValueError("cells: what draw gave has another shape or dtype than Masks say")
         y, final, saved, arguments = result
-        tape = RecurrentTape(self, parameters, k, arguments, masks, saved, sequences, learned)
-        return (y if sequences is None else call.give_back(y, self._form), final), tape
+        tape = RecurrentTape(self, parameters, k, arguments, masks, saved, given, learned)
+        return (y if given is None else given.give_back(y), final), tape
 
     def backward(
         self, tape: RecurrentTape, dy: Any = None, dstate: Any = None, *, threads: int | None = None
@@ -378,7 +402,8 @@ class Stack(Module):
         tape : RecurrentTape
             From `forward`. A tape serves one backward, which overwrites its arrays.
         dy : array, or list of arrays if x was a list, optional
-            Gradient of y, in its shape; zeros if None. Values after a row's end are ignored.
+            Gradient of y, in its shape; zeros if None. Values after a row's end are ignored, and
+            those at masked steps, which with "repeat" belong to the step that is repeated.
         dstate : array or tuple of arrays, optional
             Gradient of the final state, in its form; zeros if None.
         threads : int, optional
@@ -403,7 +428,7 @@ class Stack(Module):
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
         try:
-            if tape.sequences is None and not self._reads_first:
+            if tape.given is None and not self._reads_first:
                 result = prepared.backward(*kept, dy, dstate)
             if result is NotImplemented:
                 call = tape.call
@@ -419,7 +444,8 @@ class Stack(Module):
         if self.learn_initial_state:
             params |= self._initial_gradients(tape, dfirst)
             params = {name: params[name] for name in tape.parameters}
-        dx = dx if tape.sequences is None else call.give_back(dx, form)
+        if tape.given is not None:
+            dx = tape.given.give_back(dx, repeat=False)
         return Gradients(dx, dfirst, params)
 
     # The work.
@@ -483,8 +509,18 @@ class Stack(Module):
             )
         return packed
 
-    def _read(self, x: Any, state: Any, lengths: Any, resets: Any, parameters: Parameters) -> Call:
-        call = read_call(x, state, lengths, resets, self._form)
+    def _read(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        resets: Any,
+        parameters: Parameters,
+        mask: Any = None,
+        masked_output: str = "zero",
+    ) -> Call:
+        form, reverse = self._form, self._reverse
+        call = read_call(x, state, lengths, resets, form, mask, masked_output, reverse)
         if state is None and self.learn_initial_state:
             call = call._replace(state=self._learned_state(parameters, call.batch(self._form)))
         return call

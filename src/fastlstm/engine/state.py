@@ -28,17 +28,10 @@ class StateLayout(NamedTuple):
         """A caller's state, or its gradient, ready for kernels; `batch` is (B,) or ()."""
         if state is None:
             return None
-        names = self.names
-        if len(names) == 1:
-            state = (state,)
-        if not isinstance(state, (tuple, list)) or len(state) != len(names):
-            length = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
-            wanted, came = ", ".join(names), type(state).__name__
-            raise ValueError(f"{name}: expected a tuple ({wanted}), got a {came}{length}")
         return _as_given(
             [
-                self._read_part(f"{name}: {part_name}", part, sizes, batch, dtype)
-                for part_name, part, sizes in zip(names, state, self.sizes, strict=True)
+                self._read_part(part_name, part, sizes, batch, dtype)
+                for part_name, part, sizes in self._named_parts(name, state)
             ]
         )
 
@@ -53,6 +46,33 @@ class StateLayout(NamedTuple):
                 for sizes in self.sizes
             ]
         )
+
+    def read_step(self, name: str, state: Any, batch: tuple[int, ...], dtype: np.dtype) -> Any:
+        """A caller's state of a cell, or its gradient, ready; it has no axis of layers."""
+        if state is None:
+            return None
+        return _as_given(
+            [
+                _read_one(part_name, part, (*batch, sizes[0]), dtype)
+                for part_name, part, sizes in self._named_parts(name, state)
+            ]
+        )
+
+    def _named_parts(self, name: str, state: Any) -> list[tuple[str, Any, tuple[int, ...]]]:
+        """The parts of a caller's state, with their names in errors and their sizes."""
+        names, wanted = self.names, f"a tuple ({', '.join(self.names)})"
+        if len(names) == 1:
+            return [(f"{name}: {names[0]}", state, self.sizes[0])]
+        if not isinstance(state, (tuple, list)) or len(state) != len(names):
+            raise ValueError(f"{name}: expected {wanted}, got a {_kind(state)}")
+        for part_name, part, sizes in zip(names, state, self.sizes, strict=True):
+            if isinstance(part, tuple) and len(set(sizes)) == 1:
+                raise ValueError(
+                    f"{name}: expected {wanted}, each one array for all layers and rows, "
+                    f"got a {_kind(part)} for {part_name}"
+                )
+        full_names = (f"{name}: {part_name}" for part_name in names)
+        return list(zip(full_names, state, self.sizes, strict=True))
 
     def of_layer(self, state: Any, layer: int) -> Any:
         """The state of one layer, from that of a stack."""
@@ -83,14 +103,14 @@ class StateLayout(NamedTuple):
     ) -> Part:
         if len(set(sizes)) == 1:
             shape = (len(sizes) * self.directions, *batch, sizes[0])
-            return read_ready(name, value, shape, dtype)
+            return _read_one(name, value, shape, dtype)
         if not isinstance(value, (tuple, list)) or len(value) != len(sizes):
             raise ValueError(
                 f"{name}: expected a list of {len(sizes)} arrays, one for each layer, whose "
-                f"widths differ; got a {type(value).__name__}"
+                f"widths differ; got a {_kind(value)}"
             )
         return [
-            read_ready(f"{name}[{k}]", array, (self.directions, *batch, size), dtype)
+            _read_one(f"{name}[{k}]", array, (self.directions, *batch, size), dtype)
             for k, (array, size) in enumerate(zip(value, sizes, strict=True))
         ]
 
@@ -100,6 +120,29 @@ def read_ready(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -
     array = read_array(name, value, dtype)
     check_shape(name, array, *shape)
     return ready(array)
+
+
+def _read_one(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """One array of a caller's state.
+
+    Several arrays are refused: they may be of rows or of layers, and only the caller knows.
+    """
+    if _holds_arrays(value):
+        raise ValueError(
+            f"{name}: expected one array of shape {shape}, got a {_kind(value)} arrays"
+        )
+    return read_ready(name, value, shape, dtype)
+
+
+def _holds_arrays(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and any(
+        getattr(part, "ndim", 0) or _holds_arrays(part) for part in value
+    )
+
+
+def _kind(value: Any) -> str:
+    length = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return type(value).__name__ + length
 
 
 def ready(array: np.ndarray) -> np.ndarray:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from fastlstm.engine.mask import Given
 from fastlstm.engine.plan import Call
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Parameters, Tape
@@ -17,9 +16,9 @@ class RecurrentTape(Tape):
     arguments: tuple[Any, Any, Any, Any]  # x, state, lengths, resets, from the kernels' `forward`
     masks: Any  # the random numbers of the call, in the form for the prepared call
     saved: Any
-    sequences: np.ndarray | None = None  # their lengths, where x was a list of them
+    given: Given | None = None  # the form in which x came, if it was a list or had a mask
     learned_state: bool = False  # True: the call began with the learned state
 
     @property
     def call(self) -> Call:
-        return Call(*self.arguments, self.sequences)
+        return Call(*self.arguments, self.given)

@@ -28,6 +28,8 @@ class Dropout(Module):
         Source of the masks.
     """
 
+    acts_on_steps = True
+
     def __init__(self, p: float = 0.5, *, rng: Any = None):
         self.p = read_number("p", p, 0, 1)
         self._rng = read_generator("rng", rng)

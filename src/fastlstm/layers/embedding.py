@@ -40,6 +40,8 @@ class Embedding(Module):
     weight : array (num_embeddings, embedding_dim)
     """
 
+    acts_on_steps = True
+
     def __init__(
         self,
         num_embeddings: int,

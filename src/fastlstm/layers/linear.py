@@ -46,6 +46,8 @@ class Linear(Module):
     bias : array (out_features,) or None
     """
 
+    acts_on_steps = True
+
     def __init__(
         self,
         in_features: int,

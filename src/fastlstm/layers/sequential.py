@@ -13,6 +13,7 @@ from fastlstm.engine.streams import arrays_in, check_apart, check_step_out
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
+from fastlstm.layers.ragged import Ragged, read_ragged
 from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
 
 
@@ -20,6 +21,8 @@ from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
 class SequentialTape(Tape):
     tapes: list[Any]  # one for every layer
     modules: tuple[Any, ...]  # the layers, with the parameters of the `forward`
+    ragged: Ragged | None = None
+    features: tuple[int, ...] | None = None  # of y; None if it has no steps
 
 
 class Sequential(Module):
@@ -27,7 +30,12 @@ class Sequential(Module):
 
     Without a recurrent layer, `model(x)` returns y and `model.forward(x)` returns (y, tape). With a
     recurrent layer, they return (y, state) and ((y, state), tape), and accept `state`, `lengths`,
-    `resets` and `threads`, which are passed to every recurrent layer.
+    `resets`, `mask` and `threads`, which concern every layer.
+
+    A list of sequences is a ragged batch for the whole model, with or without a recurrent layer,
+    and a list comes back. No layer sees what a list, `lengths` and `mask` leave out, whatever it
+    holds: layers that act on each step by itself (`acts_on_steps`) compute the other steps alone,
+    and modules of one's own find zeros there. The result is zero there.
 
     `state` is a tuple with one entry for every recurrent layer, in order. Each entry is the state
     of that layer: (h, c) for an LSTM, None for zeros. For a Sequential with one LSTM it is
@@ -67,6 +75,7 @@ class Sequential(Module):
         self._child_modules = {str(index): module for index, module in enumerate(modules)}
         self._no_states = (None,) * sum(module.is_recurrent for module in modules)
         self.is_recurrent = bool(self._no_states)
+        self.acts_on_steps = all(module.acts_on_steps for module in modules)
         names: dict[int, str] = {}
         for name, array in self.parameters().items():
             if names.setdefault(id(array), name) != name:
@@ -81,34 +90,58 @@ class Sequential(Module):
         *,
         lengths: Any = None,
         resets: Any = None,
+        mask: Any = None,
         threads: int | None = None,
     ) -> Any:
         """Apply every layer, as inference.
 
         Parameters
         ----------
-        x : input of the first layer
+        x : input of the first layer, or a list of sequences
+            A list holds sequences (T_k, features), or (T_k,) for an `Embedding`.
         state : tuple or None
             One entry for every recurrent layer.
-        lengths, resets, threads
-            Passed on to every recurrent layer.
+        lengths, resets, mask
+            As recurrent layers take them: (B,) ints, and bools in the shape of x without its
+            features; `resets` and `mask` are lists if x is one. All recurrent layers need the same
+            `batch_first` then. Masked steps give zeros.
+        threads : int, optional
+            The most threads for each recurrent layer.
 
         Returns
         -------
         y, or (y, state) with a recurrent layer
+            y is a list if x is one.
 
         Raises
         ------
         ValueError
-            `state` has another number of entries, or there is no recurrent layer to take `state`,
-            `lengths`, `resets` or `threads`.
+            A shape or a value does not fit, `state` has another number of entries, or there is no
+            recurrent layer to take `state`, `lengths`, `resets`, `mask` or `threads`.
+
+        Examples
+        --------
+        >>> import numpy as np, fastlstm as fl
+        >>> model = fl.Sequential(fl.Embedding(9, 4, rng=0), fl.LSTM(4, 5, rng=0))
+        >>> ys, state = model([[1, 2, 8], [3]])
+        >>> [y.shape for y in ys]
+        [(3, 5), (1, 5)]
+        >>> left_padded = np.array([[1, -1], [2, -1], [8, 3]])  # (T, B)
+        >>> y, state = model(left_padded, mask=left_padded >= 0)
+        >>> bool((y[2, 1] == ys[1][0]).all())
+        True
         """
-        options = self._options(lengths, resets, threads)
-        states = self._no_states if state is None else self._entries("state", state)
-        finals: list[Any] = []
         change, modules = self._last_bound
         if change is not CHANGES.last:
             modules = self._bind_modules()
+        ragged = None
+        options: dict[str, Any] = {}
+        is_plain = lengths is None and resets is None and mask is None and threads is None
+        if not is_plain or isinstance(x, (list, tuple)):
+            x, options, ragged = self._read(x, lengths, resets, mask, threads)
+            modules = modules if ragged is None else ragged.around(modules)
+        states = self._no_states if state is None else self._entries("state", state)
+        finals: list[Any] = []
         for module in modules:
             if not module.is_recurrent:
                 x = module(x)
@@ -117,6 +150,8 @@ class Sequential(Module):
             # A call without keywords takes less time.
             x, final = module(x, entry, **options) if options else module(x, entry)
             finals.append(final)
+        if ragged is not None:
+            x = ragged.give_back(x)
         return (x, tuple(finals)) if self.is_recurrent else x
 
     def zero_state(self, B: int) -> tuple[Any, ...]:
@@ -219,13 +254,14 @@ class Sequential(Module):
         *,
         lengths: Any = None,
         resets: Any = None,
+        mask: Any = None,
         threads: int | None = None,
     ) -> tuple[Any, SequentialTape]:
         """Run every layer's `forward`.
 
         Parameters
         ----------
-        x, state, lengths, resets, threads
+        x, state, lengths, resets, mask, threads
             As in a call.
 
         Returns
@@ -234,13 +270,14 @@ class Sequential(Module):
         tape : SequentialTape
             The argument of one `backward`.
         """
-        options = self._options(lengths, resets, threads)
-        states = self._no_states if state is None else self._entries("state", state)
-        finals: list[Any] = []
-        tapes = []
         change, modules = self._last_bound
         if change is not CHANGES.last:
             modules = self._bind_modules()
+        x, options, ragged = self._read(x, lengths, resets, mask, threads)
+        modules = modules if ragged is None else ragged.around(modules)
+        states = self._no_states if state is None else self._entries("state", state)
+        finals: list[Any] = []
+        tapes = []
         for module in modules:
             if module.is_recurrent:
                 (x, final), tape = module.forward(x, states[len(finals)], **options)
@@ -248,7 +285,11 @@ class Sequential(Module):
             else:
                 x, tape = module.forward(x)
             tapes.append(tape)
-        return (x, tuple(finals)) if self.is_recurrent else x, SequentialTape(self, tapes, modules)
+        tape = SequentialTape(self, tapes, modules)
+        if ragged is not None:
+            tape.ragged, tape.features = ragged, ragged.features_of(x)
+            x = ragged.give_back(x)
+        return (x, tuple(finals)) if self.is_recurrent else x, tape
 
     def backward(
         self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: int | None = None
@@ -259,7 +300,7 @@ class Sequential(Module):
         ----------
         tape : SequentialTape
             From `forward`.
-        dy : array
+        dy : array, or list of arrays if x was a list
             Gradient of y, in y's shape. None stands for zeros if the last layer is recurrent.
         dstate : tuple or None
             Gradient of the final state, in the form of `state`.
@@ -278,6 +319,8 @@ class Sequential(Module):
         """
         tape = check_tape(tape, SequentialTape, self)
         options = self._options(threads=threads)
+        if tape.ragged is not None:
+            dy = tape.ragged.read_gradient(dy, tape.features)
         dstates = list(self._no_states if dstate is None else self._entries("dstate", dstate))
         tape.claim()
         by_layer: list[Gradients] = []
@@ -301,7 +344,7 @@ class Sequential(Module):
             if module.is_recurrent
         ]
         return Gradients(
-            x=dy,
+            x=dy if tape.ragged is None else tape.ragged.give_back(dy),
             state=tuple(states) if self.is_recurrent else None,
             params={
                 f"{index}.{name}": array
@@ -325,15 +368,33 @@ class Sequential(Module):
         twin.__dict__.pop("_last_bound", None)
         return twin
 
-    def _options(
-        self, lengths: Any = None, resets: Any = None, threads: Any = None
-    ) -> dict[str, Any]:
-        """The options that are not None, which are passed to recurrent layers."""
-        if lengths is None and resets is None and threads is None:
-            return {}
-        options = {"lengths": lengths, "resets": resets, "threads": threads}
+    def _read(
+        self, x: Any, lengths: Any, resets: Any, mask: Any, threads: Any
+    ) -> tuple[Any, dict[str, Any], Ragged | None]:
+        """x, the options of recurrent layers, and the batch if it may be ragged."""
+        of_steps = self._options(lengths=lengths, resets=resets, mask=mask)
+        options = self._options(threads=threads)
+        if not of_steps and not self._is_list(x):
+            return x, options, None
+        ragged = read_ragged(x, lengths, resets, mask, list(self._leaves()))
+        return ragged.batch.x, ragged.options | options, ragged
+
+    def _is_list(self, x: Any) -> bool:
+        """Whether x is a list of sequences; a tuple may be else to a module of one's own."""
+        first = next(self._leaves(), self)
+        return isinstance(x, list) or (
+            isinstance(x, tuple) and bool(first.is_recurrent or first.acts_on_steps)
+        )
+
+    def _leaves(self) -> Iterator[Any]:
+        """The layers, with those of inner Sequentials in their place."""
+        for module in self._modules:
+            yield from module._leaves() if isinstance(module, Sequential) else (module,)
+
+    def _options(self, **options: Any) -> dict[str, Any]:
+        """The options that are not None; only recurrent layers take any."""
         given = {name: value for name, value in options.items() if value is not None}
-        if not self.is_recurrent:
+        if given and not self.is_recurrent:
             raise ValueError(f"{next(iter(given))}: no layer is recurrent, so expected None")
         return given
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_array_of, read_size
 from fastlstm.engine.cell import Cell
-from fastlstm.engine.plan import read_lengths
+from fastlstm.engine.mask import read_lengths
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.state import parts_of
 from fastlstm.engine.tape import RecurrentTape

@@ -1,0 +1,158 @@
+"""What a `Sequential` does with lists, lengths, resets and masks, for all of its layers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlstm.checks import check_shape, read_numbers
+from fastlstm.engine.mask import Batch, read_batch
+from fastlstm.engine.stack import Stack
+from fastlstm.layers.dropout import Dropout
+from fastlstm.layers.linear import Linear
+from fastlstm.module import Gradients
+
+
+class Ragged(NamedTuple):
+    """A batch of which some steps may not count, as all layers see it: see `engine.mask`."""
+
+    batch: Batch
+    valid: np.ndarray | None  # where x has steps, in its shape without features; None: everywhere
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of recurrent layers."""
+        options = {"lengths": self.batch.lengths, "resets": self.batch.resets}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def around(self, modules: Iterable[Any]) -> tuple[Any, ...]:
+        """The modules, without sight of what padding holds."""
+        valid = self.valid
+        if valid is None:
+            return tuple(modules)
+        wrapped: list[Any] = []
+        for module in modules:
+            if module.acts_on_steps:
+                wrapped.append(OnSteps(module, valid))
+            elif isinstance(module, Stack):  # which takes lengths and does not look at padding
+                wrapped.append(module)
+            else:
+                wrapped.append(OnZeros(module, valid))
+        return tuple(wrapped)
+
+    def give_back(self, result: Any) -> Any:
+        """A result, or the gradient of x, in the form of x."""
+        given, lead = self.batch.given, self._lead
+        return result if given is None or not has_steps(result, lead) else given.give_back(result)
+
+    def features_of(self, y: Any) -> tuple[int, ...] | None:
+        """The axes of a computed y after those of steps; None if y has no steps."""
+        return y.shape[len(self._lead) :] if has_steps(y, self._lead) else None
+
+    def read_gradient(self, dy: Any, features: tuple[int, ...] | None) -> Any:
+        """The gradient of a computed y with these features."""
+        if dy is None or features is None:
+            return dy
+        if self.batch.given is not None:
+            return self.batch.given.read_gradient(dy, features)
+        dy = read_numbers("dy", dy)
+        check_shape("dy", dy, *self._lead, *features)
+        return dy
+
+    @property
+    def _lead(self) -> tuple[int, ...]:
+        return self.batch.x.shape[: 1 + self.batch.axes.has_batch]
+
+
+def read_ragged(x: Any, lengths: Any, resets: Any, mask: Any, modules: Sequence[Any]) -> Ragged:
+    """Check the arguments of a call of these layers as far as they concern steps."""
+    layouts = {module.batch_first for module in modules if hasattr(module, "batch_first")}
+    if len(layouts) > 1:
+        raise ValueError(
+            "batch_first: expected one value in all layers, for a list or with lengths, resets or "
+            "mask, got True and False"
+        )
+    batch = read_batch(
+        x, lengths, resets, mask, features=_features(modules), batch_first=layouts == {True}
+    )
+    return Ragged(batch, batch.valid)
+
+
+def has_steps(array: Any, lead: tuple[int, ...]) -> bool:
+    """Whether an array begins with the axes `lead`, before features unless it has integers."""
+    return (
+        isinstance(array, np.ndarray)
+        and array.shape[: len(lead)] == lead
+        and (array.ndim > len(lead) or array.dtype.kind in "iu")
+    )
+
+
+class OnSteps:
+    """A module that acts on each step by itself, applied to the steps of a batch alone."""
+
+    is_recurrent = False
+
+    def __init__(self, module: Any, valid: np.ndarray):
+        self._module, self._valid = module, valid
+
+    def __call__(self, x: Any) -> Any:
+        return self._unpacked(self._module(self._packed(x)), x)
+
+    def forward(self, x: Any) -> tuple[Any, tuple[Any, Any]]:
+        y, tape = self._module.forward(self._packed(x))
+        return self._unpacked(y, x), tape
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        grads: Gradients = self._module.backward(tape, self._packed(dy))
+        return grads if grads.x is None else replace(grads, x=self._unpacked(grads.x, dy))
+
+    def _packed(self, array: Any) -> Any:
+        return array[self._valid] if has_steps(array, self._valid.shape) else array
+
+    def _unpacked(self, packed: Any, source: Any) -> Any:
+        """The result of `source`'s steps in its shape, with zeros in padding."""
+        if not has_steps(source, self._valid.shape):
+            return packed
+        result = np.zeros(self._valid.shape + packed.shape[1:], packed.dtype)
+        result[self._valid] = packed
+        return result
+
+
+class OnZeros:
+    """A module that takes whole batches, with zeros in padding."""
+
+    def __init__(self, module: Any, valid: np.ndarray):
+        self._module, self._valid, self.is_recurrent = module, valid, module.is_recurrent
+
+    def __call__(self, x: Any, *state: Any, **options: Any) -> Any:
+        return self._cleared_result(self._module(self._cleared(x), *state, **options))
+
+    def forward(self, x: Any, *state: Any, **options: Any) -> tuple[Any, Any]:
+        result, tape = self._module.forward(self._cleared(x), *state, **options)
+        return self._cleared_result(result), tape
+
+    def backward(self, tape: Any, dy: Any, *dstate: Any, **options: Any) -> Gradients:
+        grads: Gradients = self._module.backward(tape, self._cleared(dy), *dstate, **options)
+        return replace(grads, x=self._cleared(grads.x))
+
+    def _cleared_result(self, result: Any) -> Any:
+        if not self.is_recurrent:
+            return self._cleared(result)
+        y, state = result
+        return self._cleared(y), state
+
+    def _cleared(self, array: Any) -> Any:
+        if not has_steps(array, self._valid.shape):
+            return array
+        array = array.copy()
+        array[~self._valid] = 0
+        return array
+
+
+def _features(modules: Sequence[Any]) -> tuple[int, ...] | None:
+    """The axes of x after those of steps; None if they may be any."""
+    first = next((module for module in modules if not isinstance(module, Dropout)), None)
+    if isinstance(first, Linear):
+        return (first.in_features,)
+    return (first._form.inputs,) if isinstance(first, Stack) else None
