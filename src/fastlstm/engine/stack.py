@@ -202,6 +202,9 @@ class Stack(Module):
             A shape or a value does not fit; the message names the argument.
         TypeError
             An array does not hold real numbers, or `mask` or `resets` no bools.
+        KeyboardInterrupt
+            Ctrl-C was pressed during the call, or another signal's handler raised, in the main
+            thread. What `out` then holds is undefined; the layer can be called again.
 
         Examples
         --------

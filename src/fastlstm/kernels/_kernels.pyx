@@ -4,7 +4,7 @@ Design:
     core/  does not name any cell
         vectors/    the vector type; sums of rows; activations and their slopes; layer norm
         arguments/  memory; how arrays and weights are read and checked
-        threads/    teams: how threads divide a task, or every step of a walk
+        threads/    teams: how threads divide a task, or every step of a walk; signals that end it
         products/   the one inner loop, whose sums stay in registers; dense products; weight
                     gradients, which are sums of outer products
         walks/      which rows are live at which step; the struct that describes a cell; the walks
@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 
 from fastlstm.kernels.arguments import no_memory
 
-from fastlstm.kernels._pool cimport Job, dismiss, invite
+from fastlstm.kernels._pool cimport Job, dismiss, interrupted, invite
 
 include "core/vectors/simd.pxi"
 include "core/arguments/memory.pxi"
@@ -39,6 +39,7 @@ include "core/vectors/activations.pxi"
 include "core/vectors/more_activations.pxi"
 include "core/products/tile.pxi"
 include "core/walks/walk.pxi"
+include "core/threads/interrupts.pxi"
 include "core/threads/team.pxi"
 include "core/threads/team_steps.pxi"
 include "core/arguments/arrays.pxi"

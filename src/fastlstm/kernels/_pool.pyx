@@ -6,14 +6,17 @@ Design:
 
     A caller invites workers to a job and then begins the work itself. A worker that wakes while
     the job is open joins it. When the caller has finished its own part, it closes the job and
-    waits for the workers that joined, and for no others. A worker that wakes later does nothing:
-    it costs the call only the release of a lock.
+    waits until the workers that joined no longer need its memory. A worker that wakes later does
+    nothing: it costs the call only the release of a lock.
 
-    A job can outlive its call, since an invited worker may not have woken yet. `holders` counts
-    the references to it, and the last holder frees it. No thread spins after a call has returned.
+    A job can outlive its call, since an invited worker may not have woken or left yet. `holders`
+    counts the references to it, and the last holder frees it.
+
+    A worker that was late, since it had no core, rests: it is not invited for a while.
 """
 
 import os
+import threading
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t
@@ -21,11 +24,15 @@ from libc.string cimport memset
 
 include "core/threads/atomics.pxi"
 
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()  # not 0: an exception is set
+
 cdef extern from "pythread.h":
     ctypedef void* PyThread_type_lock
     int WAIT_LOCK
     unsigned long PYTHREAD_INVALID_THREAD_ID
     PyThread_type_lock PyThread_allocate_lock() nogil
+    unsigned long PyThread_get_thread_ident() nogil
     int PyThread_acquire_lock(PyThread_type_lock lock, int wait) nogil
     void PyThread_release_lock(PyThread_type_lock lock) nogil
     unsigned long PyThread_start_new_thread(void (*)(void*) noexcept nogil, void*) nogil
@@ -66,15 +73,16 @@ cdef extern from *:
 
 cdef enum:
     MOST_WORKERS = 255
+    BETWEEN_LOOKS = 150_000_000  # ticks: 30 to 150 ms
 
 cdef int64_t CLOSED = 1 << 32  # added to `Job.came` to close a job; more than all workers
 
 
 cdef struct Job:
     Work work
-    void* context  # argument of `work`
+    void* context  # argument of `work`; freed with the job
     int64_t came  # number of workers that joined; CLOSED or more: the job is closed to others
-    int64_t left  # number of workers that joined and have finished
+    int64_t left  # number of workers that joined and have left
     int64_t holders  # number of references: the caller's, and one for each invited worker
 
 
@@ -86,36 +94,46 @@ cdef struct Worker:
     PyThread_type_lock bell  # held while the worker sleeps; its release wakes the worker
     long thread  # the system's number of the thread; 0 outside Linux
     Cores cores  # the cores that the worker was last restricted to; none before the first time
+    bint restricted  # whether a new worker restricts itself to `cores`
+    int64_t rest  # ticks until which the worker is not invited
 
 
 cdef Worker[MOST_WORKERS] workers
 cdef int64_t begun = 0  # number of workers started so far, failed starts included
 cdef int64_t visits = 0  # number of times that a worker has joined a job
+cdef int64_t looked = 0  # ticks at which the main thread last looked for signals
+cdef unsigned long main_thread
 
 
 cdef void _drop(Job* job) noexcept nogil:
     if ADD(&job.holders, -1) == 1:
+        PyMem_RawFree(job.context)
         PyMem_RawFree(job)
 
 
 cdef void _serve(void* argument) noexcept nogil:
     cdef Worker* worker = <Worker*> argument
+    cdef Cores wanted = worker.cores
     worker.thread = this_thread()
+    if worker.restricted:
+        memset(&worker.cores, 0, sizeof(Cores))
+        keep_to(worker.thread, &wanted, &worker.cores)
     while True:
         if ADD(&worker.job.came, 1) < CLOSED:
             ADD(&visits, 1)
-            worker.job.work(worker.job.context)
+            worker.rest = worker.job.work(worker.job.context)
             ADD(&worker.job.left, 1)
         _drop(worker.job)
         STORE(&worker.asleep, 1)
         PyThread_acquire_lock(worker.bell, WAIT_LOCK)
 
 
-cdef bint _start_worker(Job* job) noexcept nogil:
+cdef bint _start_worker(Job* job, const Cores* cores, bint restricted) noexcept nogil:
     cdef int64_t place = ADD(&begun, 1)
     if place >= MOST_WORKERS:
         return False
     workers[place].job, workers[place].bell = job, PyThread_allocate_lock()
+    workers[place].cores, workers[place].restricted = cores[0], restricted
     if workers[place].bell == NULL:
         return False
     PyThread_acquire_lock(workers[place].bell, WAIT_LOCK)
@@ -127,7 +145,11 @@ cdef bint _start_worker(Job* job) noexcept nogil:
 
 
 cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
-    """Invite up to `helpers` workers to run ``work(context)``; NULL where no worker can join."""
+    """Invite up to `helpers` workers to run ``work(context)``; NULL where no worker can join.
+
+    `context` comes from PyMem_RawMalloc. The job owns it, unless this is NULL. `work` returns the
+    ticks until which the worker is to rest.
+    """
     cdef Job* job
     cdef Py_ssize_t place, most = min(helpers, MOST_WORKERS)
     cdef Cores others
@@ -143,6 +165,10 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
     job.work, job.context, job.came, job.left, job.holders = work, context, 0, 0, 1
     for place in range(min(LOAD(&begun), MOST_WORKERS)):
         if helpers and EXCHANGE(&workers[place].asleep, 0):
+            helpers -= 1
+            if workers[place].rest > TICKS():
+                STORE(&workers[place].asleep, 1)
+                continue
             workers[place].job = job
             ADD(&job.holders, 1)
             # Some systems, mostly virtual ones, wake a thread on the core of the thread that wakes
@@ -151,18 +177,42 @@ cdef Job* invite(Work work, void* context, Py_ssize_t helpers) noexcept nogil:
             if free > 0:
                 keep_to(workers[place].thread, &others, &workers[place].cores)
             PyThread_release_lock(workers[place].bell)
-            helpers -= 1
-    while helpers and LOAD(&begun) < most and _start_worker(job):
+    while helpers and LOAD(&begun) < most and _start_worker(job, &others, free > 0):
         helpers -= 1
     return job
 
 
-cdef void dismiss(Job* job) noexcept nogil:
-    """Close the job to other workers and wait for those that have joined; NULL does nothing."""
-    if job == NULL:
-        return
-    _wait_for(&job.left, ADD(&job.came, CLOSED))
+cdef void dismiss(Job* job, int64_t* ready) noexcept nogil:
+    """Close the job to other workers, and wait until as many are `ready` as have joined.
+
+    The workers then need a moment to leave and fall asleep. A call that follows at once finds them
+    only after this moment. But nobody waits for a worker that has no core.
+    """
+    cdef int64_t came = ADD(&job.came, CLOSED)
+    cdef Py_ssize_t looks = 0
+    _wait_for(ready, came)
+    while LOAD(&job.left) < came and looks < PATIENCE // 4:
+        _look_again(&looks)
     _drop(job)
+
+
+def _remember_main_thread():
+    global main_thread
+    main_thread = threading.main_thread().ident
+
+
+cdef bint interrupted() noexcept nogil:
+    """Whether the handler of a signal has raised; its exception is then set for this thread.
+
+    It may be called at any time, and looks for signals only now and then: meanwhile, other Python
+    threads may hold the interpreter lock.
+    """
+    cdef int64_t now = TICKS()
+    if now - LOAD(&looked) < BETWEEN_LOOKS or PyThread_get_thread_ident() != main_thread:
+        return False
+    STORE(&looked, now)
+    with gil:
+        return PyErr_CheckSignals() != 0
 
 
 def visited():
@@ -175,7 +225,9 @@ def _forget():
     global begun
     memset(workers, 0, sizeof(workers))
     begun = 0
+    _remember_main_thread()
 
 
+_remember_main_thread()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

@@ -33,6 +33,7 @@ cdef object _pack_gru_gates(
     if H % V:
         result[len(result) - 1] = 0
     for unit in range(H):
+        PyErr_CheckSignals()
         column = &panels[unit // V, unit % V]
         for gate in range(3):
             row = gate * H + unit

@@ -105,6 +105,7 @@ cdef void _published_reset_backward(
         NULL,
         False,
         at.sums,
+        at.watch,
     )
     for s in range(at.n):
         unit = at.begin

@@ -19,6 +19,7 @@ cdef object _pack_wide(
     cdef real[:, :, ::1] panels = result
     for gate in range(gates):
         for unit in range(H):
+            PyErr_CheckSignals()
             row = gate * H + unit
             column = &panels[gate * blocks + unit // PANEL, 0, unit % PANEL]
             if bias_ih is not None:

@@ -21,6 +21,7 @@ cdef object _pack_gates(
     if H % V:
         result[len(result) - 1] = 0
     for unit in range(H):
+        PyErr_CheckSignals()
         for gate in range(4):
             scale = 0.5 if halved and gate != 2 else 1
             row = gate * H + unit

@@ -15,6 +15,8 @@ cdef void _norm_sums(const Pass* f, const ForwardStep* at, const Team* team) noe
         s = 0
         while s < at.n:
             rows = _even(at.n - s, TILE)
+            if _stops(at.watch, rows * width * PANEL * (cell.inputs + cell.P)):
+                return
             tile.sums = f.shared + s * cell.shared + b * PANEL
             if at.hoisted != NULL:
                 _copy_sums(at.hoisted + s * size + b * PANEL, size, &tile, rows, width)

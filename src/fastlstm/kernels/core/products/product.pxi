@@ -13,6 +13,7 @@ def pack(const real[:, :] matrix):
     if N % PANEL:
         result[len(result) - 1] = 0
     for n in range(N if K else 0):
+        PyErr_CheckSignals()
         column = &panels[n // PANEL, 0, 0, 0] + n % PANEL
         for k in range(K):
             column[k * PANEL] = matrix[n, k]
@@ -29,6 +30,7 @@ cdef void _multiply(
     const real* bias,  # [N] or NULL
     bint accumulate,
     real* sums,  # scratch [MAX_TILE]
+    Watch* watch,
 ) noexcept nogil:
     """out[s] = a[s] · panels (+ bias) (+ out[s])."""
     cdef Py_ssize_t b = 0, s, r, rows, width, groups, group, at, row_size
@@ -46,6 +48,8 @@ cdef void _multiply(
         s = 0
         while s < n:
             rows = _even(n - s, TILE)
+            if _stops(watch, rows * row_size * K):
+                return
             for r in range(rows):
                 for group in range(4 * width):
                     lanes = vec_of(0)
@@ -87,11 +91,11 @@ cdef void _multiply_all(const void* arguments, Team* team, void* memory) noexcep
     cdef const Product* f = <const Product*> arguments
     cdef Py_ssize_t piece = -1, pieces = _pieces(team, 4, f.walk.T), T = f.walk.T
     while _next_piece(team, &piece, pieces):
-        _multiply_steps(f, T * piece // pieces, T * (piece + 1) // pieces, memory)
+        _multiply_steps(f, T * piece // pieces, T * (piece + 1) // pieces, memory, team.watch)
 
 
 cdef void _multiply_steps(
-    const Product* f, Py_ssize_t begin, Py_ssize_t end, void* memory
+    const Product* f, Py_ssize_t begin, Py_ssize_t end, void* memory, Watch* watch
 ) noexcept nogil:
     cdef const Walk* walk = &f.walk
     cdef Py_ssize_t t, s, row, count = 0
@@ -107,9 +111,11 @@ cdef void _multiply_steps(
             elif not f.accumulate:
                 memset(_at(&f.out, t, row), 0, f.N * sizeof(real))
             if count == CHUNK:
-                _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums)
+                _multiply(
+                    source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums, watch
+                )
                 count = 0
-    _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums)
+    _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums, watch)
 
 
 def linear(x, packed, Py_ssize_t outputs, bias):

@@ -160,6 +160,7 @@ cdef struct OuterRows:
     real* x_panels  # scratch [⌈N / 4V⌉][depth][4][V]
     real* h_panels  # scratch [⌈P / 4V⌉][depth][4][V]
     real* sums  # [MAX_TILE]
+    Watch* watch
 
 
 cdef void _add_columns(
@@ -210,6 +211,8 @@ cdef void _sum_rows(
     for slab in range(_blocks(end - begin, SLAB)):
         m = begin + slab * SLAB
         rows = min(end - m, <Py_ssize_t> SLAB)
+        if _stops(at.watch, rows * depth * (f.N + f.P)):
+            return
         if f.db != NULL:
             _add_columns(at.dz, m, rows, depth, f.db, fresh)
         _pack_left(at.dz, m, rows, depth, at.left)
@@ -234,15 +237,18 @@ cdef void _sum_outer(const void* arguments, Team* team, void* memory) noexcept n
     cdef const Outer* f = <const Outer*> arguments
     cdef Py_ssize_t piece = -1, pieces = _pieces(team, 2, _blocks(f.M, TILE)), M = f.M
     while _next_piece(team, &piece, pieces):
-        _sum_some(f, M * piece // pieces, M * (piece + 1) // pieces, memory)
+        _sum_some(f, M * piece // pieces, M * (piece + 1) // pieces, memory, team.watch)
 
 
-cdef void _sum_some(const Outer* f, Py_ssize_t begin, Py_ssize_t end, void* memory) noexcept nogil:
+cdef void _sum_some(
+    const Outer* f, Py_ssize_t begin, Py_ssize_t end, void* memory, Watch* watch
+) noexcept nogil:
     """Rows `begin` to `end` of the gradients, over all steps."""
     cdef const Walk* walk = &f.walk
     cdef Py_ssize_t depth = _depth(f), count = 0, i, s, t, row
     cdef bint fresh = True
     cdef OuterRows at
+    at.watch = watch
     at.x_panels = <real*> _aligned(memory)
     at.h_panels = at.x_panels + _blocks(f.N, PANEL) * depth * PANEL
     at.sums = at.h_panels + _blocks(f.P, PANEL) * depth * PANEL

@@ -3,6 +3,9 @@
 # The leader begins every step with an order: how many members take part, and where the units are
 # cut into parts. Every few steps it measures how long each member worked and moves the cuts, since
 # cores differ in speed, and other programs may run on some of them.
+#
+# A member that keeps the leader waiting has lost its core. It finishes the step, then rests, and
+# comes back later. So a member costs the others at most a tenth of their time.
 
 cdef enum:
     WINDOW = 6  # steps between two measurements of the members' speed
@@ -13,13 +16,16 @@ cdef inline bint _begin_step(
 ) noexcept nogil:
     """Set `step` to the next of `steps` in which this thread has a part; False after the last.
 
-    `step` is the step before; -1 at the start. Where the cuts may change (see `_may_change`), the
-    leader calls this only once all members have written what the next step reads.
+    It is also False after an interruption. `step` is the step before; -1 at the start. Where the
+    cuts may change (see `_may_change`), the leader calls this only once all members have written
+    what the next step reads.
     """
     if team.lines == NULL:
         step[0] += 1
-        return step[0] < steps
-    return _lead_step(team, step, steps, units) if team.member == 0 else _follow_step(team, step)
+        return step[0] < steps and not LOAD(team.watch.stopped)
+    return _lead_step(team, step, steps, units) if team.member == 0 else (
+        _follow_step(team, step)
+    )
 
 
 cdef inline void _part(
@@ -28,87 +34,138 @@ cdef inline void _part(
     """This thread's part of the step: units `begin` to `end`."""
     begin[0], end[0] = 0, units
     if team.lines != NULL:
-        begin[0], end[0] = team.cuts[team.member], team.cuts[team.member + 1]
+        begin[0], end[0] = team.cuts[team.seat], team.cuts[team.seat + 1]
 
 
 cdef inline void _even_part(
     const Team* team, Py_ssize_t count, Py_ssize_t* begin, Py_ssize_t* end
 ) noexcept nogil:
     """This thread's part of `count` items that are not units: all members have equally many."""
-    begin[0] = count * team.member // team.parts
-    end[0] = count * (team.member + 1) // team.parts
+    begin[0] = count * team.seat // team.parts
+    end[0] = count * (team.seat + 1) // team.parts
 
 
 cdef bint _lead_step(
     Team* team, Py_ssize_t* step, Py_ssize_t steps, Py_ssize_t units
 ) noexcept nogil:
     step[0] += 1
-    if step[0] < steps:
-        _give_order(team, step[0], units)
+    if step[0] >= steps or LOAD(team.watch.stopped):
+        return False
+    _give_order(team, step[0], units)
     team.since = TICKS()
-    return step[0] < steps
+    return True
 
 
 cdef bint _follow_step(Team* team, Py_ssize_t* step) noexcept nogil:
     cdef int64_t order
     cdef Py_ssize_t looks = 0
+    if team.member < 0:
+        _join(team)
     while True:
         order = LOAD(team.lines + ORDER)
         if order == OVER:
             return False
-        if order // 2 // MOST_PARTS > step[0] + 1 and order // 2 % MOST_PARTS > team.member:
-            step[0], team.parts = order // 2 // MOST_PARTS - 1, order // 2 % MOST_PARTS
-            team.cuts, team.since = _list(team, order % 2), TICKS()
+        if order // 2 // MOST_PARTS > step[0] + 1 and _take_seat(team, order):
+            step[0], team.since = order // 2 // MOST_PARTS - 1, TICKS()
             return True
+        if not LOAD(_line(team, team.member) + PRESENT):
+            _rest(team)
         _look_again(&looks)
 
 
+cdef bint _take_seat(Team* team, int64_t order) noexcept nogil:
+    """Find this helper's seat in a step; False where it has none.
+
+    The leader may be writing the lists for later steps. But it writes the valid list of a step only
+    after it has given another order, and after the step if the step has a seat for this helper.
+    """
+    cdef int64_t* seats = _seats(team, order % 2)
+    cdef Py_ssize_t seat, parts = order // 2 % MOST_PARTS
+    for seat in range(1, parts):
+        if LOAD(seats + seat) == team.member:
+            team.seat, team.parts, team.cuts = seat, parts, _cuts(team, order % 2)
+            return LOAD(team.lines + ORDER) == order
+    return False
+
+
+cdef void _rest(Team* team) noexcept nogil:
+    """Sleep for the time that the leader has set, or until the task is finished; then be back."""
+    team.rest = LOAD(_line(team, team.member) + REST)
+    while TICKS() < team.rest:
+        if LOAD(team.lines + ORDER) == OVER:
+            return
+        NAP()
+    STORE(_line(team, team.member) + PRESENT, 1)
+    ADD(team.lines + ARRIVALS, 1)
+
+
 cdef void _give_order(Team* team, Py_ssize_t step, Py_ssize_t units) noexcept nogil:
-    """Begin the step with a part for each member that has joined; a slower one gets fewer units."""
-    cdef Py_ssize_t parts = 1 + LOAD(team.lines + JOINED), which = LOAD(team.lines + ORDER) % 2
+    """Begin the step with a part for each member that is present; a slower one gets fewer units."""
+    cdef Py_ssize_t parts = team.parts, which = LOAD(team.lines + ORDER) % 2
     cdef Py_ssize_t part
-    cdef int64_t* next_cuts = _list(team, 1 - which)
-    cdef bint grows = step == 0 or parts > team.parts
-    if grows:
+    cdef int64_t* next_cuts = _cuts(team, 1 - which)
+    cdef bint changes = step == 0 or team.late or LOAD(team.lines + ARRIVALS) != team.arrivals
+    if changes:
+        parts = _give_seats(team, which)
         for part in range(parts + 1):
             next_cuts[part] = units * part // parts
-    if grows or step >= max(team.looked + WINDOW, team.kept):
-        if grows or _balance(team, units, next_cuts):
+    if changes or step >= max(team.looked + WINDOW, team.kept):
+        if changes or _balance(team, units, next_cuts, which):
             which = 1 - which
         team.looked = step
         for part in range(parts):
-            _list(team, SEEN)[part] = _line(team, part)[WORK_TICKS]
-    team.parts, team.cuts = parts, _list(team, which)
+            _seen(team)[part] = _line(team, _seats(team, which)[part])[WORK_TICKS]
+    team.parts, team.cuts = parts, _cuts(team, which)
     STORE(team.lines + ORDER, ((step + 1) * MOST_PARTS + parts) * 2 + which)
 
 
-cdef bint _balance(const Team* team, Py_ssize_t units, int64_t* better) noexcept nogil:
+cdef Py_ssize_t _give_seats(Team* team, Py_ssize_t which) noexcept nogil:
+    """Fill the list that is not valid with the members that are present; returns their number."""
+    cdef int64_t* seats = _seats(team, 1 - which)
+    cdef Py_ssize_t parts = 1, member
+    team.late, team.arrivals = False, LOAD(team.lines + ARRIVALS)
+    STORE(seats, 0)
+    for member in range(1, LOAD(team.lines + JOINED) + 1):
+        if LOAD(_line(team, member) + PRESENT):
+            STORE(seats + parts, member)
+            parts += 1
+    return parts
+
+
+cdef bint _balance(
+    const Team* team, Py_ssize_t units, int64_t* better, Py_ssize_t which
+) noexcept nogil:
     """Fill `better` with cuts by the members' speeds since the last measurement.
 
     Returns whether the time of the slowest member would then fall by more than 5 %.
     """
-    cdef const int64_t* seen = _list(team, SEEN)
+    cdef const int64_t* seen = _seen(team)
+    cdef const int64_t* seats = _seats(team, which)
     cdef Py_ssize_t part
     cdef int64_t slowest = 0
     cdef double total = 0, until = 0, slowest_then = 0, ticks
     if team.parts > units:
         return False
     for part in range(team.parts):
-        ticks = _line(team, part)[WORK_TICKS] - seen[part]
+        ticks = _line(team, seats[part])[WORK_TICKS] - seen[part]
         if ticks <= 0:
             return False
         slowest = max(slowest, <int64_t> ticks)
         total += (team.cuts[part + 1] - team.cuts[part]) / ticks
     better[0] = 0
     for part in range(team.parts):
-        ticks = _line(team, part)[WORK_TICKS] - seen[part]
+        ticks = _line(team, seats[part])[WORK_TICKS] - seen[part]
         until += (team.cuts[part + 1] - team.cuts[part]) / ticks
         better[part + 1] = <int64_t> (units * until / total + 0.5)
         better[part + 1] = min(better[part + 1], units - (team.parts - 1 - part))
         better[part + 1] = max(better[part + 1], better[part] + 1)
         ticks *= better[part + 1] - better[part]
         slowest_then = max(slowest_then, ticks / (team.cuts[part + 1] - team.cuts[part]))
-    return slowest_then < 0.95 * slowest
+    if slowest_then >= 0.95 * slowest:
+        return False
+    for part in range(team.parts):
+        STORE(_seats(team, 1 - which) + part, seats[part])
+    return True
 
 
 cdef inline bint _may_grow(const Team* team) noexcept nogil:
@@ -117,23 +174,56 @@ cdef inline bint _may_grow(const Team* team) noexcept nogil:
 
 
 cdef inline bint _may_change(const Team* team, Py_ssize_t step) noexcept nogil:
-    """Whether the step after this one may have other parts. Only the leader may call this."""
-    return _may_grow(team) or team.parts > 1 and step + 1 >= team.looked + WINDOW
+    """Whether the step after this one may have other parts, or none. Only for the leader."""
+    return (
+        _may_grow(team)
+        or team.late
+        or LOAD(team.watch.stopped)
+        or team.parts > 1 and step + 1 >= team.looked + WINDOW
+    )
 
 
 cdef inline void _phase_done(Team* team, Py_ssize_t phases) noexcept nogil:
     """Tell the other members that this thread has finished `phases` phases of the walk."""
     if team.parts > 1:
-        team.at_work += TICKS() - team.since
+        team.worked = TICKS() - team.since
+        team.at_work += team.worked
         _line(team, team.member)[WORK_TICKS] = team.at_work
         STORE(_line(team, team.member) + PHASES, phases)
 
 
 cdef inline void _wait_for_all(Team* team, Py_ssize_t phases) noexcept nogil:
     """Wait until every member of this step has finished `phases` phases of the walk."""
-    cdef Py_ssize_t m
-    for m in range(team.parts):
-        if m != team.member:
-            _wait_for(_line(team, m) + PHASES, phases)
+    cdef Py_ssize_t seat, member
+    cdef const int64_t* seats = team.cuts + team.members + 1
+    for seat in range(team.parts):
+        if seat == team.seat:
+            continue
+        member = seats[seat]
+        if team.member:
+            _wait_for(_line(team, member) + PHASES, phases)
+        elif LOAD(_line(team, member) + PHASES) < phases:
+            _wait_and_judge(team, member, phases)
     if team.parts > 1:
         team.since = TICKS()
+
+
+cdef void _wait_and_judge(Team* team, Py_ssize_t member, Py_ssize_t phases) noexcept nogil:
+    """Wait for a member; send it to rest if it is late.
+
+    It is judged by the ticks between looks that follow each other at once: after a longer time
+    between two looks, it was the leader that had no core. Its rest is by all ticks, since the
+    leader gives its core away while it waits.
+    """
+    cdef int64_t begun = TICKS(), now = begun, before = begun, waited = 0
+    cdef Py_ssize_t looks = 0
+    while LOAD(_line(team, member) + PHASES) < phases:
+        _look_again(&looks)
+        now = TICKS()
+        if now - before < SLACK // 4:
+            waited += now - before
+        before = now
+    if waited > team.worked + SLACK and LOAD(_line(team, member) + PRESENT):
+        team.late = True
+        STORE(_line(team, member) + REST, _rest_after(now - begun))
+        STORE(_line(team, member) + PRESENT, 0)

@@ -18,6 +18,7 @@ cdef struct BackwardStep:
     Py_ssize_t end
     real* sums  # scratch [MAX_TILE]
     real* own  # scratch [cell.back_own]
+    Watch* watch
 
 
 cdef Py_ssize_t _backward_scratch(const Pass* f, Py_ssize_t n) noexcept nogil:
@@ -54,10 +55,12 @@ cdef void _walk_backward(const void* arguments, Team* team, void* memory) noexce
     cdef const Cell* cell = f.cell
     cdef Py_ssize_t P = cell.P, panels = _blocks(P, PANEL), step = -1
     cdef Py_ssize_t i, s, row, state, phase, phases = cell.back_phases, n_before, t_before
+    cdef Py_ssize_t T = walk.T
     cdef bint is_cut
     cdef const Series* left  # where a step leaves a part of the state
     cdef char* free = _aligned(memory)
     cdef BackwardStep at
+    at.watch = team.watch
     at.sums = <real*> _take(&free, MAX_TILE * sizeof(real))
     at.own = <real*> _take(&free, cell.back_own * sizeof(real))
     cdef real** pointers = <real**> free
@@ -71,7 +74,7 @@ cdef void _walk_backward(const void* arguments, Team* team, void* memory) noexce
         at.after[state] = at.before[state] + walk.n
         at.d[state] = pointers + 2 * walk.n
         pointers += 3 * walk.n
-    while _begin_step(team, &step, walk.T, panels):
+    while _begin_step(team, &step, T, panels):
         at.i = i = walk.T - 1 - step
         at.t = _step(walk, i)
         at.n = _live_at(walk, i)
@@ -156,6 +159,7 @@ cdef void _projection_backward(
         NULL,
         False,
         at.sums,
+        at.watch,
     )
 
 
@@ -189,6 +193,7 @@ cdef void _product_into_state(
         NULL,
         accumulate,
         at.sums,
+        at.watch,
     )
 
 

@@ -22,9 +22,11 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
     cdef Py_ssize_t i = -1, s, n, n_before, row, count, room, state, phase, t_before
     cdef Py_ssize_t hoist_rows = _hoist_rows(cell.inputs) if walk.T > 1 else 0
     cdef Py_ssize_t used = 0, prepared = 0, prepared_begin = 0, prepared_end = 0
+    cdef Py_ssize_t T = walk.T, units = cell.blocks, phases = cell.phases
     cdef bint is_cut
     cdef char* free = _aligned(memory)
     cdef ForwardStep at
+    at.watch = team.watch
     at.inputs, at.H, at.gate_rows = cell.inputs, cell.H, cell.saved_shape[0][0]
     at.sums = <real*> _take(&free, MAX_TILE * sizeof(real))
     cdef real* z = <real*> _take(&free, pairs * blocks * PANEL * sizeof(real))
@@ -70,7 +72,7 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
             row = _row(walk, s)
             for state in range(cell.states):
                 _keep_last(&f.last[state], row, _at(&f.first[state], 0, row), cell.sizes[state])
-    while _begin_step(team, &i, walk.T, cell.blocks):
+    while _begin_step(team, &i, T, units):
         _part(team, cell.blocks, &at.begin, &at.end)
         at.i, at.t = i, _step(walk, i)
         at.n = n = _live_at(walk, i)
@@ -115,19 +117,19 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
                 prepared_begin, prepared_end = at.begin, at.end
                 room = min(pairs, <Py_ssize_t> 2 * TILE) if _may_grow(team) else pairs
                 prepared = _gather(walk, i, &f.x, hoist_rows, room, pair_x, &count)
-                _input_part(cell, pair_x, count, at.begin, at.end, z)
+                _input_part(cell, pair_x, count, at.begin, at.end, z, at.watch)
                 team.kept = prepared
             at.hoisted = z + used * blocks * PANEL
             used += n
         cell.phase[0](f, &at, team)
-        for phase in range(1, cell.phases):
-            _phase_done(team, cell.phases * i + phase)
-            _wait_for_all(team, cell.phases * i + phase)
+        for phase in range(1, phases):
+            _phase_done(team, phases * i + phase)
+            _wait_for_all(team, phases * i + phase)
             cell.phase[phase](f, &at, team)
-        _phase_done(team, cell.phases * (i + 1))
+        _phase_done(team, phases * (i + 1))
         if team.member:
             continue
-        _wait_for_all(team, cell.phases * (i + 1))
+        _wait_for_all(team, phases * (i + 1))
         for s in range(n, walk.n):
             memset(_at(&f.y, at.t, _row(walk, s)), 0, cell.P * sizeof(real))
         for s in range(_live_at(walk, i + 1), n):
@@ -162,4 +164,5 @@ cdef void _project(const Pass* f, const ForwardStep* at, const Team* team) noexc
         NULL,
         False,
         at.sums,
+        at.watch,
     )

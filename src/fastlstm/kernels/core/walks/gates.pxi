@@ -52,6 +52,7 @@ cdef struct ForwardStep:
     real* hoisted  # [n][sets * blocks][4][V]: W x + bias, or NULL where it was not computed ahead
     real* sums  # scratch [MAX_TILE]
     real* own  # scratch [cell.own]
+    Watch* watch
 
 
 # Computes the cells of a row's units from `unit` on, from their preactivations `sums` [4][V].
@@ -67,6 +68,7 @@ cdef void _input_part(
     Py_ssize_t begin,
     Py_ssize_t end,
     real* z,  # OUT [n][sets * blocks][4][V]
+    Watch* watch,
 ) noexcept nogil:
     """z = W x + bias in blocks `begin` to `end` of every set, for rows of several steps at once."""
     cdef Py_ssize_t set, b, s, rows, width, most = TILE // _even(max(n, 1), TILE)
@@ -79,6 +81,8 @@ cdef void _input_part(
         b = set * cell.blocks + begin
         while b < set * cell.blocks + end:
             width = _even(set * cell.blocks + end - b, most)
+            if _stops(watch, n * width * PANEL * cell.inputs):
+                return
             tile.start = cell.panels + b * panel_block
             tile.panel = tile.start + PANEL
             s = 0
@@ -152,6 +156,8 @@ cdef inline inlined_void _gate_step(
         s = 0
         while s < n:
             rows = _even(n - s, TILE)
+            if _stops(here.watch, rows * width * PANEL * (inputs + P)):
+                return
             tile.start = panels + b * tile.panel_block
             tile.panel = tile.start + PANEL
             tile.first, tile.first_size = here.x + s, inputs

@@ -21,14 +21,6 @@ cdef Sharing _sharing(const Stack* m, const Cell* cell, Py_ssize_t T, Py_ssize_t
     return sharing
 
 
-cdef inline Team _alone() noexcept nogil:
-    """A team of one thread, for a walk that one member of a larger team does."""
-    cdef Team team
-    team.lines, team.members, team.member, team.parts, team.cuts = NULL, 1, 0, 1, NULL
-    team.looked = team.kept = team.at_work = team.since = 0
-    return team
-
-
 cdef struct Layer:
     Pass[2] passes  # by direction
     Py_ssize_t directions
@@ -52,12 +44,12 @@ cdef inline Py_ssize_t _shared_size(const Layer* layer, Py_ssize_t rows) noexcep
 cdef void _walk_parts(const void* arguments, Team* team, void* memory) noexcept nogil:
     """Walk each direction of each part of the rows, as a piece for one member."""
     cdef const Layer* layer = <const Layer*> arguments
-    cdef Py_ssize_t parts = layer.sharing.parts, piece = -1
+    cdef Py_ssize_t parts = layer.sharing.parts, pieces = layer.directions * parts, piece = -1
     cdef Pass f
-    cdef Team alone = _alone()
+    cdef Team alone = _alone(team.watch)
     cdef char* free
     cdef void* order
-    while _next_piece(team, &piece, layer.directions * parts):
+    while _next_piece(team, &piece, pieces):
         f = layer.passes[piece // parts]
         free = _aligned(memory)
         order = _take(&free, _share_size(&f.walk, parts))
