@@ -83,14 +83,11 @@ def write_safetensors(
     OSError
         The file cannot be written.
     """
+    texts = [*arrays, *(metadata or {}), *(metadata or {}).values()]
+    if not all(isinstance(text, str) for text in texts) or "__metadata__" in arrays:
+        raise TypeError("arrays, metadata: expected text as names, and no array __metadata__")
     given = {name: read_plain(f"arrays[{name!r}]", array) for name, array in arrays.items()}
-    header: dict[str, Any] = {}
-    if metadata:
-        header["__metadata__"] = dict(metadata)
-    for name in (*given, *header.get("__metadata__", {}).items()):
-        texts = (name,) if isinstance(name, str) else name
-        if not all(isinstance(text, str) for text in texts) or name == "__metadata__":
-            raise TypeError(f"arrays, metadata: expected text, and no array {name!r}")
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     # Larger numbers first, so that all are aligned.
     ordered = sorted(given.items(), key=lambda item: -item[1].itemsize)
@@ -196,9 +193,9 @@ def _read_array(file: BinaryIO, dtype: str, shape: tuple[int, ...]) -> np.ndarra
     if file.readinto(flat) != flat.size:  # type: ignore[attr-defined]
         raise ValueError("it became shorter while it was read")
     if dtype == "BOOL":
-        return np.not_equal(array.view(np.uint8), 0)
+        return array.view(np.uint8).astype(np.bool_)
     if dtype == "BF16":
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(np.left_shift(array, 16, dtype=np.uint32)).view(np.float32)
     if dtype == "F16":
         return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

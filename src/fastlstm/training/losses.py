@@ -9,6 +9,7 @@ even NaN, and their gradient is exactly zero.
 Parts of several batches add up, which means do not. Σ w may be 0.
 """
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol, cast
@@ -62,7 +63,7 @@ class _Positions:
     def of(self, array: np.ndarray) -> np.ndarray:
         """The positions of `array` that count, [count, ...]; a view if that is possible."""
         if self.kept is None:
-            return array.reshape(-1, *array.shape[len(self.shape) :])
+            return array.reshape(math.prod(self.shape), *array.shape[len(self.shape) :])
         counted: np.ndarray = array[self.kept]
         return counted
 

@@ -140,7 +140,7 @@ class Optimizer:
         open_groups: dict[Any, tuple[int, list[str]]] = {}
         for name, parameter in parameters.items():
             key = parameter.dtype, self._decay(parameter)
-            size, names = open_groups.get(key, (CHUNK, []))
+            size, names = open_groups.get(key, (CHUNK + 1, []))
             if size + parameter.size > CHUNK:
                 size, names = 0, []
                 groups.append((key[1], names))
