@@ -227,6 +227,25 @@ def test_bad_architectures_are_refused(tmp_path, description):
         fl.load(path)
 
 
+@pytest.mark.parametrize(
+    "description",
+    [
+        changed(LINEAR, in_features=3000),
+        changed(LSTM, hidden_size=3000),
+        changed(LSTM, hidden_size=[2, 3000]),
+        changed(LSTM, num_layers=3000),
+        {"class": "Embedding", "arguments": {"num_embeddings": 3000, "embedding_dim": 1}},
+        {"class": "Sequential", "arguments": {"modules": [LINEAR] * 2}},
+    ],
+    ids=lambda description: json.dumps(description)[:60],
+)
+def test_a_layer_larger_than_the_file_is_not_made(tmp_path, description):
+    path = tmp_path / "bad"
+    write_safetensors(path, {"weight": np.ones((2, 3))}, {"fastlstm": json.dumps(description)})
+    with pytest.raises(ValueError, match="expected the sizes of the arrays in the file"):
+        fl.load(path)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "NaN", '{"class":' * 100_000, "9" * 9999])
 def test_bad_json_is_refused(tmp_path, text):
     write_safetensors(tmp_path / "bad", {}, {"fastlstm": text})

@@ -108,6 +108,17 @@ def test_what_the_format_has_not(tmp_path, arrays, metadata):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_arrays_are_aligned_in_a_file(tmp_path):
+    """Others map files into memory."""
+    given = {code: np.ones(3, code) for code in ("u1", "f4", "f2", "f8")}
+    write_safetensors(tmp_path / "f", given, {"a": "123"})
+    whole = (tmp_path / "f").read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    claims = json.loads(whole[8 : 8 + length])
+    for code, array in given.items():
+        assert (8 + length + claims[code]["data_offsets"][0]) % array.itemsize == 0
+
+
 # A file of its parts: the length that the header claims, the header, and the data.
 
 

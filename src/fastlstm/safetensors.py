@@ -7,7 +7,6 @@ array is made, the header's claims must account for every byte of the file.
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
@@ -120,7 +119,7 @@ def write_atomically(path: Path, *parts: Iterable[Any]) -> None:
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             for part in parts:

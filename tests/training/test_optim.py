@@ -303,6 +303,28 @@ def test_a_resumed_optimizer_has_the_same_bits(rng, dtype, name, options, before
     assert twin.steps == opt.steps == before + 3
 
 
+def test_a_loaded_optimizer_serves_another_module(rng):
+    module, other = fl.Linear(3, 2, rng=rng), fl.Linear(3, 2, rng=rng)
+    opt = optim.Adam()
+    opt.step(module, random_grads(rng, module))
+    opt.load_state_dict(opt.state_dict())
+    opt.step(other, random_grads(rng, other))
+
+
+def test_a_centered_variance_is_never_negative():
+    """Equal gradients have none; rounding makes v - m² negative without care."""
+    module = fl.Linear(50, 20)
+    grads = fl.Gradients(
+        params={
+            n: np.linspace(1, 2, p.size).reshape(p.shape) for n, p in module.parameters().items()
+        }
+    )
+    opt = optim.RMSprop(alpha=0.5, centered=True)
+    for _ in range(60):
+        opt.step(module, grads)
+        assert all(np.isfinite(array).all() for array in module.parameters().values())
+
+
 def test_names_in_a_state():
     module = fl.Linear(2, 1)
     opt = optim.RMSprop(momentum=0.5, centered=True)
