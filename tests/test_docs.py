@@ -30,8 +30,8 @@ def listed(module):
     return {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
 
 
-OBJECTS = listed(fl) | listed(fl.onnx) | listed(engine) | listed(reference)
-for module in (fl.losses, fl.optim, kernels):
+OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | listed(reference)
+for module in (fl.losses, fl.schedules, kernels):
     OBJECTS |= own_functions(module)
 CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}
 METHODS = {

@@ -29,16 +29,18 @@ FLOORS = {
     "kernels.reference": ("kernels.reference.core", "kernels.reference.cells"),
     "kernels": ("kernels.arguments", "kernels.reference"),
     "module": ("checks",),
+    "safetensors": ("checks",),
     "threads": ("checks",),
     "training": ("checks", "module"),  # no layer
     "engine": ("checks", "module", "threads", *KERNELS),  # no layer either
     "layers": ("checks", "module", "engine", *KERNELS),
+    "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("onnx",),
     "_config": ("_version", "kernels", "threads"),
     "fastlstm": (
         *("_version", "kernels", "module", "threads", "training"),
-        *("engine", "layers", "onnx", "interop", "_config"),
+        *("engine", "files", "layers", "onnx", "interop", "_config"),
     ),
     "commands": ("fastlstm",),
     "__main__": ("fastlstm", "commands"),

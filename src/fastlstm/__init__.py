@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastlstm import engine
 from fastlstm._config import show_config
 from fastlstm._version import __version__
+from fastlstm.files import load, save
 from fastlstm.kernels import backend, backends, use_backend, warn_if_not_compiled
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
@@ -17,7 +18,7 @@ from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
-from fastlstm.training import losses, optim
+from fastlstm.training import losses, optim, schedules
 
 if TYPE_CHECKING:
     from fastlstm import interop, onnx
@@ -41,9 +42,12 @@ __all__ = [
     "engine",
     "get_num_threads",
     "interop",
+    "load",
     "losses",
     "onnx",
     "optim",
+    "save",
+    "schedules",
     "set_num_threads",
     "show_config",
     "use_backend",

@@ -385,19 +385,27 @@ class Module:
         If one of these is not an attribute, the children instead.
         """
         texts = []
-        for name, argument in inspect.signature(type(self).__init__).parameters.items():
-            if name in ("self", "rng") or argument.kind is argument.VAR_KEYWORD:
-                continue
-            value = self._argument(name, argument.default)
-            if value is inspect.Parameter.empty:
+        signature = inspect.signature(type(self))
+        for name, value in self._arguments().items():
+            argument = signature.parameters[name]
+            default = argument.default
+            if value is inspect.Parameter.empty or argument.kind is argument.VAR_POSITIONAL:
                 return self._with_children()
             value = value.name if isinstance(value, np.dtype) else value
-            default = np.dtype(argument.default).name if name == "dtype" else argument.default
-            if argument.default is inspect.Parameter.empty:
+            shown = np.dtype(default).name if name == "dtype" else default
+            if default is inspect.Parameter.empty:
                 texts.append(repr(value))
-            elif repr(value) != repr(default):
+            elif repr(value) != repr(shown):
                 texts.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(texts)})"
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor but rng; `Parameter.empty` for one that is not kept."""
+        return {
+            name: self._argument(name, argument.default)
+            for name, argument in inspect.signature(type(self)).parameters.items()
+            if name != "rng" and argument.kind is not argument.VAR_KEYWORD
+        }
 
     def _with_children(self) -> str:
         lines = [f"({name}): {child!r}" for name, child in self._children.items()]

@@ -8,6 +8,7 @@ import pytest
 from compare import assert_close
 from slopes import assert_slope
 
+import fastlstm as fl
 from fastlstm import losses
 
 SHAPE = 3, 4, 2
@@ -133,7 +134,7 @@ def test_as_torch(rng, dtype):
 @pytest.mark.parametrize("shape", [(), (2,), (1, 4, 1), (3, 1, 2)])
 def test_mse_broadcasts_the_target(rng, shape):
     pred, target = rng.standard_normal(SHAPE), rng.standard_normal(shape)
-    loss, d_pred = losses.mse(pred, target)
+    loss, d_pred = losses.mse(pred, target, broadcast=True)
     full = np.empty(SHAPE)
     full[...] = target
     assert loss == losses.mse(pred, full)[0]
@@ -209,13 +210,169 @@ def test_no_warning_of_numbers_of_any_size(dtype, size):
 
 def test_losses_accumulate_in_float64():
     pred = np.full((3000, 1000), 0.1, np.float32)
-    loss, _ = losses.mse(pred, 0)
+    loss, _ = losses.mse(pred, 0, broadcast=True)
     np.testing.assert_allclose(loss, float(np.float32(0.1)) ** 2, rtol=1e-12)
-    loss, _ = losses.mse(np.array([1e25], np.float32), 0)
+    loss, _ = losses.mse(np.array([1e25], np.float32), [0])
     np.testing.assert_allclose(loss, 1e50, rtol=1e-6)
     logits = np.zeros((3_000_000, 2), np.float32)
     loss, _ = losses.cross_entropy(logits, np.zeros(len(logits), int))
     np.testing.assert_allclose(loss, log(2), rtol=1e-12)
+
+
+# One position's loss, from its definition; of the error, or of a logit and a target.
+OF_A_POSITION = {
+    "mse": lambda p, t: (p - t) ** 2,
+    "mae": lambda p, t: abs(p - t),
+    "huber": lambda p, t: (p - t) ** 2 / 2 if abs(p - t) <= 1 else abs(p - t) - 0.5,
+    "binary_cross_entropy": lambda z, t: (
+        -t * log(1 / (1 + exp(-z))) - (1 - t) * log(1 / (1 + exp(z)))
+    ),
+}
+# Weights for every position of SHAPE, in each of the forms that are allowed.
+WEIGHTS = [None, [0.5, 2, 0], [[1, 0.25, 3, 0.5]], np.arange(24).reshape(SHAPE) / 7]
+
+
+@pytest.mark.parametrize("name", OF_A_POSITION)
+@pytest.mark.parametrize("which_mask", [0, 3, 4])
+@pytest.mark.parametrize("which", range(4))
+def test_weighted_means_by_loops(rng, dtype, name, which_mask, which):
+    mask, weights = masks(rng)[which_mask], WEIGHTS[which]
+    pred = (2 * rng.standard_normal(SHAPE)).astype(dtype)
+    target = rng.random(SHAPE).astype(dtype)
+    each = np.ones(SHAPE)
+    if weights is not None:
+        each *= np.reshape(weights, np.shape(weights) + (1,) * (3 - np.ndim(weights)))
+    each *= where(mask, SHAPE)
+    terms = np.vectorize(OF_A_POSITION[name])(pred.astype(float), target.astype(float))
+    loss, total = getattr(losses, name), each.sum()
+    value, d_pred = loss(pred, target, mask, weights)
+    np.testing.assert_allclose(value, (each * terms).sum() / total, rtol=2e-6)
+    assert d_pred.dtype == dtype
+    assert (d_pred[each == 0] == 0).all()
+    assert ((d_pred != 0) == (each > 0)).all()
+    spoiled = np.where(each > 0, pred, np.nan)
+    assert loss(spoiled, target, mask, weights)[0] == value
+    parts = loss.parts(pred, target, mask, weights)
+    np.testing.assert_allclose(parts[:2], [(each * terms).sum(), total], rtol=2e-6)
+    assert_close(parts[2], d_pred.astype(float) * total, dtype)
+    pred = pred.astype(float)
+    _, d_pred = loss(pred, target, mask, weights)
+    assert_slope(d_pred, lambda: loss(pred, target, mask, weights)[0], pred)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("class_weight", [None, [0.5, 2, 0, 1, 3]])
+def test_cross_entropy_with_weights_by_loops(rng, dtype, smoothing, class_weight):
+    mask, weights = masks(rng)[3], rng.random((3, 4)).astype(dtype)
+    logits = (3 * rng.standard_normal((3, 4, 5))).astype(dtype)
+    labels = rng.integers(0, 5, (3, 4))
+    of_class = class_weight or [1.0] * 5
+    total = weight = 0.0
+    for index in np.ndindex(labels.shape):
+        if kept(mask, index):
+            scores = [float(score) for score in logits[index]]
+            normalizer = log(sum(map(exp, scores)))
+            terms = [c * (normalizer - s) for c, s in zip(of_class, scores, strict=True)]
+            mixed = (1 - smoothing) * terms[labels[index]] + smoothing * sum(terms) / 5
+            total += float(weights[index]) * mixed
+            weight += float(weights[index]) * of_class[labels[index]]
+    options = {"class_weight": class_weight, "label_smoothing": smoothing}
+    loss, d_logits = losses.cross_entropy(logits, labels, mask, weights, **options)
+    np.testing.assert_allclose(loss, total / weight, rtol=2e-6)
+    assert d_logits.dtype == dtype
+    parts = losses.cross_entropy.parts(logits, labels, mask, weights, **options)
+    np.testing.assert_allclose(parts[:2], [total, weight], rtol=2e-6)
+    logits = logits.astype(float)
+    _, d_logits = losses.cross_entropy(logits, labels, mask, weights, **options)
+    assert_slope(
+        d_logits, lambda: losses.cross_entropy(logits, labels, mask, weights, **options)[0], logits
+    )
+
+
+def test_parts_of_batches_add_up(rng):
+    pred, target, weights = rng.standard_normal((3, 7, 4))
+    weights = np.abs(weights)
+    whole, d_whole = losses.mse(pred, target, sample_weight=weights)
+    parts = [
+        losses.mse.parts(pred[rows], target[rows], sample_weight=weights[rows])
+        for rows in (slice(0, 2), slice(2, 7))
+    ]
+    total, weight = (sum(part[k] for part in parts) for k in (0, 1))
+    np.testing.assert_allclose(total / weight, whole, rtol=1e-14)
+    gradients = np.concatenate([part[2] for part in parts]) / weight
+    np.testing.assert_allclose(gradients, d_whole, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", [*OF_A_POSITION, "cross_entropy"])
+def test_parts_of_nothing_are_zero(name):
+    target = np.ones((3, 2), int if name == "cross_entropy" else float)
+    pred = np.ones((3, 2, 2) if name == "cross_entropy" else (3, 2))
+    total, weight, gradient = getattr(losses, name).parts(pred, target, np.zeros(3, bool))
+    assert total == weight == 0
+    assert gradient.shape == pred.shape
+    assert not gradient.any()
+
+
+def test_more_losses_as_torch(rng, dtype):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    pred, target = 2 * rng.standard_normal((2, 6, 5)).astype(dtype)
+    labels, share = rng.integers(0, 5, 6), rng.random((6, 5)).astype(dtype)
+    weights = rng.random(5).astype(dtype)
+    theirs, their_labels = torch.tensor(pred, requires_grad=True), torch.tensor(labels)
+    options = {"class_weight": weights, "label_smoothing": 0.2}
+    their_options = {"weight": torch.tensor(weights), "label_smoothing": 0.2}
+    for (loss, gradient), their_loss in (
+        (losses.mae(pred, target), functional.l1_loss(theirs, torch.tensor(target))),
+        (
+            losses.huber(pred, target, delta=0.7),
+            functional.huber_loss(theirs, torch.tensor(target), delta=0.7),
+        ),
+        (
+            losses.binary_cross_entropy(pred, share),
+            functional.binary_cross_entropy_with_logits(theirs, torch.tensor(share)),
+        ),
+        (
+            losses.cross_entropy(pred, labels, **options),
+            functional.cross_entropy(theirs, their_labels, **their_options),
+        ),
+    ):
+        (their_gradient,) = torch.autograd.grad(their_loss, theirs)
+        np.testing.assert_allclose(loss, their_loss.item(), rtol=1e-5)
+        assert_close(gradient, their_gradient.numpy(), dtype)
+
+
+def test_binary_cross_entropy_is_stable(dtype):
+    logits = np.array([1e30, -np.inf, np.inf, -1e4, 80, -80], dtype)
+    target = np.array([1, 0, 1, 1, 1, 0], dtype)
+    loss, d_logits = losses.binary_cross_entropy(logits, target)
+    np.testing.assert_allclose(loss, (1e4 + 2 * exp(-80)) / 6, rtol=1e-6)
+    expected = np.array([0, 0, 0, -1, -exp(-80), exp(-80)]) / 6
+    np.testing.assert_allclose(d_logits, expected, rtol=1e-6)
+
+
+def test_two_steps_of_training(dtype):
+    """A golden of tensorflow/tfjs (Apache-2.0): tfjs-layers/src/layers/recurrent_test.ts."""
+    hard = ("hard_sigmoid", "tanh", "tanh")
+    lstm = fl.LSTM(4, 1, bias=False, activations=hard, dtype=dtype)
+    dense = fl.Linear(1, 1, bias=False, dtype=dtype)
+    lstm.load_state_dict({name: 0 * array for name, array in lstm.parameters().items()})
+    dense.load_state_dict({"weight": [[1.0]]})
+    optimizers = fl.optim.SGD(lr=1.0), fl.optim.SGD(lr=1.0)
+    for _ in range(2):
+        (y, _), lstm_tape = lstm.forward(np.ones((3, 5, 4)))
+        result, dense_tape = dense.forward(y[-1])
+        _, dresult = losses.mse(result, np.ones((5, 1)))
+        of_dense = dense.backward(dense_tape, dresult)
+        dy = np.zeros_like(y)
+        dy[-1] = of_dense.x
+        optimizers[0].step(lstm, lstm.backward(lstm_tape, dy))
+        optimizers[1].step(dense, of_dense)
+    kernel = np.repeat([[0.11455188], [0.06545822], [0.8760446], [0.18237013]], 4, axis=1)
+    recurrent = [[0.02831176], [0.01934617], [0.00025817], [0.05784169]]
+    np.testing.assert_allclose(lstm.weight_ih_l0, kernel, atol=1e-5)
+    np.testing.assert_allclose(lstm.weight_hh_l0, recurrent, atol=1e-5)
+    np.testing.assert_allclose(dense.weight, [[1.4559253]], atol=1e-5)
 
 
 P = np.ones(SHAPE)
@@ -231,6 +388,28 @@ LABELS = np.ones(SHAPE[:2], int)
             r"target: .*\(3, 4, 2\), got \(3, 4\)",
         ),
         (lambda: losses.mse(P, np.ones((5, 3, 4, 2))), ValueError, "target: "),
+        (lambda: losses.mse(np.ones((8, 8)), np.ones(8)), ValueError, "target: .*broadcast=True"),
+        (lambda: losses.mae(P, 0), ValueError, "target: "),
+        (lambda: losses.mse(P, np.ones((3, 4)), broadcast=True), ValueError, "target: "),
+        (lambda: losses.mse(P, P, broadcast=1), TypeError, "broadcast: "),
+        (lambda: losses.mse(P, P, sample_weight=P - 2), ValueError, "sample_weight: "),
+        (lambda: losses.mse(P, P, sample_weight=[1, 2, np.nan]), ValueError, "sample_weight: "),
+        (lambda: losses.mse(P, P, sample_weight=np.ones(4)), ValueError, "sample_weight: "),
+        (lambda: losses.mse(P, P, sample_weight=P * 0), ValueError, "mask: .*nothing"),
+        (lambda: losses.huber(P, P, delta=0), ValueError, "delta: "),
+        (lambda: losses.binary_cross_entropy(P, P + 1), ValueError, "target: .*0 to 1"),
+        (lambda: losses.binary_cross_entropy(P, LABELS), ValueError, "target: .*logits"),
+        (lambda: losses.cross_entropy(P, LABELS, class_weight=[1]), ValueError, "class_weight: "),
+        (
+            lambda: losses.cross_entropy(P, LABELS, class_weight=[1, -1]),
+            ValueError,
+            "class_weight: ",
+        ),
+        (
+            lambda: losses.cross_entropy(P, LABELS, label_smoothing=1.1),
+            ValueError,
+            "label_smoothing: ",
+        ),
         (lambda: losses.mse(np.ones(2), P), ValueError, "target: "),
         (lambda: losses.mse(P, None), TypeError, "target: "),
         (lambda: losses.mse(P + 1j, P), TypeError, "pred: "),

@@ -168,6 +168,9 @@ class Linear(Module):
         with memory_for("x", array.shape):
             return np.array(array, order="C", subok=False)
 
+    def _argument(self, name: str, default: Any) -> Any:
+        return "bias" in self._parameters if name == "bias" else super()._argument(name, default)
+
     def __repr__(self) -> str:
         return (
             f"Linear(in_features={self.in_features}, out_features={self.out_features}, "

@@ -425,3 +425,6 @@ class Sequential(Module):
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._modules)
+
+    def _argument(self, name: str, default: Any) -> Any:
+        return self._modules if name == "modules" else super()._argument(name, default)

@@ -1,5 +1,5 @@
-"""Losses and optimizers."""
+"""Losses, optimizers and schedules of the learning rate."""
 
-from fastlstm.training import losses, optim
+from fastlstm.training import losses, optim, schedules
 
-__all__ = ["losses", "optim"]
+__all__ = ["losses", "optim", "schedules"]

@@ -1,0 +1,75 @@
+"""Clipping of gradients by their norm."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastlstm.checks import quiet, read_number
+from fastlstm.module import Gradients
+from fastlstm.training.optim.base import check_params
+
+
+def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> float:
+    """Scale gradients down to a global norm of at most `max_norm` (Pascanu et al. 2013).
+
+    Parameters
+    ----------
+    grads : Gradients or list of Gradients
+        All arrays in `params` are scaled in place, as one vector. `x` and `state` do not change.
+    max_norm : float
+        Above 0; infinity to measure the norm only.
+
+    Returns
+    -------
+    norm : float
+        The norm before the scaling, accumulated in float64. If it is not finite, nothing is scaled.
+
+    Raises
+    ------
+    ValueError
+        `max_norm` is not above 0.
+    TypeError
+        `grads` is not Gradients, or a gradient is not a writable array of floats.
+    """
+    measures = isinstance(max_norm, (float, np.floating)) and max_norm == np.inf
+    max_norm = np.inf if measures else read_number("max_norm", max_norm, 0, np.inf)
+    if not max_norm:
+        raise ValueError("max_norm: expected a number above 0, got 0")
+    group = [grads] if isinstance(grads, Gradients) else grads
+    if not isinstance(group, (list, tuple)) or not all(isinstance(g, Gradients) for g in group):
+        raise TypeError(f"grads: expected Gradients or a list of them, got {grads!r:.60}")
+    for k, gradients in enumerate(group):
+        check_params("grads" if gradients is grads else f"grads[{k}]", gradients)
+    arrays = [array for gradients in group for array in gradients.params.values()]
+    for array in arrays:
+        if (
+            not isinstance(array, np.ndarray)
+            or isinstance(array, np.ma.MaskedArray)
+            or array.dtype.kind != "f"
+            or not (array.flags.writeable or measures)
+        ):
+            raise TypeError("grads: expected params that are writable arrays of floats")
+    with quiet():
+        norm = _norm(arrays)
+        if np.isfinite(norm) and norm > max_norm:
+            for array in arrays:
+                np.multiply(array, max_norm / norm, out=array, dtype=_wide(max_norm / norm, array))
+    return norm
+
+
+def _norm(arrays: Sequence[np.ndarray]) -> float:
+    """The norm of all arrays together; their squares may be beyond float64's range."""
+    square = float(sum(np.square(array, dtype=np.float64).sum() for array in arrays))
+    if not 1e-280 < square < np.inf:
+        largest = float(max((np.abs(array).max(initial=0) for array in arrays), default=0))
+        if 0 < largest < np.inf:
+            scaled = (np.divide(array, largest, dtype=np.float64) for array in arrays)
+            return largest * float(np.sqrt(sum(np.square(array).sum() for array in scaled)))
+    return float(np.sqrt(square))
+
+
+def _wide(factor: float, array: np.ndarray) -> np.dtype:
+    """The dtype in which `array` can be multiplied by `factor`."""
+    if factor >= np.finfo(array.dtype).tiny:
+        return array.dtype
+    return np.dtype(np.float64)

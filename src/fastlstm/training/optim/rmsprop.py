@@ -1,0 +1,93 @@
+"""RMSprop."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastlstm.checks import read_flag, read_number
+from fastlstm.training.optim.base import Optimizer
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton 2012, lecture 6e; centered: Graves 2013, eq. 38 to 45), in torch's form.
+
+    v ← α v + (1 - α) g² from zero, and p ← p - lr · g / (√v + ε). With `centered`, m ← α m +
+    (1 - α) g, and v - m² replaces v under the root. With momentum μ, b ← μ b + g / (√v + ε), and
+    p ← p - lr · b.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    alpha : float
+        α, in [0, 1).
+    eps : float
+        ε.
+    weight_decay : float
+        λ: adds λ · p to the gradient.
+    momentum : float
+        μ; 0 for no momentum.
+    centered : bool
+        Whether the mean gradient is subtracted.
+    freeze : tuple of str
+        Prefixes of names of parameters that no step changes, as ("0.",) for the first layer of a
+        Sequential.
+    skip_nonfinite : bool
+        Whether a step on gradients with an infinity or NaN is skipped, and counted in the attribute
+        `skipped`, instead of refused.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        freeze: Sequence[str] = (),
+        skip_nonfinite: bool = False,
+    ):
+        super().__init__(lr, weight_decay, freeze, skip_nonfinite)
+        self.alpha = read_number("alpha", alpha, 0, 1, open_above=True)
+        self.eps = read_number("eps", eps, 0, np.inf, open_above=True)
+        self.momentum = read_number("momentum", momentum, 0, np.inf, open_above=True)
+        self.centered = read_flag("centered", centered)
+        centering = ("mean",) if self.centered else ()
+        self._moment_names = ("square", *centering, *(("velocity",) if self.momentum else ()))
+
+    def _update(
+        self,
+        p: np.ndarray,
+        g: np.ndarray,
+        out: np.ndarray,
+        old: Sequence[np.ndarray],
+        new: Sequence[np.ndarray],
+        work: np.ndarray,
+    ) -> None:
+        square = new[0]
+        np.multiply(old[0], self.alpha, out=square)
+        np.multiply(g, g, out=work)
+        work *= 1 - self.alpha
+        square += work
+        if self.centered:
+            mean = new[1]
+            np.multiply(old[1], self.alpha, out=mean)
+            np.multiply(g, 1 - self.alpha, out=work)
+            mean += work
+            np.multiply(mean, mean, out=work)
+            np.subtract(square, work, out=work)
+            np.maximum(work, 0, out=work)  # rounding may have made it negative
+            np.sqrt(work, out=work)
+        else:
+            np.sqrt(square, out=work)
+        work += self.eps
+        np.divide(g, work, out=work)
+        if self.momentum:
+            velocity = new[-1]
+            np.multiply(old[-1], self.momentum, out=velocity)
+            velocity += work
+            work[...] = velocity
+        work *= self.lr
+        np.subtract(p, work, out=out)
