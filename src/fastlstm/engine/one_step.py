@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.cell import Cell
+from fastlstm.engine.plan import RecurrentTape
 from fastlstm.engine.stack import Stack
-from fastlstm.engine.tape import RecurrentTape
 from fastlstm.kernels import kernels
 from fastlstm.module import Gradients, check_tape
 

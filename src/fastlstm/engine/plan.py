@@ -1,6 +1,7 @@
 """How a caller's arrays are checked and brought into a form that kernels can read."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from fastlstm.checks import check_shape, read_array
 from fastlstm.engine.mask import Given, read_batch, read_lengths
 from fastlstm.engine.state import StateLayout, arrays_of, read_ready, ready
-from fastlstm.kernels.arguments import has_own_elements
+from fastlstm.kernels.arguments import Kernels, has_own_elements
+from fastlstm.module import Parameters, Tape
 
 
 class Form(NamedTuple):
@@ -46,6 +48,23 @@ class Call(NamedTuple):
     def batch(self, form: Form) -> tuple[int, ...]:
         """(B,), or () if x has no batch axis."""
         return (self.sizes(form)[1],) if self.x.ndim == 3 - form.one_step else ()
+
+
+@dataclass(slots=True, eq=False)
+class RecurrentTape(Tape):
+    """The tape that `forward` of a recurrent layer returns for its `backward`."""
+
+    parameters: Parameters
+    kernels: Kernels
+    arguments: tuple[Any, Any, Any, Any]  # x, state, lengths, resets, from the kernels' `forward`
+    masks: Any  # the random numbers of the call, in the form for the prepared call
+    saved: Any
+    given: Given | None = None  # the form in which x came, if it was a list or had a mask
+    learned_state: bool = False  # True: the call began with the learned state
+
+    @property
+    def call(self) -> Call:
+        return Call(*self.arguments, self.given)
 
 
 def read_call(

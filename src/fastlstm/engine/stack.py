@@ -19,11 +19,18 @@ from fastlstm.checks import (
 from fastlstm.engine import sharing
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.dropout import draw_dropout
-from fastlstm.engine.plan import Call, Form, check_out, is_apart, read_call, read_gradient
+from fastlstm.engine.plan import (
+    Call,
+    Form,
+    RecurrentTape,
+    check_out,
+    is_apart,
+    read_call,
+    read_gradient,
+)
 from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
 from fastlstm.engine.state import StateLayout, parts_of
 from fastlstm.engine.streams import read_step
-from fastlstm.engine.tape import RecurrentTape
 from fastlstm.kernels import kernels
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Gradients, Module, Parameters, check_tape
