@@ -9,6 +9,7 @@ import numpy as np
 from fastlstm import threads as pool
 from fastlstm.checks import (
     memory_for,
+    quiet,
     read_dtype,
     read_flag,
     read_generator,
@@ -558,7 +559,9 @@ class Stack(Module):
             parts = parts_of(layout.of_layer(dfirst, layer))
             for name, part in zip(layout.names, parts, strict=True):
                 own = part[direction]
-                total = own.sum(axis=0) if own.ndim == 2 else own.copy()
+                rows = own.reshape(-1, own.shape[-1])
+                with quiet():
+                    total = rows.sum(axis=0, dtype=np.float64).astype(own.dtype)
                 gradients[f"initial_{name}{suffix}"] = (
                     total if tape.learned_state else np.zeros_like(total)
                 )

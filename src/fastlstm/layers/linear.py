@@ -8,7 +8,6 @@ import numpy as np
 from fastlstm.checks import (
     check_shape,
     memory_for,
-    quiet,
     read_array,
     read_dtype,
     read_flag,
@@ -145,10 +144,9 @@ class Linear(Module):
         rows, x = dy.reshape(-1, self.out_features), tape.x.reshape(-1, self.in_features)
         dx = k.linear(dy, transposed, self.in_features, None)
         params = {"weight": np.empty_like(weight)}
-        k.weight_gradient(rows, x, params["weight"])
         if "bias" in tape.parameters:
-            with quiet():
-                params["bias"] = rows.sum(axis=0)
+            params["bias"] = np.empty(self.out_features, self.dtype)
+        k.weight_gradient(rows, x, params["weight"], params.get("bias"))
         return Gradients(x=dx, params=params)
 
     def _packed(self, k: Kernels, parameters: Parameters) -> tuple[Any, ...]:

@@ -202,6 +202,7 @@ cdef void _norm_row_backward(
             d_hidden_gain + place,
             H,
         )
+    _carry_sums(f, at, row, 0, f.cell.row_sums)
 
 
 cdef void _norm_after_sums(const Pass* f) noexcept nogil:

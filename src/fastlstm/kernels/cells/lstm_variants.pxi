@@ -284,7 +284,7 @@ cdef void _variant_cells_backward(
 ) noexcept nogil:
     """The phase that replaces gates by their gradients."""
     cdef const Variant* variant = _variant(f.cell)
-    cdef Py_ssize_t s, unit, begin = at.begin, end = at.end, H = f.cell.H, n
+    cdef Py_ssize_t s, unit, begin = at.begin, end = at.end, H = f.cell.H, n, gate
     cdef vec c, dh, o, shown, slope, d_o, reached
     cdef bint zoned = f.drawn.kept_h.data != NULL or f.drawn.kept_c.data != NULL
     cdef real one = 1
@@ -313,6 +313,9 @@ cdef void _variant_cells_backward(
                 f, at, s, unit, c, dh * o * slope, d_o, &reached if zoned else NULL
             )
             unit += V
+        if variant.peepholes != NULL:
+            for gate in range(3):
+                _carry_sums(f, at, _row(&f.walk, s), gate * H + begin, end - begin)
 
 
 cdef void _variant_output_and_cells_backward(
@@ -361,14 +364,6 @@ cdef Py_ssize_t _variant_sums(const Pass* f, Outer* sums) noexcept nogil:
         sums[count].dW = f.gradients[variant.projection_gradient]
         count += 1
     return count
-
-
-cdef void _add_rows(const Pass* f, Py_ssize_t first, Py_ssize_t size, real* out) noexcept nogil:
-    """Set `out` [size] to columns `first` to `first + size` of `row_sums`, summed over the rows."""
-    cdef Py_ssize_t row
-    memset(out, 0, size * sizeof(real))
-    for row in range(f.walk.B):
-        _add_to(out, _at(&f.row_sums, 0, row) + first, size)
 
 
 cdef void _variant_after_sums(const Pass* f) noexcept nogil:

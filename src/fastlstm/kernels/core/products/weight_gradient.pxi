@@ -1,14 +1,21 @@
 # Gradients of weights: sums of outer products over all rows of all steps.
 
 cdef enum:
-    DEPTH = 256  # rows of the batch that are summed before the sums are written to memory
+    DEPTH = 256  # rows of the batch that are summed before the sums are added to those in memory
     SLAB = 96  # rows of the weight that are packed together; a multiple of every TILE
+    # Sums that are added one after the other at each level of a long sum. A single running sum of
+    # a million numbers would have 50 times the rounding error.
+    FAN = 32
+    MOST_LEVELS = 4
+    TREE = 8  # rows whose columns are summed by pairs
 
 
 cdef inline inlined_void _outer_tile(
     const int ROWS,
     const int GROUPS,
-    real* sums,  # [ROWS][4][V]: added to
+    real* sums,  # [ROWS] of [GROUPS][V]: added to; OUT if `fresh`
+    Py_ssize_t stride,  # reals from a row of `sums` to the next
+    bint fresh,
     const real* panel,  # [depth][4][V]
     const real* left,  # [depth][TILE]
     Py_ssize_t depth,
@@ -16,12 +23,14 @@ cdef inline inlined_void _outer_tile(
     """As `_tile`, with the numbers of all rows for one k next to each other in `left`."""
     cdef vec acc[TILE][4]
     cdef vec w[4]
+    cdef vec* at
     cdef real factor
     cdef Py_ssize_t k
     cdef int r, g
     for r in range(ROWS):
         for g in range(GROUPS):
-            acc[r][g] = (<vec*> (sums + r * PANEL))[g]
+            PREFETCH(sums + r * stride + g * V)
+            acc[r][g] = vec_of(0)
     for k in range(depth):
         for g in range(GROUPS):
             w[g] = (<const vec*> (panel + k * PANEL))[g]
@@ -30,21 +39,28 @@ cdef inline inlined_void _outer_tile(
             for g in range(GROUPS):
                 acc[r][g] += w[g] * factor
     for r in range(ROWS):
+        at = <vec*> (sums + r * stride)
         for g in range(GROUPS):
-            (<vec*> (sums + r * PANEL))[g] = acc[r][g]
+            at[g] = acc[r][g] if fresh else at[g] + acc[r][g]
 
 
 cdef void _outer_compute(
-    Py_ssize_t groups, real* sums, const real* panel, const real* left, Py_ssize_t depth
+    Py_ssize_t groups,
+    real* sums,
+    Py_ssize_t stride,
+    bint fresh,
+    const real* panel,
+    const real* left,
+    Py_ssize_t depth,
 ) noexcept nogil:
     if groups == 1:
-        _outer_tile(TILE, 1, sums, panel, left, depth)
+        _outer_tile(TILE, 1, sums, stride, fresh, panel, left, depth)
     elif groups == 2:
-        _outer_tile(TILE, 2, sums, panel, left, depth)
+        _outer_tile(TILE, 2, sums, stride, fresh, panel, left, depth)
     elif groups == 3:
-        _outer_tile(TILE, 3, sums, panel, left, depth)
+        _outer_tile(TILE, 3, sums, stride, fresh, panel, left, depth)
     else:
-        _outer_tile(TILE, 4, sums, panel, left, depth)
+        _outer_tile(TILE, 4, sums, stride, fresh, panel, left, depth)
 
 
 cdef void _pack_left(
@@ -96,21 +112,21 @@ cdef void _add_outer(
     bint fresh,  # True: `out` holds no sums yet
     real* sums,  # scratch [MAX_TILE]
 ) noexcept nogil:
-    cdef Py_ssize_t b, tile, m, r, columns
+    cdef Py_ssize_t b, tile, m, r, columns, groups
+    cdef const real* panel
+    cdef real* target
     for b in range(_blocks(N, PANEL)):
         columns = min(N - b * PANEL, <Py_ssize_t> PANEL)
+        groups, panel = _blocks(columns, V), panels + b * depth * PANEL
         for tile in range(_blocks(rows, TILE)):
             m = tile * TILE
-            if fresh:
-                memset(sums, 0, MAX_TILE * sizeof(real))
-            for r in range(0 if fresh else min(rows - m, <Py_ssize_t> TILE)):
-                memset(sums + r * PANEL + columns, 0, (PANEL - columns) * sizeof(real))
-                memcpy(sums + r * PANEL, out + (m + r) * N + b * PANEL, columns * sizeof(real))
-            _outer_compute(
-                _blocks(columns, V), sums, panels + b * depth * PANEL, left + m * depth, depth
-            )
+            target = out + m * N + b * PANEL
+            if columns == groups * V and rows - m >= TILE:
+                _outer_compute(groups, target, N, fresh, panel, left + m * depth, depth)
+                continue
+            _outer_compute(groups, sums, PANEL, True, panel, left + m * depth, depth)
             for r in range(min(rows - m, <Py_ssize_t> TILE)):
-                memcpy(out + (m + r) * N + b * PANEL, sums + r * PANEL, columns * sizeof(real))
+                _move(target + r * N, sums + r * PANEL, columns, fresh)
 
 
 cdef void _set_outer(
@@ -148,6 +164,7 @@ cdef struct Outer:
     real* dW  # OUT [M, N]
     real* dR  # OUT [M, P]
     real* db  # OUT [M], or NULL
+    real* parts  # scratch [levels - 1][M][N + P]: see `_levels`
 
 
 cdef struct OuterRows:
@@ -161,41 +178,81 @@ cdef struct OuterRows:
     real* h_panels  # scratch [⌈P / 4V⌉][depth][4][V]
     real* sums  # [MAX_TILE]
     Watch* watch
+    real* lost  # [M] what rounding took from the sums in db
+
+
+cdef inline vec _sum_by_pairs(
+    const real** rows, Py_ssize_t at, Py_ssize_t count, Py_ssize_t n
+) noexcept nogil:
+    """The sum of up to TREE rows in n columns from `at` on."""
+    cdef vec[TREE] lanes
+    cdef int k
+    for k in range(TREE):
+        lanes[k] = _load(rows[k] + at, n) if k < count else vec_of(0)
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + (
+        (lanes[4] + lanes[5]) + (lanes[6] + lanes[7])
+    )
 
 
 cdef void _add_columns(
-    const real** dz,  # [depth] of [M]
+    const real** rows,  # [depth] of [M]
     Py_ssize_t start,
     Py_ssize_t columns,
     Py_ssize_t depth,
-    real* out,  # [M]: added to; OUT if `fresh`
-    bint fresh,
+    real* sums,  # [M]: added to
+    real* lost,  # [M]: added to, what rounding took from `sums` (Knuth's TwoSum)
 ) noexcept nogil:
-    cdef Py_ssize_t k, m, at
-    cdef vec lanes
+    cdef Py_ssize_t k, m, at, n
+    cdef vec lanes, before, after, added, error
     for m in range(_blocks(columns, V)):
-        at = start + m * V
-        lanes = vec_of(0) if fresh else _load(out + at, columns - m * V)
-        for k in range(depth):
-            lanes += _load(dz[k] + at, columns - m * V)
-        _store(out + at, lanes, columns - m * V)
+        at, n = start + m * V, columns - m * V
+        after, error = _load(sums + at, n), _load(lost + at, n)
+        for k in range(_blocks(depth, TREE)):
+            lanes, before = _sum_by_pairs(rows + k * TREE, at, depth - k * TREE, n), after
+            after = before + lanes
+            added = after - before
+            error += (before - (after - added)) + (lanes - added)
+        _store(sums + at, after, n)
+        _store(lost + at, error, n)
+
+
+cdef void _end_columns(
+    Py_ssize_t start, Py_ssize_t columns, real* sums, const real* lost
+) noexcept nogil:
+    """Give back to `sums` what is `lost`, unless infinities made this NaN."""
+    cdef Py_ssize_t m, at, n
+    cdef vec error
+    for m in range(_blocks(columns, V)):
+        at, n = start + m * V, columns - m * V
+        error = _load(lost + at, n)
+        error = vec_if_below(error - error, vec_of(1), error, vec_of(0))
+        _add_lanes(sums + at, error, n)
+
+
+cdef struct Level:
+    # Sums of the outer products of some rows.
+    real* dW  # [M, N]
+    real* dR  # [M, P]
+    bint fresh  # True: holds no sums yet
 
 
 cdef void _sum_rows(
     const Outer* f,
     const OuterRows* at,
     Py_ssize_t depth,
-    bint fresh,
+    Level* into,
     Py_ssize_t begin,
     Py_ssize_t end,
 ) noexcept nogil:
-    """Rows `begin` to `end` of the gradients."""
+    """Add rows of the batch to rows `begin` to `end` of the gradients."""
     cdef Py_ssize_t slab, m, rows = end - begin
+    cdef bint fresh = into.fresh
+    into.fresh = False
+    if f.db != NULL:
+        _add_columns(at.dz, begin, rows, depth, f.db, at.lost)
     if fresh and depth == 1:
-        if f.db != NULL:
-            _add_columns(at.dz, begin, rows, 1, f.db, True)
         if f.N:
-            _set_outer(at.dz[0] + begin, rows, at.x[0], NULL, f.N, f.dW + begin * f.N)
+            _set_outer(at.dz[0] + begin, rows, at.x[0], NULL, f.N, into.dW + begin * f.N)
         if f.P:
             _set_outer(
                 at.dz[0] + begin,
@@ -203,7 +260,7 @@ cdef void _sum_rows(
                 at.h[0],
                 at.factors[0] if at.factors != NULL else NULL,
                 f.P,
-                f.dR + begin * f.P,
+                into.dR + begin * f.P,
             )
         return
     _pack_right(at.x, NULL, f.N, depth, at.x_panels)
@@ -213,11 +270,56 @@ cdef void _sum_rows(
         rows = min(end - m, <Py_ssize_t> SLAB)
         if _stops(at.watch, rows * depth * (f.N + f.P)):
             return
-        if f.db != NULL:
-            _add_columns(at.dz, m, rows, depth, f.db, fresh)
         _pack_left(at.dz, m, rows, depth, at.left)
-        _add_outer(at.left, rows, at.x_panels, f.N, depth, f.dW + m * f.N, fresh, at.sums)
-        _add_outer(at.left, rows, at.h_panels, f.P, depth, f.dR + m * f.P, fresh, at.sums)
+        _add_outer(at.left, rows, at.x_panels, f.N, depth, into.dW + m * f.N, fresh, at.sums)
+        _add_outer(at.left, rows, at.h_panels, f.P, depth, into.dR + m * f.P, fresh, at.sums)
+
+
+cdef inline void _move(
+    real* target, const real* source, Py_ssize_t n, bint fresh
+) noexcept nogil:
+    """target += source; target = source if `fresh`."""
+    if fresh:
+        memcpy(target, source, n * sizeof(real))
+    else:
+        _add_to(target, source, n)
+
+
+cdef void _move_up(
+    const Outer* f, Level* level, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Add rows `begin` to `end` of the sums in `level` to the next level."""
+    cdef Level* upper = level + 1
+    if level.fresh:
+        return
+    _move(upper.dW + begin * f.N, level.dW + begin * f.N, (end - begin) * f.N, upper.fresh)
+    _move(upper.dR + begin * f.P, level.dR + begin * f.P, (end - begin) * f.P, upper.fresh)
+    level.fresh, upper.fresh = True, False
+
+
+cdef void _carry(
+    const Outer* f, Level* level, Py_ssize_t levels, Py_ssize_t done, Py_ssize_t begin,
+    Py_ssize_t end,
+) noexcept nogil:
+    """After `done` parts of the sum: move up every level that has FAN parts."""
+    cdef Py_ssize_t k
+    for k in range(levels - 1):
+        if done % FAN:
+            return
+        _move_up(f, level + k, begin, end)
+        done //= FAN
+
+
+cdef inline Py_ssize_t _levels(Py_ssize_t count) noexcept nogil:
+    """How many levels a sum of `count` numbers has: each sums FAN sums of the level below."""
+    cdef Py_ssize_t levels = 1
+    while count > FAN and levels < MOST_LEVELS:
+        levels, count = levels + 1, _blocks(count, FAN)
+    return levels
+
+
+cdef inline Py_ssize_t _outer_levels(const Outer* f) noexcept nogil:
+    return _levels(_blocks(f.walk.n * f.walk.T, DEPTH))
 
 
 cdef inline Py_ssize_t _depth(const Outer* f) noexcept nogil:
@@ -228,7 +330,7 @@ cdef Py_ssize_t _outer_scratch(const Outer* f) noexcept nogil:
     """Bytes that `_sum_outer` needs."""
     cdef Py_ssize_t columns = (_blocks(f.N, PANEL) + _blocks(f.P, PANEL)) * PANEL
     return (
-        ((columns + SLAB) * _depth(f) + MAX_TILE + f.P) * sizeof(real)
+        ((columns + SLAB) * _depth(f) + MAX_TILE + f.P + f.M) * sizeof(real)
         + 4 * _depth(f) * sizeof(void*)
     )
 
@@ -245,8 +347,9 @@ cdef void _sum_some(
 ) noexcept nogil:
     """Rows `begin` to `end` of the gradients, over all steps."""
     cdef const Walk* walk = &f.walk
-    cdef Py_ssize_t depth = _depth(f), count = 0, i, s, t, row
-    cdef bint fresh = True
+    cdef Py_ssize_t depth = _depth(f), count = 0, done = 0, i, s, t, row, k
+    cdef Py_ssize_t levels = _outer_levels(f)
+    cdef Level[MOST_LEVELS] level
     cdef OuterRows at
     at.watch = watch
     at.x_panels = <real*> _aligned(memory)
@@ -259,6 +362,15 @@ cdef void _sum_some(
     at.left = <real*> (at.h + 2 * depth)
     cdef real* zeros = at.left + SLAB * depth
     memset(zeros, 0, f.P * sizeof(real))
+    at.lost = zeros + f.P
+    if f.db != NULL:
+        memset(at.lost + begin, 0, (end - begin) * sizeof(real))
+        memset(f.db + begin, 0, (end - begin) * sizeof(real))
+    for k in range(levels):
+        level[k].dW = f.parts + k * f.M * (f.N + f.P)
+        level[k].dR = level[k].dW + f.M * f.N
+        level[k].fresh = True
+    level[levels - 1].dW, level[levels - 1].dR = f.dW, f.dR
     for i in range(walk.T):
         t = _step(walk, i)
         for s in range(_live_at(walk, i)):
@@ -273,10 +385,15 @@ cdef void _sum_some(
                 at.factors[count] = _at(&f.factors, 0, row)
             count += 1
             if count == depth:
-                _sum_rows(f, &at, count, fresh, begin, end)
-                count, fresh = 0, False
-    if count or fresh:
-        _sum_rows(f, &at, count, fresh, begin, end)
+                _sum_rows(f, &at, count, &level[0], begin, end)
+                count, done = 0, done + 1
+                _carry(f, level, levels, done, begin, end)
+    if count or not done:
+        _sum_rows(f, &at, count, &level[0], begin, end)
+    for k in range(levels - 1):
+        _move_up(f, &level[k], begin, end)
+    if f.db != NULL:
+        _end_columns(begin, end - begin, f.db, at.lost)
 
 
 cdef inline Outer _outer(const Walk* walk, Series dz, Py_ssize_t M) noexcept nogil:
@@ -287,16 +404,35 @@ cdef inline Outer _outer(const Walk* walk, Series dz, Py_ssize_t M) noexcept nog
     return f
 
 
-def weight_gradient(const real[:, ::1] dz, const real[:, ::1] x, real[:, ::1] dW):
-    """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N]."""
+cdef int _lead_sum(Outer* f, Py_ssize_t threads) except -1:
+    """Compute the gradients on up to `threads` threads."""
+    cdef Py_ssize_t size = (_outer_levels(f) - 1) * f.M * (f.N + f.P) * sizeof(real)
+    cdef void* parts = NULL
+    if size:
+        parts = _scratch(size)
+        f.parts = <real*> _aligned(parts)
+    try:
+        _lead(_sum_outer, f, _outer_scratch(f), threads)
+    finally:
+        PyMem_RawFree(parts)
+    return 0
+
+
+def weight_gradient(const real[:, ::1] dz, const real[:, ::1] x, real[:, ::1] dW, real[::1] db=None):
+    """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N], and db [M], or None, to Σ dz."""
     cdef Py_ssize_t K = dz.shape[0], M = dz.shape[1], N = x.shape[1]
     cdef Walk walk = _whole_walk(1, K, False)
     cdef Outer f
     _expect(x.shape[0] == K, "x")
     _expect(dW.shape[0] == M and dW.shape[1] == N, "dW")
+    _expect(db is None or db.shape[0] == M, "db")
     if K * M * N == 0:
         dW[:, :] = 0
+        if db is not None:
+            db[:] = 0
         return
     f = _outer(&walk, _contiguous(<real*> &dz[0, 0], K, M), M)
     f.x, f.N, f.dW = _contiguous(<real*> &x[0, 0], K, N), N, &dW[0, 0]
-    _lead(_sum_outer, &f, _outer_scratch(&f), 1)
+    if db is not None:
+        f.db = &db[0]
+    _lead_sum(&f, 1)

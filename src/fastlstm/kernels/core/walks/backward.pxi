@@ -218,6 +218,38 @@ cdef void _drop_state(const Pass* f, const BackwardStep* at) noexcept nogil:
         )
 
 
+cdef inline void _carry_sums(
+    const Pass* f, const BackwardStep* at, Py_ssize_t row, Py_ssize_t first, Py_ssize_t size
+) noexcept nogil:
+    """After the step: move up every level of the row's sums that has FAN parts."""
+    cdef Py_ssize_t done = f.walk.T - at.i, k, levels = _levels(f.walk.T)
+    cdef real* sums = _at(&f.row_sums, 0, row) + first
+    for k in range(levels - 1):
+        if done % FAN:
+            return
+        _add_to(sums + f.cell.row_sums, sums, size)
+        memset(sums, 0, size * sizeof(real))
+        sums += f.cell.row_sums
+        done //= FAN
+
+
+cdef void _add_rows(const Pass* f, Py_ssize_t first, Py_ssize_t size, real* out) noexcept nogil:
+    """Set `out` [size] to columns `first` to `first + size` of `row_sums`, summed over the rows."""
+    cdef Py_ssize_t left = f.walk.B * _levels(f.walk.T), columns = f.cell.row_sums, k, n
+    cdef const real* sums = <const real*> f.row_sums.data
+    cdef real* lost = <real*> sums + left * columns
+    cdef const real* rows[CHUNK]
+    memset(out, 0, size * sizeof(real))
+    memset(lost, 0, size * sizeof(real))
+    while left:
+        n = min(left, <Py_ssize_t> CHUNK)
+        for k in range(n):
+            rows[k] = sums + k * columns + first
+        _add_columns(rows, 0, size, n, out, lost)
+        sums, left = sums + n * columns, left - n
+    _end_columns(0, size, out, lost)
+
+
 cdef inline void _meet_x(const Pass* f, Outer* sum) noexcept nogil:
     """Add to `sum` the gradient of W, from the first row of W on."""
     sum.x, sum.N, sum.dW = f.x, f.cell.inputs, f.gradients[0]

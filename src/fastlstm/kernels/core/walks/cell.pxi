@@ -189,5 +189,5 @@ cdef struct Pass:
     # Backward only.
     Series dy  # [T, B, P]; no data for zeros
     Series series  # scratch [T, B, cell.back_series]
-    Series row_sums  # [B, cell.row_sums]: added to
+    Series row_sums  # [B][levels][cell.row_sums]: added to, at the first level
     real* gradients[MOST_GRADIENTS]  # OUT

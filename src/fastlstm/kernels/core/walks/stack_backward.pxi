@@ -164,13 +164,17 @@ cdef object _backward(
     return dx, d_first, tuple(gradients)
 
 
+cdef inline Py_ssize_t _row_sums_size(const Pass* f) noexcept:
+    """Bytes of `row_sums`, and of one row more for `_add_rows`."""
+    return (f.walk.B * _levels(f.walk.T) + 1) * f.cell.row_sums * sizeof(real)
+
+
 cdef Py_ssize_t _sums_scratch(const Layer* layer) noexcept:
     """Bytes for `series` and `row_sums` of all directions."""
     cdef const Pass* f = &layer.passes[0]
-    cdef Py_ssize_t B = f.walk.B
     return layer.directions * (
-        _padded(B * f.cell.row_sums * sizeof(real))
-        + _padded(f.walk.T * B * f.cell.back_series * sizeof(real))
+        _padded(_row_sums_size(f))
+        + _padded(f.walk.T * f.walk.B * f.cell.back_series * sizeof(real))
     )
 
 
@@ -180,8 +184,10 @@ cdef void _begin_sums(Layer* layer, void* scratch) noexcept:
     cdef Pass* f
     for direction in range(layer.directions):
         f = &layer.passes[direction]
-        size = f.walk.B * f.cell.row_sums * sizeof(real)
-        f.row_sums = _contiguous(<real*> _take(&free, size), f.walk.B, f.cell.row_sums)
+        size = _row_sums_size(f)
+        f.row_sums = _contiguous(
+            <real*> _take(&free, size), f.walk.B, _levels(f.walk.T) * f.cell.row_sums
+        )
         memset(f.row_sums.data, 0, size)
         f.row_sums.step = 0
         size = f.walk.T * f.walk.B * f.cell.back_series * sizeof(real)
@@ -204,6 +210,6 @@ cdef int _sum_layer(Layer* layer, const Series* dx, Py_ssize_t threads) except -
         _lead(_multiply_all, &into_x, _product_scratch(), threads)
         count = f.cell.sums(f, sums)
         for k in range(count):
-            _lead(_sum_outer, &sums[k], _outer_scratch(&sums[k]), threads)
+            _lead_sum(&sums[k], threads)
         f.cell.after_sums(f)
     return 0

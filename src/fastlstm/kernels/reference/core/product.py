@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.kernels.arguments import Array
-from fastlstm.kernels.reference.core.walk import quiet
+from fastlstm.kernels.reference.core.walk import quiet, sum_outer
 
 
 def pack(matrix: Array) -> Array:
@@ -34,6 +34,8 @@ def linear(x: Array, packed: Array, outputs: int, bias: Array | None) -> Any:
 
 
 @quiet
-def weight_gradient(dz: Array, x: Array, dW: Array) -> None:
-    """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N]."""
-    dW[...] = dz.T @ x
+def weight_gradient(dz: Array, x: Array, dW: Array, db: Array | None = None) -> None:
+    """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N], and db [M], if any, to Σ dz."""
+    dW[...] = sum_outer(dz, x)
+    if db is not None:
+        db[...] = dz.sum(axis=0, dtype=np.float64)

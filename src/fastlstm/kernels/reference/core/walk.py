@@ -15,6 +15,8 @@ import numpy as np
 from fastlstm.kernels.arguments import Array, Masks
 from fastlstm.kernels.reference.core.cell import Factors, Parts, PythonCell, Term
 
+DEPTH = 256  # rows that are summed in the arrays' dtype before the sums are added in float64
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -190,9 +192,22 @@ def _terms_of_no_rows(cell: PythonCell, saved: Parts, masks: Masks) -> dict[str,
 def _total(terms: list[Term]) -> Array:
     """The sum over all steps of a parameter's terms: see `PythonCell.step_backward`."""
     if isinstance(terms[0], np.ndarray):
-        return np.asarray(np.concatenate(cast(list[Array], terms)).sum(axis=0))
+        # NumPy adds rows one after the other: in float32, 10⁶ of them lose three digits.
+        total = np.concatenate(cast(list[Array], terms)).sum(axis=0, dtype=np.float64)
+        return np.asarray(total, terms[0].dtype)
     if isinstance(terms[0], list):
         blocks = zip(*cast(list[list[Factors]], terms), strict=True)
         return np.concatenate([_total(list(block)) for block in blocks])
     left, right = zip(*cast(list[Factors], terms), strict=True)
-    return np.asarray(np.concatenate(left).T @ np.concatenate(right))
+    return sum_outer(np.concatenate(left), np.concatenate(right))
+
+
+def sum_outer(left: Array, right: Array) -> Array:
+    """[M, N] Σ left[k]ᵀ · right[k], for left [K, M] and right [K, N].
+
+    Some products of NumPy add all K one after the other, so the sums restart after a few.
+    """
+    total = np.zeros((left.shape[1], right.shape[1]))
+    for part in (slice(start, start + DEPTH) for start in range(0, len(left), DEPTH)):
+        total += left[part].T @ right[part]
+    return total.astype(left.dtype)
