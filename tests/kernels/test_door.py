@@ -496,6 +496,8 @@ def test_products_that_do_not_fit(build, dtype):
         (dz, x[None], dW),
         (_another_float(dz), x, dW),
         (dz, x, _another_float(dW)),
+        (dz, x, dW, np.ones(5, dtype)),
+        (dz, x, dW, _another_float(np.ones(6, dtype))),
     ):
-        with pytest.raises(ValueError, match=r"x|dW|Buffer|ndarray"):
+        with pytest.raises(ValueError, match=r"x|dW|db|Buffer|ndarray"):
             build.weight_gradient(*wrong)

@@ -207,7 +207,9 @@ def test_linear(build, rng, dtype, K, N, lead, bias):
 
 
 @pytest.mark.parametrize(
-    "sizes", [(35, 3, 4), (10, 33, 40), (360, 20, 17), (1, 6, 5), (0, 3, 4), (7, 1, 130)], ids=str
+    "sizes",
+    [(35, 3, 4), (10, 33, 40), (360, 20, 17), (9001, 13, 70), (1, 6, 5), (0, 3, 4), (7, 1, 130)],
+    ids=str,
 )
 def test_weight_gradient(build, rng, dtype, sizes):
     K, M, N = sizes
@@ -218,9 +220,14 @@ def test_weight_gradient(build, rng, dtype, sizes):
     results = []
     for module in (build, reference):
         guarded = np.full((M + 2, N), UNTOUCHED, dtype)
+        guarded_bias = np.full(M + 2, UNTOUCHED, dtype)
         module.weight_gradient(dz, x, guarded[1:-1])
-        results.append(guarded)
-    assert_close(*results, dtype)
+        alone = guarded.copy()
+        module.weight_gradient(dz, x, guarded[1:-1], guarded_bias[1:-1])
+        assert_same_bits(guarded, alone)
+        results.append((guarded, guarded_bias))
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual, expected, dtype)
 
 
 # T, B, I, H of products dz · W (K is H, N is I) and sums dzᵀ · x over steps and rows that do not
