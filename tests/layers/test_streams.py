@@ -228,6 +228,15 @@ def test_x_and_rows_in_other_forms(kernels, rng, form, rows):
     assert_same_bits(state, expected_state)
 
 
+@pytest.mark.parametrize("strides", [(16, 16, 4), (0, 0, 0)])
+def test_no_rows_at_all(kernels, strides):
+    gru = fl.GRU(I, H)
+    state = np.ndarray((1, 0, H), np.float32, strides=strides)
+    out = np.ndarray((0, H), np.float32, strides=strides[1:])
+    assert gru.step(np.empty((0, I)), state, None, out) is out
+    assert gru.step(np.empty((0, I)), state, []).shape == (0, H)
+
+
 def test_x_may_be_a_part_of_the_state(kernels, rng):
     lstm = fl.LSTM(H, H, 2, rng=rng)
     h, c = state = random_zero_state(rng, lstm)

@@ -138,11 +138,13 @@ def kept(array: Array) -> Array:
 
 def has_own_elements(array: Array) -> bool:
     """Whether no two elements of `array` can share memory."""
+    if array.size == 0:
+        return True
     extent = array.itemsize
     for step, n in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
         if n > 1 and step < extent:
             return False
-        extent += max(n - 1, 0) * step
+        extent += (n - 1) * step
     return True
 
 
