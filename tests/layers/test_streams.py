@@ -3,11 +3,13 @@
 import runpy
 import threading
 import tracemalloc
+from contextvars import copy_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
+from numpy.lib.stride_tricks import as_strided
 from random_layers import GRU_AND_RNN, OPTIONS, VARIANTS, example
 from toys import Leaky, Momentum
 
@@ -188,11 +190,21 @@ def backwards(h, c):
     return [part[:, ::-1].copy()[:, ::-1] for part in (h, c)]
 
 
+def interleaved(h, c):
+    """The rows of the second layer between those of the first; no element is there twice."""
+    result = []
+    for part in (h, c):
+        room, size = np.zeros(100 * H, part.dtype), part.itemsize
+        result.append(as_strided(room, part.shape, (3 * H * size, 2 * H * size, size)))
+        result[-1][...] = part
+    return result
+
+
 def subclass(h, c):
     return [part.view(type("Subclass", (np.ndarray,), {})) for part in (h, c)]
 
 
-@pytest.mark.parametrize("form", [split, rows_first, by_layer, backwards, subclass])
+@pytest.mark.parametrize("form", [split, rows_first, by_layer, backwards, interleaved, subclass])
 def test_states_in_other_strides(kernels, rng, form):
     lstm = fl.LSTM(I, H, 2, rng=rng)
     x, rows = rng.standard_normal((3, I)), [5, 0, 2]
@@ -226,6 +238,15 @@ def test_x_and_rows_in_other_forms(kernels, rng, form, rows):
     expected = gru.step(x, expected_state, np.array([4, 1]))
     assert_same_bits(gru.step(form(x), state, rows), expected)
     assert_same_bits(state, expected_state)
+
+
+@pytest.mark.parametrize("strides", [(16, 16, 4), (0, 0, 0)])
+def test_no_rows_at_all(kernels, strides):
+    gru = fl.GRU(I, H)
+    state = as_strided(np.zeros(1, np.float32), (1, 0, H), strides)
+    out = as_strided(np.zeros(1, np.float32), (0, H), strides[1:])
+    assert gru.step(np.empty((0, I)), state, None, out) is out
+    assert gru.step(np.empty((0, I)), state, []).shape == (0, H)
 
 
 def test_x_may_be_a_part_of_the_state(kernels, rng):
@@ -295,7 +316,10 @@ def test_threads_that_step_rows_of_their_own(kernels, rng):
         for step in x:
             lstm.step(step[rows], state, rows)
 
-    workers = [threading.Thread(target=run, args=(rows,)) for rows in ([0, 3, 4], [6, 1], [2, 5])]
+    workers = [
+        threading.Thread(target=copy_context().run, args=(run, rows))  # in the same backend
+        for rows in ([0, 3, 4], [6, 1], [2, 5])
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -392,7 +416,7 @@ CALLS = {
     "read-only out": ({"out": READ_ONLY}, ValueError, "out"),
     "out is a list": ({"out": [[0.0] * H] * 2}, TypeError, "out"),
     "out of one row": (
-        {"out": np.lib.stride_tricks.as_strided(np.zeros(H, np.float32), (2, H), (0, 4))},
+        {"out": as_strided(np.zeros(H, np.float32), (2, H), (0, 4))},
         ValueError,
         "out",
     ),
@@ -407,7 +431,7 @@ def read_only(array):
 
 def one_row(array):
     strides = (*array.strides[:-2], 0, array.strides[-1])
-    return np.lib.stride_tricks.as_strided(array.copy(), array.shape, strides)
+    return as_strided(array.copy(), array.shape, strides)
 
 
 def overlapping(h, c):

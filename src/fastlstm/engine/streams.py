@@ -105,12 +105,12 @@ def _read_place(name: str, array: Any, lead: tuple[int, ...], size: int, form: F
     if not array.flags.writeable:
         raise ValueError(f"{name}: expected an array to update, got a read-only one")
     array = np.asarray(array)
-    if ready(array) is not array or not has_own_elements(array):
+    if array.size and (ready(array) is not array or not has_own_elements(array)):
         raise ValueError(
             f"{name}: expected aligned elements of its own, contiguous along the last axis, "
             f"got strides {array.strides}"
         )
-    return array
+    return ready(array)
 
 
 def _read_rows(rows: Any, n: int, B: int) -> np.ndarray | None:

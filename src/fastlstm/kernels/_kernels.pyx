@@ -28,7 +28,7 @@ from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from fastlstm.kernels.arguments import no_memory
+from fastlstm.kernels.arguments import has_own_elements, no_memory
 
 from fastlstm.kernels._pool cimport Job, dismiss, interrupted, invite
 

@@ -137,13 +137,21 @@ def kept(array: Array) -> Array:
 
 
 def has_own_elements(array: Array) -> bool:
-    """Whether no two elements of `array` can share memory."""
-    extent = array.itemsize
-    for step, n in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
-        if n > 1 and step < extent:
-            return False
-        extent += max(n - 1, 0) * step
-    return True
+    """Whether no two elements of `array` share memory."""
+    if array.size == 0:
+        return True
+    axes = sorted(zip(map(abs, array.strides), array.shape, strict=True))
+    reach = array.itemsize  # of all axes with smaller strides
+    for step, n in axes:
+        if n > 1 and step < reach:
+            break
+        reach += (n - 1) * step
+    else:
+        return True
+    places = np.zeros(1, np.intp)
+    for step, n in axes:
+        places = np.add.outer(places, step * np.arange(n)).ravel()
+    return bool((np.diff(np.sort(places)) >= array.itemsize).all())
 
 
 class Kernels(Protocol):

@@ -193,6 +193,8 @@ cdef bint _overlaps_itself(object array) noexcept:
     """
     cdef int a, b
     cdef Py_ssize_t stride, reach
+    if cnp.PyArray_SIZE(array) == 0:
+        return False
     for a in range(cnp.PyArray_NDIM(array)):
         if cnp.PyArray_DIM(array, a) <= 1:
             continue

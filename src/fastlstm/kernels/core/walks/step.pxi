@@ -4,6 +4,10 @@ cdef bint _share_memory(object a, object b) except -1:
     return _may_overlap(a, b) and np.shares_memory(a, b)
 
 
+cdef bint _has_own_elements(object array) except -1:
+    return not _overlaps_itself(array) or has_own_elements(array)
+
+
 cdef bint _read_places(
     const Stack* m, Arguments* read, object state, Series* places
 ) except -1:
@@ -23,7 +27,7 @@ cdef bint _read_places(
     if not _read_state(m, read, state, places, NULL):
         return False
     for k in range(len(parts)):
-        if not cnp.PyArray_ISWRITEABLE(parts[k]) or _overlaps_itself(parts[k]):
+        if not (cnp.PyArray_ISWRITEABLE(parts[k]) and _has_own_elements(parts[k])):
             return False
         for other in range(k):
             if _share_memory(parts[k], parts[other]):
@@ -88,7 +92,7 @@ cdef bint _is_step_out(
         and cnp.PyArray_ISWRITEABLE(out)
         and cnp.PyArray_DIM(out, 0) == n
         and cnp.PyArray_DIM(out, 1) == m.cells[0].P
-        and not _overlaps_itself(out)
+        and _has_own_elements(out)
         and not _share_memory(out, x)
     ):
         return False
