@@ -99,15 +99,15 @@ class OneStep(Stack):
         prepared = self._prepared(tape.kernels, tape.parameters, 1, training=True)
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
-        try:
-            result = prepared.backward(*kept, None, dstate)
-            if result is NotImplemented:
+        result = prepared.backward(*kept, None, dstate)
+        if result is NotImplemented:
+            try:
                 form, call = self._form, tape.call
                 dstate = form.layout.read_step("dstate", dstate, call.batch(form), form.dtype)
-                result = prepared.backward(*kept, None, dstate)
-        except (TypeError, ValueError):
-            tape.give_back()
-            raise
+            except (TypeError, ValueError):
+                tape.give_back()
+                raise
+            result = prepared.backward(*kept, None, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
         params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))

@@ -438,17 +438,17 @@ class Stack(Module):
         form, result = self._form, NotImplemented
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
-        try:
-            if tape.given is None and not self._reads_first:
-                result = prepared.backward(*kept, dy, dstate)
-            if result is NotImplemented:
+        if tape.given is None and not self._reads_first:
+            result = prepared.backward(*kept, dy, dstate)
+        if result is NotImplemented:
+            try:
                 call = tape.call
                 dy = read_gradient(dy, call, form)
                 dstate = form.layout.read("dstate", dstate, call.batch(form), form.dtype)
-                result = prepared.backward(*kept, dy, dstate)
-        except (TypeError, ValueError):
-            tape.give_back()
-            raise
+            except (TypeError, ValueError):
+                tape.give_back()
+                raise
+            result = prepared.backward(*kept, dy, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
         params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
