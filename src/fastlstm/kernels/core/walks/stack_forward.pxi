@@ -60,26 +60,36 @@ cdef object _from_block(object block, real** free, int axes, cnp.npy_intp* shape
     return array
 
 
-cdef Py_ssize_t _kept_size(object array, object given) noexcept:
-    """Reals that `_kept` takes of the block; 0 if it takes `array` itself.
+cdef enum:
+    SHORT = 4096  # reals: longer copies have memory of their own, as in larger blocks pages would be new
 
-    That is new if the kernels have cast it, so that it is not the array that was given.
+
+cdef inline bint _needs_copy(object array, object given) noexcept:
+    """Whether somebody else may change `array`, a part of the state or x.
+
+    If the kernels have cast it, it is new, and not the array that was given.
     """
-    if array is None or array is not given or _is_fixed(array):
+    return array is given and array is not None and not _is_fixed(array)
+
+
+cdef Py_ssize_t _kept_size(object array, object given) noexcept:
+    """Reals that `_kept` takes of the block."""
+    if not (_needs_copy(array, given) and cnp.PyArray_ISCARRAY_RO(array)):
+        return 0
+    if cnp.PyArray_SIZE(array) > SHORT:
         return 0
     return _padded(cnp.PyArray_SIZE(array) * sizeof(real)) // sizeof(real)
 
 
 cdef object _kept(object array, object given, object block, real** free):
-    """`array`, or a copy in the block if somebody else may change it."""
+    """`array`, or a copy if somebody else may change it."""
     cdef Py_ssize_t size = _kept_size(array, given)
-    if not size:
+    if not _needs_copy(array, given):
         return array
+    if not size:
+        return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
     copy = _from_block(block, free, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), size)
-    if cnp.PyArray_ISCARRAY_RO(array):
-        memcpy(_data(copy), _data(array), cnp.PyArray_SIZE(array) * sizeof(real))
-    else:
-        cnp.PyArray_CopyInto(copy, array)
+    memcpy(_data(copy), _data(array), cnp.PyArray_SIZE(array) * sizeof(real))
     return copy
 
 
