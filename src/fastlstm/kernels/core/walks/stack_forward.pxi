@@ -61,7 +61,7 @@ cdef object _from_block(object block, real** free, int axes, cnp.npy_intp* shape
 
 
 cdef enum:
-    SHORT = 4096  # reals: longer copies have memory of their own, as in larger blocks pages would be new
+    SHORT = 4096  # reals: longer copies lie elsewhere, as larger blocks get new pages in every call
 
 
 cdef inline bint _needs_copy(object array, object given) noexcept:
