@@ -468,7 +468,7 @@ class Tape:
 
     layer: Module
     # One item, which a backward takes: of two at once on two threads, one gets it.
-    unused: list[None] = field(default_factory=lambda: [None], init=False)
+    unused: list[None] = field(default_factory=[None].copy, init=False)
 
     def claim(self) -> None:
         """Take the tape for one backward; ValueError if another has it."""

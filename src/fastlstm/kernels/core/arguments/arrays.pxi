@@ -129,20 +129,12 @@ cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     return array
 
 
-cdef object _kept(object array, object given):
-    """`array`, or a copy if somebody else may change it: see `kept` in kernels/arguments.py.
-
-    It is new if the kernels have cast it, so that it is not the array that was given.
-    """
-    cdef PyObject* base
-    if array is None or array is not given:
-        return array
-    base = cnp.PyArray_BASE(array)
+cdef bint _is_fixed(object array) noexcept:
+    """Whether nobody can change `array`, since its memory is a bytes object."""
+    cdef PyObject* base = cnp.PyArray_BASE(array)
     while base != NULL and cnp.PyArray_CheckExact(<object> base):
         base = cnp.PyArray_BASE(<object> base)
-    if base != NULL and PyBytes_CheckExact(<object> base):
-        return array
-    return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
+    return base != NULL and PyBytes_CheckExact(<object> base)
 
 
 cdef inline real* _data(object array) noexcept:

@@ -36,13 +36,13 @@ cdef Py_ssize_t _saved_size(const Cell* cell, Py_ssize_t k, Py_ssize_t T, Py_ssi
     return _padded(T * B * rows * cell.saved_shape[k][1] * sizeof(real)) // sizeof(real)
 
 
-cdef object _new_block(const Stack* m, Py_ssize_t T, Py_ssize_t B):
-    """Memory for all arrays that training saves in one call.
+cdef object _new_block(const Stack* m, Py_ssize_t T, Py_ssize_t B, Py_ssize_t more):
+    """Memory for all arrays that training saves in one call, and for `more` reals.
 
     It is one block: the C library returns free blocks of several sizes to the system, and the page
     faults of the next call would take a tenth of its time.
     """
-    cdef Py_ssize_t size = 16, k, n
+    cdef Py_ssize_t size = 16 + more, k, n
     size += (
         (m.layers - 1) * _padded(T * B * m.directions * m.cells[0].P * sizeof(real)) // sizeof(real)
     )
@@ -58,6 +58,44 @@ cdef object _from_block(object block, real** free, int axes, cnp.npy_intp* shape
     cnp.set_array_base(array, block)
     free[0] += size
     return array
+
+
+cdef enum:
+    SHORT = 4096  # reals: longer copies lie elsewhere, as larger blocks get new pages in every call
+
+
+cdef inline bint _needs_copy(object array, object given) noexcept:
+    """Whether somebody else may change `array`, a part of the state or x.
+
+    If the kernels have cast it, it is new, and not the array that was given.
+    """
+    return array is given and array is not None and not _is_fixed(array)
+
+
+cdef Py_ssize_t _kept_size(object array, object given) noexcept:
+    """Reals that `_kept` takes of the block."""
+    if not (_needs_copy(array, given) and cnp.PyArray_ISCARRAY_RO(array)):
+        return 0
+    if cnp.PyArray_SIZE(array) > SHORT:
+        return 0
+    return _padded(cnp.PyArray_SIZE(array) * sizeof(real)) // sizeof(real)
+
+
+cdef object _kept(object array, object given, object block, real** free):
+    """`array`, or a copy if somebody else may change it."""
+    cdef Py_ssize_t size = _kept_size(array, given)
+    if not _needs_copy(array, given):
+        return array
+    if not size:
+        return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
+    copy = _from_block(block, free, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), size)
+    memcpy(_data(copy), _data(array), cnp.PyArray_SIZE(array) * sizeof(real))
+    return copy
+
+
+cdef inline object _kept_other(object array):
+    """A copy of lengths or resets."""
+    return None if array is None else cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
 
 
 cdef object _new_saved(
@@ -124,7 +162,9 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
     cdef Arguments read
     cdef Series[MOST_STATES] first
     cdef const real* zeros
-    given_x, given_state, arguments = x, state, None
+    cdef Py_ssize_t size, k
+    cdef real* free
+    given_x, given_state = x, state
     x, state = _as_reals(x), _as_reals(state)
     if not _read_axes(m, x, &read) or masks is not None and not keep:
         return NotImplemented
@@ -144,25 +184,30 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
             return NotImplemented
         if <double> (read.T * read.B) * m.directions * m.cells[0].P > MOST_NUMBERS:
             raise MemoryError
-        if keep:
-            arguments = (
-                _kept(x, given_x),
-                _kept_state(state, given_state),
-                _kept(lengths, lengths),
-                _kept(resets, resets),
+        if not keep:
+            return _forward(m, &read, x, first, zeros, out, None, None, NULL)
+        states, given = state, given_state
+        if type(state) is not tuple:
+            states, given = (state,), (given_state,)
+        size = _kept_size(x, given_x)
+        for k in range(len(<tuple> states)):
+            size += _kept_size((<tuple> states)[k], (<tuple> given)[k])
+        block = _new_block(m, read.T, read.B, size)
+        free = <real*> _aligned(cnp.PyArray_DATA(block))
+        x = _kept(x, given_x, block, &free)
+        if type(state) is tuple:
+            kept = (
+                _kept(state[0], given[0], block, &free), _kept(state[1], given[1], block, &free)
             )
-        return _forward(m, &read, x, first, zeros, out, masks, arguments)
+        else:
+            kept = _kept(state, given_state, block, &free)
+        y, final, saved = _forward(m, &read, x, first, zeros, None, masks, block, free)
+        return y, final, saved, (x, kept, _kept_other(lengths), _kept_other(resets))
     except MemoryError as error:
         raise no_memory(x, m.directions * m.cells[0].P) from error
     finally:
         _free_zeros(zeros)
         PyMem_RawFree(read.order)
-
-
-cdef object _kept_state(object state, object given):
-    if type(state) is not tuple:
-        return _kept(state, given)
-    return _kept(state[0], given[0]), _kept(state[1], given[1])
 
 
 cdef object _forward(
@@ -173,9 +218,10 @@ cdef object _forward(
     const real* zeros,
     object out,
     object masks,
-    object arguments,  # what `forward` returns with `keep`; None without
+    object block,  # from `_new_block`; None without `keep`
+    real* free,  # the unused rest of the block
 ):
-    cdef bint keep = arguments is not None
+    cdef bint keep = block is not None
     cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
     cdef Py_ssize_t layer, direction, k, state, inner_size = T * B * D * P
     cdef Series[MOST_STATES] last
@@ -183,9 +229,7 @@ cdef object _forward(
     cdef Layer run
     cdef Pass* f
     cdef real* inner = NULL  # [2][T, B, D * P]: outputs of inner layers, where they are not saved
-    cdef real* free = NULL  # the unused rest of the block of saved arrays
     cdef cnp.npy_intp[3] shape = [T, B, D * P]
-    block = None
     cdef list saved = [] if keep else None, by_direction = None
     final = _new_state(m, read, last, False)
     if m.one_step and not keep:
@@ -196,9 +240,6 @@ cdef object _forward(
         y = _new_steps(m, read, D * P, keep)
     if m.layers > 1 and not keep:
         inner = <real*> _scratch((min(m.layers, 3) - 1) * inner_size * sizeof(real))
-    if keep:
-        block = _new_block(m, T, B)
-        free = <real*> _aligned(cnp.PyArray_DATA(block))
     run.directions, run.backward = D, False
     try:
         for layer in range(m.layers):
@@ -235,4 +276,4 @@ cdef object _forward(
         PyMem_RawFree(inner)
     if not keep:
         return y, final
-    return y, final, tuple(saved), arguments
+    return y, final, tuple(saved)
