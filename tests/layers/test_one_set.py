@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 from collections import Counter
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -131,7 +132,8 @@ def test_calls_beside_a_thread_that_loads(kernels, rng, run):
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
-    threads = [threading.Thread(target=call) for _ in range(2)]
+    # In this context, whose backend is that of the right results.
+    threads = [threading.Thread(target=copy_context().run, args=(call,)) for _ in range(2)]
     try:
         for thread in threads:
             thread.start()
