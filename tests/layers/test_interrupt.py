@@ -117,8 +117,7 @@ def test_every_function(work, threads):
     assert_ends(WORK[work](), threads, KeyboardInterrupt)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, HandlerError])
+@pytest.mark.parametrize(("error", "threads"), [(KeyboardInterrupt, 2), (HandlerError, 1)])
 @pytest.mark.parametrize("work", ["LSTM", "LSTM, many rows, backward"])
 def test_interrupted(compiled, work, error, threads):
     assert_ends(WORK[work](), threads, error)
