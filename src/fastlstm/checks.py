@@ -46,8 +46,7 @@ def memory_for(name: str, *shapes: tuple[int, ...]) -> Iterator[None]:
 
 def read_plain(name: str, value: Any) -> np.ndarray:
     """Return `value` as an array of any dtype."""
-    if _is_masked(value):
-        raise TypeError(f"{name}: expected a plain array, got a masked one; use lengths or a mask")
+    check_unmasked(name, value)
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -56,6 +55,12 @@ def read_plain(name: str, value: Any) -> np.ndarray:
         raise TypeError(
             f"{name}: expected an array, got {type(value).__name__} ({error})"
         ) from None
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Raise TypeError if `value`, or an array in a list of them, is a masked array."""
+    if _is_masked(value):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; use lengths or a mask")
 
 
 def _is_masked(value: Any) -> bool:

@@ -55,7 +55,7 @@ MASKED_CALLS = {
         "x  ": lambda cell, m: cell([m(row) for row in X]),
         "state: h": lambda cell, m: cell(X, (m(STATE), STATE)),
         "state: c": lambda cell, m: cell(X, (STATE, m(STATE))),
-        "state: c ": lambda cell, m: cell.forward(X, (STATE, m(STATE))),
+        "state: c ": lambda cell, m: cell.forward(X, (STATE, list(map(m, STATE)))),
         "dstate: h": lambda cell, m: cell.backward(cell.forward(X)[1], (m(STATE), STATE)),
     },
     "GRUCell": {

@@ -5,12 +5,14 @@ from the row's beginning, so that what is left is padding on the right, as `leng
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm.checks import (
     check_shape,
+    read_array,
     read_bools,
     read_integers,
     read_numbers,
@@ -167,6 +169,7 @@ def read_batch(
     masked_output: str = "zero",
     *,
     features: tuple[int, ...] | None,  # the last axes of x; None if they may be any
+    dtype: np.dtype | None = None,  # that x is cast to later, so that errors of a list name a part
     batch_first: bool,
     reverse: Sequence[bool] = (),  # of the output, if masked steps may repeat it
 ) -> Batch:
@@ -178,7 +181,8 @@ def read_batch(
         if lengths is not None:
             raise ValueError("lengths: a list of sequences has its own, so expected None")
         axes = Axes(True, batch_first)
-        x, lengths = _pad("x", x, features, axes)
+        # Masked steps may hold numbers beyond the dtype's range.
+        x, lengths = _pad("x", x, features, axes, dtype=dtype if mask is None else None)
         sequences = lengths
     else:
         x = read_numbers("x", x)
@@ -258,9 +262,11 @@ def _pad(
     features: tuple[int, ...] | None,
     axes: Axes,
     lengths: np.ndarray | None = None,
+    dtype: np.dtype | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A list of [T_k, *features] as one padded batch; and the lengths."""
-    arrays = [read_numbers(f"{name}[{k}]", part) for k, part in enumerate(sequences)]
+    """A list of [T_k, *features] as one padded batch, of `dtype` if given; and the lengths."""
+    read = read_numbers if dtype is None else partial(read_array, dtype=dtype)
+    arrays = [read(f"{name}[{k}]", part) for k, part in enumerate(sequences)]
     if features is None:
         features = max(arrays, key=np.size).shape[1:] if arrays else ()
     for k, array in enumerate(arrays):

@@ -87,6 +87,7 @@ def read_call(
         mask,
         masked_output,
         features=(form.inputs,),
+        dtype=form.dtype,
         batch_first=form.batch_first,
         reverse=reverse,
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_array
+from fastlstm.checks import check_shape, check_unmasked, read_array
 
 # One part of a state: an array [layers · directions, B, size]; if layers differ in width, a list of
 # arrays [directions, B, size], one for each layer. No axis B for a single sequence.
@@ -127,6 +127,7 @@ def _read_one(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) ->
 
     Several arrays are refused: they may be of rows or of layers, and only the caller knows.
     """
+    check_unmasked(name, value)
     if _holds_arrays(value):
         raise ValueError(
             f"{name}: expected one array of shape {shape}, got a {_kind(value)} arrays"
