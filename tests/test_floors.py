@@ -22,18 +22,19 @@ MOST_FILES = 12  # of a folder
 KERNELS = "kernels", "kernels.arguments", "kernels.reference", "kernels.reference.core"
 FLOORS = {
     "_version": (),
+    "changes": (),
     "checks": (),
     "kernels.arguments": (),
     "kernels.reference.core": ("kernels.arguments",),
     "kernels.reference.cells": ("kernels.arguments", "kernels.reference.core"),
     "kernels.reference": ("kernels.reference.core", "kernels.reference.cells"),
-    "kernels": ("kernels.arguments", "kernels.reference"),
-    "module": ("checks",),
+    "kernels": ("changes", "kernels.arguments", "kernels.reference"),
+    "module": ("changes", "checks"),
     "safetensors": ("checks",),
-    "threads": ("checks",),
+    "threads": ("changes", "checks"),
     "training": ("checks", "module"),  # no layer
-    "engine": ("checks", "module", "threads", *KERNELS),  # no layer either
-    "layers": ("checks", "module", "engine", *KERNELS),
+    "engine": ("changes", "checks", "module", "threads", *KERNELS),  # no layer either
+    "layers": ("changes", "checks", "module", "engine", *KERNELS),
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("onnx",),

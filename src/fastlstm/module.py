@@ -1,34 +1,15 @@
 """The base class of all layers: parameters, a call, forward and backward."""
 
 import inspect
-import os
 import textwrap
-import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastlstm.changes import CHANGES
 from fastlstm.checks import check_shape, read_array, read_plain
-
-
-class _Changes:
-    """Of all modules: the last change, and the lock under which parameters of a model change."""
-
-    __slots__ = ("last", "lock")
-
-    def __init__(self) -> None:
-        self.last = object()  # another object after every change
-        self.renew_lock()
-
-    def renew_lock(self) -> None:
-        self.lock = threading.RLock()
-
-
-CHANGES = _Changes()
-if hasattr(os, "register_at_fork"):  # another thread may have held the lock
-    os.register_at_fork(after_in_child=CHANGES.renew_lock)
 
 
 @dataclass
@@ -327,7 +308,7 @@ class Module:
             twin = twins[id(self)] = object.__new__(type(self))
             children = {name: m._bound_copy(twins, bind) for name, m in self._children.items()}
             own = twin.__dict__
-            own.update({name: _with_twins(value, twins) for name, value in self.__dict__.items()})
+            own.update({k: _with_twins(value, twins) for k, value in self.__getstate__().items()})
             own["_child_modules"] = children
             own.pop("_original_module", None)
             if bind:
@@ -378,6 +359,10 @@ class Module:
             inherited: np.ndarray = getattr(self._unbound, name)
             return inherited
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes without what the last call has left for the next one."""
+        return {k: value for k, value in self.__dict__.items() if not k.startswith("_last_")}
 
     def __repr__(self) -> str:
         """The arguments of the constructor that have no default or another value than it.

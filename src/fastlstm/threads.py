@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 
+from fastlstm.changes import CHANGES
 from fastlstm.checks import LARGEST, read_size
 
 VARIABLES = ("FASTLSTM_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set decides
@@ -26,6 +27,7 @@ def set_num_threads(n: int) -> None:
     """
     global _num_threads, _source
     _num_threads, _source = read_size("n", n), "set_num_threads"
+    CHANGES.last = object()
 
 
 def get_num_threads() -> int:

@@ -1,7 +1,6 @@
 """One step of one cell as a module."""
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -110,5 +109,4 @@ class OneStep(Stack):
             result = prepared.backward(*kept, None, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
-        params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
-        return Gradients(dx, dfirst, params)
+        return Gradients(dx, dfirst, self._by_name(gradients))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import threads as pool
+from fastlstm.changes import CHANGES
 from fastlstm.checks import (
     memory_for,
     quiet,
@@ -32,7 +33,7 @@ from fastlstm.engine.plan import (
 from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
 from fastlstm.engine.state import StateLayout, parts_of
 from fastlstm.engine.streams import read_step
-from fastlstm.kernels import kernels
+from fastlstm.kernels import have_choices, kernels
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Gradients, Module, Parameters, check_tape
 
@@ -62,6 +63,9 @@ class Stack(Module):
 
     is_recurrent = True
     one_step = False  # whether x is one step without an axis of steps
+    # The last change that a call saw, and what calls without `threads` use until the next one.
+    _last_infer: tuple[object, Any] = None, None
+    _last_training: tuple[object, Any, Any, Any] = None, None, None, None
 
     def __init__(
         self,
@@ -232,19 +236,16 @@ class Stack(Module):
         >>> bool((y[3:, 1] == y[:4, 0]).all()), float(abs(y[:3, 1]).max())
         (True, 0.0)
         """
-        k, parameters = kernels(self.dtype), self._parameters
-        threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
-        try:
-            infer = parameters.derived[k, threads]
-        except KeyError:
-            infer = parameters.derive(
-                (k, threads), self._prepared(k, parameters, threads).get_infer
-            )
+        change, infer = self._last_infer
+        if change is not CHANGES.last or threads is not None:
+            infer = self._get_infer(threads)
         is_plain = mask is None and masked_output == "zero"
         if is_plain and (state is not None or not self.learn_initial_state):
             result: tuple[Any, Any] = infer(x, state, lengths, resets, out)
             if result is not NotImplemented:
                 return result
+        k, parameters = kernels(self.dtype), self._parameters
+        threads = pool.get_num_threads() if threads is None else threads
         prepared = self._prepared(k, parameters, threads)
         call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
         target = None
@@ -384,9 +385,9 @@ class Stack(Module):
         >>> grads.x.shape, sorted(grads.params)[0]
         ((7, 2, 3), 'bias_hh_l0')
         """
-        k, parameters = kernels(self.dtype), self._parameters
-        threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
-        prepared = self._prepared(k, parameters, threads, training=True)
+        change, k, parameters, prepared = self._last_training
+        if change is not CHANGES.last or threads is not None:
+            k, parameters, prepared = self._get_training(threads)
         learned = self.learn_initial_state and state is None
         masks, given, result = None, None, NotImplemented
         is_plain = mask is None and masked_output == "zero"
@@ -433,8 +434,15 @@ class Stack(Module):
             An array does not hold real numbers.
         """
         tape = check_tape(tape, RecurrentTape, self)
-        threads = pool.get_num_threads() if threads is None else read_size("threads", threads)
-        prepared = self._prepared(tape.kernels, tape.parameters, threads, training=True)
+        change, k, parameters, prepared = self._last_training
+        if (
+            change is not CHANGES.last
+            or threads is not None
+            or parameters is not tape.parameters
+            or k is not tape.kernels
+        ):
+            limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+            prepared = self._prepared(tape.kernels, tape.parameters, limit, training=True)
         form, result = self._form, NotImplemented
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
@@ -451,7 +459,7 @@ class Stack(Module):
             result = prepared.backward(*kept, dy, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
-        params = dict(zip(self._names, chain.from_iterable(gradients), strict=True))
+        params = self._by_name(gradients)
         if self.learn_initial_state:
             params |= self._initial_gradients(tape, dfirst)
             params = {name: params[name] for name in tape.parameters}
@@ -460,6 +468,35 @@ class Stack(Module):
         return Gradients(dx, dfirst, params)
 
     # The work.
+
+    def _get_infer(self, threads: Any) -> Any:
+        """The function of inference, for a caller's arguments before they are checked."""
+        change, k, parameters = CHANGES.last, kernels(self.dtype), self._parameters
+        limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+        infer = parameters.derived.get((k, limit))
+        if infer is None:
+            infer = parameters.derive((k, limit), self._prepared(k, parameters, limit).get_infer)
+        if threads is None and not have_choices():
+            self.__dict__["_last_infer"] = change, infer
+        return infer
+
+    def _get_training(self, threads: Any) -> tuple[Kernels, Parameters, Whole | Chain]:
+        """The kernels and parameters of a training call, and what is prepared of them."""
+        change, k, parameters = CHANGES.last, kernels(self.dtype), self._parameters
+        limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+        prepared = self._prepared(k, parameters, limit, training=True)
+        if threads is None and not have_choices():
+            self.__dict__["_last_training"] = change, k, parameters, prepared
+        return k, parameters, prepared
+
+    def _by_name(self, gradients: Any) -> dict[str, np.ndarray]:
+        """The gradients of all cells' parameters by name."""
+        arrays = list(chain(*gradients))
+        if len(arrays) != len(self._names):
+            raise ValueError(
+                f"cells: expected gradients of {self._names}, got {len(arrays)} arrays"
+            )
+        return dict(zip(self._names, arrays))  # noqa: B905 (strict=True takes half a microsecond)
 
     def _prepared(
         self, k: Kernels, parameters: Parameters, threads: int, training: bool = False

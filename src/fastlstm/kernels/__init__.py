@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.changes import CHANGES
 from fastlstm.kernels.arguments import Kernels
 
 COMPILED = ("avx512", "avx2", "baseline")  # the fastest first
@@ -67,6 +68,7 @@ def use_backend(name: str) -> Iterator[None]:
     global _any_choice
     choice = name, load(name, "name")
     _any_choice = True
+    CHANGES.last = object()
     before = _choice.set(choice)
     try:
         yield
@@ -77,6 +79,11 @@ def use_backend(name: str) -> Iterator[None]:
 def kernels(dtype: np.dtype) -> Kernels:
     """Return the functions of the backend in use, for arrays of `dtype`."""
     return _choice.get()[1][dtype] if _any_choice else _of_process[dtype]
+
+
+def have_choices() -> bool:
+    """Whether some contexts may use another backend than others."""
+    return _any_choice
 
 
 def load(name: str, asked_by: str) -> dict[np.dtype, Kernels]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.changes import CHANGES
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.plan import check_array_out
 from fastlstm.engine.stack import Stack
@@ -14,7 +15,7 @@ from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.ragged import Ragged, read_ragged
-from fastlstm.module import CHANGES, Gradients, Module, Tape, check_tape
+from fastlstm.module import Gradients, Module, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
@@ -363,11 +364,6 @@ class Sequential(Module):
             self.__dict__["_last_bound"] = change, modules
         return modules
 
-    def _bound_copy(self, twins: dict[int, Module], bind: bool = True) -> Module:
-        twin = super()._bound_copy(twins, bind)
-        twin.__dict__.pop("_last_bound", None)
-        return twin
-
     def _read(
         self, x: Any, lengths: Any, resets: Any, mask: Any, threads: Any
     ) -> tuple[Any, dict[str, Any], Ragged | None]:
@@ -410,9 +406,6 @@ class Sequential(Module):
                 f"got {got}"
             )
         return tuple(state)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_last_bound"}
 
     def __len__(self) -> int:
         return len(self._modules)
