@@ -42,6 +42,9 @@ else:
         # 7 % of the code and take no less time.
         FLAGS += ["-fvect-cost-model=very-cheap", "-fno-ipa-cp-clone", "-fno-unswitch-loops"]
         FLAGS += ["-fno-split-loops", "-fno-version-loops-for-strides", "-fno-loop-unroll-and-jam"]
+        # The limits of -O2 for inlining, and no padding before functions and jumps: 4 % less.
+        FLAGS += ["--param=max-inline-insns-single=70", "--param=max-inline-insns-auto=15"]
+        FLAGS += ["--param=inline-min-speedup=30", "-fno-align-functions", "-fno-align-jumps"]
     SMALL = [] if DEBUG else ["-Os"]
     LINK_FLAGS = [] if DEBUG or sys.platform == "darwin" else ["-s"]
 if SANITIZE:
