@@ -35,6 +35,13 @@ def models(rng):
         "Linear": fl.Linear(3, 5, rng=rng),
         "Linear, no bias": fl.Linear(3, 5, bias=False, dtype=np.float64, rng=rng),
         "Dropout": fl.Dropout(0.2, rng=rng),
+        "Pool": fl.Pool("mean"),
+        "Pool, options": fl.Pool("max", batch_first=True, bidirectional=False),
+        "Last": fl.Last(bidirectional=False),
+        "classifier": fl.Sequential(
+            fl.LSTM(3, 5, bidirectional=True, batch_first=True, rng=rng), fl.Last(),
+            fl.Linear(10, 2, rng=rng),
+        ),
         "Sequential": fl.Sequential(
             fl.Linear(3, 4, rng=rng),
             fl.Sequential(fl.LSTM(4, 5, rng=rng), fl.Dropout(0.1), fl.Sequential()),
@@ -78,7 +85,9 @@ def test_a_layer_comes_back(rng, tmp_path, name):
 
 
 def test_an_embedding_comes_back(rng, tmp_path):
-    model = fl.Sequential(fl.Embedding(9, 3, rng=rng), fl.LSTM(3, 5, rng=rng))
+    weight = rng.standard_normal((9, 3))
+    words = fl.Embedding(9, 3, padding_idx=-2, weight=weight, dtype=np.float64)
+    model = fl.Sequential(words, fl.LSTM(3, 5, rng=rng))
     fl.save(str(tmp_path / "model"), model)
     assert_same_model(fl.load(str(tmp_path / "model")), model, rng.integers(0, 9, (7, 4)))
 

@@ -14,6 +14,7 @@ from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM, LSTMCell
+from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Gradients, Module
@@ -32,8 +33,10 @@ __all__ = [
     "GRUCell",
     "Gradients",
     "LSTMCell",
+    "Last",
     "Linear",
     "Module",
+    "Pool",
     "RNNCell",
     "Sequential",
     "__version__",

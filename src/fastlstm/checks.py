@@ -31,17 +31,21 @@ def quiet() -> np.errstate:
 @contextmanager
 def memory_for(name: str, *shapes: tuple[int, ...]) -> Iterator[None]:
     """Name the argument and the sizes in the MemoryError of new arrays of these shapes."""
-    numbers = sum(map(math.prod, shapes))
     try:
-        if numbers >= 2**60:  # NumPy would raise ValueError
+        if sum(map(math.prod, shapes)) >= 2**60:  # NumPy would raise ValueError
             raise MemoryError
         yield
     except MemoryError as error:
-        largest = max(shapes, key=math.prod)
-        raise MemoryError(
-            f"{name}: expected memory for {numbers} numbers, got none; the largest array has "
-            f"shape {largest}"
-        ) from error
+        raise no_memory_for(name, *shapes) from error
+
+
+def no_memory_for(name: str, *shapes: tuple[int, ...]) -> MemoryError:
+    """The error of `memory_for`, which takes longer than a `try` where there is memory."""
+    numbers, largest = sum(map(math.prod, shapes)), max(shapes, key=math.prod)
+    return MemoryError(
+        f"{name}: expected memory for {numbers} numbers, got none; the largest array has "
+        f"shape {largest}"
+    )
 
 
 def read_plain(name: str, value: Any) -> np.ndarray:
@@ -120,7 +124,10 @@ def read_integers(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.intp).max:
         raise ValueError(f"{name}: expected integers of at most 63 bits, got {array.max()}")
     # longlong equals intp, but compiled kernels tell them apart.
-    return array.astype(np.intp, copy=array.dtype.char != np.dtype(np.intp).char)
+    if array.dtype.char == np.dtype(np.intp).char:
+        return array.astype(np.intp, copy=False)
+    with memory_for(name, array.shape):
+        return array.astype(np.intp)
 
 
 def read_bools(name: str, value: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM, LSTMCell
+from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Module
@@ -28,7 +29,7 @@ LAYERS: dict[str, type[Module]] = {
     layer.__name__: layer
     for layer in (
         *(LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell),
-        *(Linear, Embedding, Dropout, Sequential),
+        *(Linear, Embedding, Dropout, Pool, Last, Sequential),
     )
 }
 KEY = "fastlstm"  # of the architecture in the file's metadata

@@ -4,7 +4,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -75,6 +75,16 @@ def _sealed(array: np.ndarray) -> np.ndarray:
     return array.view()
 
 
+class Output(NamedTuple):
+    """What is known of a module's result before it is computed."""
+
+    features: int | None = None  # the size of its last axis
+    dtype: np.dtype | None = None
+    reverse: tuple[bool, ...] = (False,)  # of the directions whose parts lie in the last axis
+    batch_first: bool | None = None
+    pooled: bool = False  # whether it has no steps, but one vector for each row
+
+
 class Module:
     """Base class of all layers, and of a user's own models.
 
@@ -94,7 +104,9 @@ class Module:
     A `Sequential` calls a module with ``is_recurrent = True`` as it calls an `LSTM`:
     ``(y, state) = module(x, state, **options)``. It calls one with ``acts_on_steps = True``, which
     computes each step from that step of x alone, on those steps of a ragged batch that count,
-    (N, features); other modules get the batch, with zeros in its padding.
+    (N, features); other modules get the batch, with zeros in its padding. One with
+    ``pools_steps = True``, whose result has a row for each sequence in place of steps, gets
+    ``lengths=`` beside it, in calls and in `forward`.
 
     Examples
     --------
@@ -124,6 +136,7 @@ class Module:
 
     is_recurrent = False  # whether calls take and return a state
     acts_on_steps = False  # whether each step of the result depends on that step of x alone
+    pools_steps = False  # whether the result has no steps, but one vector for each row
     _parameters: Parameters
 
     def __call__(self, x: Any) -> Any:
@@ -291,6 +304,15 @@ class Module:
     def num_parameters(self) -> int:
         """Return how many numbers the parameters have together."""
         return sum(array.size for array in self.parameters().values())
+
+    def _output(self, before: Output) -> Output:
+        """What is known of the result, from what is known of x."""
+        batch_first = getattr(self, "batch_first", before.batch_first)
+        return Output(batch_first=batch_first, pooled=self.pools_steps)
+
+    def _after(self, before: Output) -> "Module":
+        """The module as it acts on such an x, within a `Sequential`."""
+        return self
 
     @property
     def _children(self) -> dict[str, "Module"]:

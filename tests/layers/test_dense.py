@@ -237,6 +237,46 @@ def test_embedding_gives_no_view_of_its_table(rng):
     np.testing.assert_array_equal(layer.weight, before)
 
 
+@pytest.mark.parametrize("padding", [0, 5, 49, -1, -50])
+def test_padding_as_torch(rng, dtype, padding):
+    """A vector of zeros without a gradient; values from outside are kept."""
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Embedding(50, 7, padding_idx=padding, dtype=getattr(torch, dtype.name))
+    layer = fl.Embedding(50, 7, padding, dtype=dtype, rng=rng)
+    assert layer.padding_idx == theirs.padding_idx
+    assert repr(layer) == repr(theirs)
+    zero = ~layer.weight.any(axis=1)
+    np.testing.assert_array_equal(zero, ~theirs.weight.detach().numpy().any(axis=1))
+    assert list(np.flatnonzero(zero)) == [padding % 50]
+    weight = rng.standard_normal((50, 7)).astype(dtype)
+    theirs.load_state_dict({"weight": torch.tensor(weight)})
+    given = fl.Embedding(50, 7, padding, weight=weight, dtype=dtype)
+    layer.load_state_dict({"weight": weight})
+    x, dy = rng.integers(0, 50, (30, 20)), rng.standard_normal((30, 20, 7)).astype(dtype)
+    dy[x == padding % 50] = np.inf
+    theirs(torch.tensor(x)).backward(torch.tensor(dy))
+    for own in (layer, given):
+        y, tape = own.forward(x)
+        assert_same_bits(y, weight[x])
+        gradient = own.backward(tape, dy).params["weight"]
+        np.testing.assert_allclose(gradient, theirs.weight.grad.numpy(), 1e-5, 1e-5)
+
+
+def test_embedding_of_given_vectors(rng, dtype):
+    weight = rng.standard_normal((6, 5))
+    layer = fl.Embedding(6, 5, weight=weight, dtype=dtype)
+    before = weight.astype(dtype)
+    assert_same_bits(layer.weight, before)
+    weight[:] = 0
+    assert_same_bits(layer([1, 3]), before[[1, 3]])
+    assert_same_bits(fl.Embedding(6, 5, weight=before.tolist(), dtype=dtype).weight, before)
+    assert not layer.weight.flags.writeable
+    assert layer.padding_idx is None
+    sparse = fl.Embedding(6, 5, 2, dtype=dtype, rng=3).weight
+    same = np.arange(6) != 2
+    assert_same_bits(sparse[same], fl.Embedding(6, 5, dtype=dtype, rng=3).weight[same])
+
+
 @pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
 def test_dropout_zeroes_and_scales(rng, dtype, p):
     layer = fl.Dropout(p, rng=1)
@@ -341,6 +381,18 @@ MASKED = np.ma.masked_array([[1, 1, 1, 1, 1]], mask=True)
         (lambda: fl.Embedding(6, 5.5), TypeError, "embedding_dim"),
         (lambda: fl.Embedding(6, 5, dtype=int), ValueError, "dtype"),
         (lambda: fl.Embedding(6, 5, rng=-1.5), TypeError, "rng"),
+        (lambda: fl.Embedding(6, 5, 6), ValueError, "padding_idx: expected -6 to 5, got 6"),
+        (lambda: fl.Embedding(6, 5, -7), ValueError, "padding_idx: expected -6 to 5, got -7"),
+        (lambda: fl.Embedding(6, 5, 1.0), TypeError, "padding_idx"),
+        (lambda: fl.Embedding(6, 5, True), TypeError, "padding_idx"),
+        (
+            lambda: fl.Embedding(6, 5, weight=np.ones((5, 6))),
+            ValueError,
+            r"weight: expected shape \(6, 5\), got \(5, 6\)",
+        ),
+        (lambda: fl.Embedding(6, 1, weight=np.ones(6)), ValueError, "weight: "),
+        (lambda: fl.Embedding(6, 5, weight=1j * np.ones((6, 5))), TypeError, "weight: "),
+        (lambda: fl.Embedding(1, 1, weight=[[1e300]]), ValueError, "weight: .* float32"),
         (lambda: fl.Embedding(6, 5)([0, 6]), ValueError, "x: .* 0 to 5, got 0 to 6"),
         (lambda: fl.Embedding(6, 5)([-1, 2]), ValueError, "x: .* got -1 to 2"),
         (lambda: fl.Embedding(6, 5)(np.array([2**64 - 1], np.uint64)), ValueError, "x: "),

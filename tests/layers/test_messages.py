@@ -137,6 +137,29 @@ def test_a_call_for_which_there_is_no_memory(kernels, rng, options, dtype_of_x):
     assert_same_bits(case()[0], before)
 
 
+def test_a_dense_call_for_which_there_is_no_memory():
+    """Results of 2**42 bytes and more."""
+    x, ids = np.ones((2**20, 1), np.float32), np.zeros(2**20, np.intp)
+    line, words = fl.Linear(1, 2**20), fl.Embedding(2, 2**20)
+    repeated = np.broadcast_to(np.int32(1), 2**48)
+    for call, argument in (
+        (line, x),
+        (line.forward, x),
+        (line.forward, x.astype(np.float64)),
+        (words, ids),
+        (words.forward, ids),
+        (fl.Embedding(2, 1), repeated),
+        (fl.Dropout().forward, np.broadcast_to(np.float32(1), 2**48)),
+    ):
+        with pytest.raises(MemoryError, match=r"^x: .*\d{13}.*shape \(\d+,"):
+            call(argument)
+    tall = fl.Linear(2**20, 1)
+    _, tape = tall.forward(np.broadcast_to(np.float32(1), (1, 2**20)))
+    tape.x = np.broadcast_to(tape.x, (2**20, 2**20))
+    with pytest.raises(MemoryError, match=r"^dy: .*\d{13}.*shape \(1048576, 1048576\)"):
+        tall.backward(tape, x)
+
+
 LARGE = {
     "parameters": lambda: fl.LSTM(2**31 - 1, 2**31 - 1),
     "parameters ": lambda: fl.GRU(2**20, 2**21),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from compare import assert_gradients_close
 from models import Recurrent, Residual
+from slopes import assert_slope_along
 
 import fastlstm as fl
 
@@ -180,6 +181,46 @@ def test_what_is_left_out_may_hold_anything(kernels, rng, make, how):
     check_rows(model, xs, y_rows, state, dx_rows, grads.params, dys)
 
 
+@pytest.mark.parametrize("tail", ["recurrent", "dropout", "linear"])
+@pytest.mark.parametrize("how", ["array", "list", "lengths"])
+def test_masked_steps_repeat_outputs(rng, tail, how):
+    """The whole model's, as one layer does: in each direction, while there are two."""
+    T, B = 7, 4
+    lstm = fl.LSTM(3, 4, bidirectional=True, dtype=F8, rng=rng)
+    more = {"dropout": [fl.Dropout(0.0)], "linear": [fl.Linear(8, 2, dtype=F8, rng=rng)]}
+    model = fl.Sequential(fl.Linear(3, 3, dtype=F8, rng=rng), lstm, *more.get(tail, []))
+    x, mask = rng.standard_normal((T, B, 3)), rng.random((T, B)) < 0.5
+    mask[:, 1] = False
+    ends = np.array([T, T, 5, 3]) if how == "lengths" else np.full(B, T)
+    options = {"mask": mask, "masked_output": "repeat"}
+    if how == "lengths":
+        options["lengths"] = ends
+    kept = mask & (np.arange(T)[:, None] < ends)
+    expected = model(x, mask=kept)[0]
+    halves = [slice(None)] if tail == "linear" else [slice(4), slice(4, None)]
+    for row in range(B):
+        for part, order in zip(halves, (range(T), reversed(range(T))), strict=False):
+            shown = np.zeros_like(expected[0, row, part])
+            for t in order:
+                shown = expected[t, row, part] if kept[t, row] else shown
+                expected[t, row, part] = shown if t < ends[row] else 0
+    if how == "list":
+        options["mask"] = list(mask.T)
+
+    def given():
+        return list(x.swapaxes(0, 1)) if how == "list" else x
+
+    def array(y):
+        return np.stack(y, axis=1) if how == "list" else y
+
+    (y, _), tape = model.forward(given(), **options)
+    np.testing.assert_array_equal(array(y), expected)
+    np.testing.assert_array_equal(array(model(given(), **options)[0]), expected)
+    dy = rng.standard_normal(expected.shape)
+    dx = array(model.backward(tape, list(dy.swapaxes(0, 1)) if how == "list" else dy).x)
+    assert_slope_along(dx, lambda: np.vdot(dy, array(model(given(), **options)[0])), x, rng)
+
+
 def test_one_sequence_with_a_mask(kernels, rng):
     model = text_model(rng)
     x, mask = rng.integers(0, 9, 7), np.array([0, 1, 1, 0, 0, 1, 0], bool)
@@ -240,6 +281,9 @@ ONES = np.ones((4, 3))
         (lambda: LISTS([ONES], mask=np.ones((4, 1), bool)), ValueError, "mask: expected a list"),
         (lambda: LISTS([ONES], mask=[np.ones(3, bool)]), ValueError, r"mask\[0\]: .*\(4,\)"),
         (lambda: LISTS([ONES], mask=[np.ones(4)]), TypeError, r"mask\[0\]: expected bools"),
+        (lambda: LISTS([ONES], masked_output="last"), ValueError, "masked_output: "),
+        (lambda: LISTS.forward(ONES, masked_output=None), ValueError, "masked_output: "),
+        (lambda: LISTS[:2]([ONES], masked_output="repeat"), ValueError, "masked_output: no layer"),
         (lambda: LISTS([ONES], resets=[np.ones(3, bool)]), ValueError, r"resets\[0\]: .*\(4,\)"),
         (
             lambda: LISTS(np.ones((4, 2, 5)), lengths=[1, 2]),

@@ -308,6 +308,41 @@ def test_repr(rng):
     )
 
 
+@pytest.mark.parametrize(
+    ("bad", "threads"),
+    [
+        ({0: ((np.ones((2, B, 5)), np.ones((2, B, 4))))}, None),
+        ({1: (None, (np.ones((1, B, 3)),))}, None),
+        ({1: ((np.ones((1, B, 4)), 1j * np.ones((1, B, 4))), None)}, None),
+        ({1: (None,)}, None),
+        ({2: np.ones((1, B, 3, 1))}, None),
+        ({2: "text"}, None),
+        ({}, 0),
+        ({}, 1.5),
+    ],
+)
+def test_a_bad_argument_leaves_the_tape(rng, bad, threads):
+    """Every gradient of a state is checked before any layer uses its tape."""
+    inner = fl.Sequential(
+        fl.LSTM(10, 4, dtype=np.float64, rng=rng), fl.Linear(4, 3), fl.GRU(3, 2, dtype=np.float64)
+    )
+    model = fl.Sequential(
+        fl.LSTM(3, 5, bidirectional=True, dtype=np.float64, rng=rng),
+        inner,
+        fl.RNN(2, 3, dtype=np.float64, rng=rng),
+        fl.Linear(3, 2, dtype=np.float64, rng=rng),
+    )
+    x, dy = rng.standard_normal((T, B, 3)), rng.standard_normal((T, B, 2))
+    for options in ({}, {"lengths": [T, 2, 0, 1]}):
+        (_, state), tape = model.forward(x, **options)
+        with pytest.raises((ValueError, TypeError), match=r"^(dstate|threads): "):
+            model.backward(tape, dy, tuple(map(bad.get, range(3))), threads=threads)
+        grads = model.backward(tape, dy, state)
+        expected = model.backward(model.forward(x, **options)[1], dy, state)
+        assert_same_bits(grads.x, expected.x)
+        np.testing.assert_equal(grads.state, expected.state)
+
+
 def twice():
     layer = fl.Linear(3, 3)
     return fl.Sequential(layer, fl.Sequential(fl.Dropout(), layer))

@@ -35,7 +35,7 @@ from fastlstm.engine.state import StateLayout, parts_of
 from fastlstm.engine.streams import read_step
 from fastlstm.kernels import have_choices, kernels
 from fastlstm.kernels.arguments import Kernels
-from fastlstm.module import Gradients, Module, Parameters, check_tape
+from fastlstm.module import Gradients, Module, Output, Parameters, check_tape
 
 
 class Stack(Module):
@@ -466,6 +466,15 @@ class Stack(Module):
         if tape.given is not None:
             dx = tape.given.give_back(dx, repeat=False)
         return Gradients(dx, dfirst, params)
+
+    # Within a `Sequential`.
+
+    def _output(self, before: Output) -> Output:
+        return Output(self._form.outputs, self.dtype, self._reverse, self.batch_first)
+
+    def _check_dstate(self, tape: RecurrentTape, dstate: Any) -> None:
+        """Raise unless a backward of this tape can take the gradient of the final state."""
+        self._form.layout.read("dstate", dstate, tape.call.batch(self._form), self.dtype)
 
     # The work.
 

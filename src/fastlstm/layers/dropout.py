@@ -5,9 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_array, read_floats, read_generator, read_number
+from fastlstm.checks import (
+    check_shape,
+    memory_for,
+    read_array,
+    read_floats,
+    read_generator,
+    read_number,
+)
 from fastlstm.engine.dropout import Dropped, draw_dropout
-from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
+from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +71,9 @@ class Dropout(Module):
             The argument of one `backward`.
         """
         array = read_floats("x", x)
-        dropped = draw_dropout(self._rng, array.shape, self.p)
-        return dropped(array), DropoutTape(self, dropped, array.dtype)
+        with memory_for("x", array.shape):
+            dropped = draw_dropout(self._rng, array.shape, self.p)
+            return dropped(array), DropoutTape(self, dropped, array.dtype)
 
     def backward(self, tape: Any, dy: Any) -> Gradients:
         """Return the gradient of x.
@@ -91,6 +99,9 @@ class Dropout(Module):
         check_shape("dy", dy, *tape.dropped.kept.shape)
         tape.claim()
         return Gradients(x=tape.dropped(dy))
+
+    def _output(self, before: Output) -> Output:
+        return before
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

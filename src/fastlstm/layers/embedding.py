@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import (
+    LARGEST,
     check_shape,
     memory_for,
+    no_memory_for,
     quiet,
     read_array,
     read_dtype,
@@ -16,7 +18,7 @@ from fastlstm.checks import (
     read_size,
 )
 from fastlstm.kernels.arguments import kept
-from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
+from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +33,12 @@ class Embedding(Module):
     ----------
     num_embeddings, embedding_dim : int
         The number of vectors, and the length of each.
+    padding_idx : int, optional
+        The index whose vector is not learned: zero at first, and with a gradient of zero. A
+        negative one counts from the end.
+    weight : array (num_embeddings, embedding_dim), optional
+        The initial values, of any dtype; they are copied. The vector at `padding_idx` is kept as it
+        is, as in torch.
     dtype : float32 or float64
     rng : None, seed or Generator
         Source of the initial values, which are N(0, 1) as in torch.nn.Embedding.
@@ -38,6 +46,15 @@ class Embedding(Module):
     Attributes
     ----------
     weight : array (num_embeddings, embedding_dim)
+    padding_idx : int or None
+        0 to num_embeddings - 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> words = fl.Embedding(9, 3, padding_idx=0, rng=0)
+    >>> words([0, 8])[0]
+    array([0., 0., 0.], dtype=float32)
     """
 
     acts_on_steps = True
@@ -46,17 +63,30 @@ class Embedding(Module):
         self,
         num_embeddings: int,
         embedding_dim: int,
+        padding_idx: int | None = None,
         *,
+        weight: Any = None,
         dtype: Any = np.float32,
         rng: Any = None,
     ):
         self.num_embeddings = read_size("num_embeddings", num_embeddings)
         self.embedding_dim = read_size("embedding_dim", embedding_dim)
         self.dtype = read_dtype("dtype", dtype)
+        self.padding_idx = (
+            None if padding_idx is None else _read_index(padding_idx, self.num_embeddings)
+        )
         shape = (self.num_embeddings, self.embedding_dim)
+        generator = read_generator("rng", rng)
         with memory_for("num_embeddings, embedding_dim", shape):
-            weight = read_generator("rng", rng).standard_normal(shape).astype(self.dtype)
-        self._parameters = Parameters({"weight": weight})
+            if weight is None:
+                values = generator.standard_normal(shape).astype(self.dtype)
+                if self.padding_idx is not None:
+                    values[self.padding_idx] = 0
+            else:
+                weight = read_array("weight", weight, self.dtype)
+                check_shape("weight", weight, *shape)
+                values = np.array(weight, order="C", subok=False)
+        self._parameters = Parameters({"weight": values})
 
     def __call__(self, x: Any) -> np.ndarray:
         """Look up vectors.
@@ -77,7 +107,7 @@ class Embedding(Module):
         TypeError
             x does not hold integers.
         """
-        return self._parameters["weight"].take(self._read(x), axis=0)
+        return self._look_up(self._read(x))
 
     def forward(self, x: Any) -> tuple[np.ndarray, EmbeddingTape]:
         """Look up vectors as a call does, and return a tape.
@@ -93,10 +123,10 @@ class Embedding(Module):
             The argument of one `backward`.
         """
         indices = kept(self._read(x))
-        return self._parameters["weight"].take(indices, axis=0), EmbeddingTape(self, indices)
+        return self._look_up(indices), EmbeddingTape(self, indices)
 
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradient of `weight`.
+        """Return the gradient of `weight`, which is zero at `padding_idx`.
 
         Parameters
         ----------
@@ -126,7 +156,18 @@ class Embedding(Module):
         rows = dy.reshape(-1, self.embedding_dim)[order]
         with quiet():
             dweight[used] = np.add.reduceat(rows, starts, axis=0)
+        if self.padding_idx is not None:
+            dweight[self.padding_idx] = 0
         return Gradients(params={"weight": dweight})
+
+    def _output(self, before: Output) -> Output:
+        return before._replace(features=self.embedding_dim, dtype=self.dtype, reverse=(False,))
+
+    def _look_up(self, indices: np.ndarray) -> np.ndarray:
+        try:
+            return self._parameters["weight"].take(indices, axis=0)
+        except MemoryError as error:
+            raise no_memory_for("x", (*indices.shape, self.embedding_dim)) from error
 
     def _read(self, x: Any) -> np.ndarray:
         indices = read_integers("x", x)
@@ -138,4 +179,13 @@ class Embedding(Module):
         return indices
 
     def __repr__(self) -> str:
-        return f"Embedding({self.num_embeddings}, {self.embedding_dim})"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim}{padding})"
+
+
+def _read_index(value: Any, size: int) -> int:
+    """An index from -size to size - 1 as one from 0."""
+    index = read_size("padding_idx", value, -LARGEST)
+    if not -size <= index < size:
+        raise ValueError(f"padding_idx: expected {-size} to {size - 1}, got {index}")
+    return index % size

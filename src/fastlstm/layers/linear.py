@@ -8,6 +8,7 @@ import numpy as np
 from fastlstm.checks import (
     check_shape,
     memory_for,
+    no_memory_for,
     read_array,
     read_dtype,
     read_flag,
@@ -16,7 +17,7 @@ from fastlstm.checks import (
 )
 from fastlstm.kernels import kernels
 from fastlstm.kernels.arguments import Kernels, kept
-from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
+from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +92,10 @@ class Linear(Module):
         """
         k, parameters = kernels(self.dtype), self._parameters
         packed, outputs, bias = self._packed(k, parameters)
-        y: np.ndarray = k.linear(x, packed, outputs, bias)
+        try:
+            y: np.ndarray = k.linear(x, packed, outputs, bias)
+        except MemoryError as error:
+            raise no_memory_for("x", (*x.shape[:-1], outputs)) from error
         return y if y is not NotImplemented else self(self._read(x))
 
     def forward(self, x: Any) -> tuple[np.ndarray, LinearTape]:
@@ -108,12 +112,15 @@ class Linear(Module):
             The argument of one `backward`.
         """
         k, parameters = kernels(self.dtype), self._parameters
-        y = k.linear(x, *self._packed(k, parameters))
-        if y is not NotImplemented:
-            return y, LinearTape(self, parameters, k, kept(x))
-        own = self._read(x)
-        y = k.linear(own, *self._packed(k, parameters))
-        return y, LinearTape(self, parameters, k, own)
+        packed, own = self._packed(k, parameters), None
+        try:
+            y = k.linear(x, *packed)
+            if y is NotImplemented:
+                x = own = self._read(x)
+                y = k.linear(own, *packed)
+            return y, LinearTape(self, parameters, k, kept(x) if own is None else own)
+        except MemoryError as error:
+            raise no_memory_for("x", (*np.shape(x)[:-1], self.out_features)) from error
 
     def backward(self, tape: Any, dy: Any) -> Gradients:
         """Return the gradients of x, `weight` and `bias`.
@@ -142,12 +149,18 @@ class Linear(Module):
         transposed = tape.parameters.derive((k, "transposed"), lambda: k.pack(weight.T))
         dy = np.ascontiguousarray(dy)
         rows, x = dy.reshape(-1, self.out_features), tape.x.reshape(-1, self.in_features)
-        dx = k.linear(dy, transposed, self.in_features, None)
-        params = {"weight": np.empty_like(weight)}
+        try:
+            dx = k.linear(dy, transposed, self.in_features, None)
+            params = {"weight": np.empty_like(weight)}
+        except MemoryError as error:
+            raise no_memory_for("dy", tape.x.shape, weight.shape) from error
         if "bias" in tape.parameters:
             params["bias"] = np.empty(self.out_features, self.dtype)
         k.weight_gradient(rows, x, params["weight"], params.get("bias"))
         return Gradients(x=dx, params=params)
+
+    def _output(self, before: Output) -> Output:
+        return before._replace(features=self.out_features, dtype=self.dtype, reverse=(False,))
 
     def _packed(self, k: Kernels, parameters: Parameters) -> tuple[Any, ...]:
         """The packed weight, the number of its rows, and the bias."""

@@ -1,6 +1,6 @@
 """What a `Sequential` does with lists, lengths, resets and masks, for all of its layers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from fastlstm.engine.mask import Batch, read_batch
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.linear import Linear
+from fastlstm.layers.pool import Pool
 from fastlstm.module import Gradients
 
 
@@ -20,31 +21,32 @@ class Ragged(NamedTuple):
     batch: Batch
     valid: np.ndarray | None  # where x has steps, in its shape without features; None: everywhere
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of recurrent layers."""
-        options = {"lengths": self.batch.lengths, "resets": self.batch.resets}
-        return {name: value for name, value in options.items() if value is not None}
-
-    def around(self, modules: Iterable[Any]) -> tuple[Any, ...]:
-        """The modules, without sight of what padding holds."""
-        valid = self.valid
-        if valid is None:
-            return tuple(modules)
+    def around(self, modules: Sequence[Any]) -> tuple[Any, ...]:
+        """The modules, with their lengths and resets, and without sight of what padding holds."""
+        lengths = {} if self.batch.lengths is None else {"lengths": self.batch.lengths}
+        options = lengths if self.batch.resets is None else {**lengths, "resets": self.batch.resets}
         wrapped: list[Any] = []
         for module in modules:
-            if module.acts_on_steps:
-                wrapped.append(OnSteps(module, valid))
-            elif isinstance(module, Stack):  # which takes lengths and does not look at padding
-                wrapped.append(module)
-            else:
-                wrapped.append(OnZeros(module, valid))
-        return tuple(wrapped)
+            own = options if module.is_recurrent else lengths if module.pools_steps else {}
+            wrapped.append(self._around(module, own))
+            if module.pools_steps:
+                break  # there are no steps after it
+        return *wrapped, *modules[len(wrapped) :]
 
-    def give_back(self, result: Any) -> Any:
-        """A result, or the gradient of x, in the form of x."""
-        given, lead = self.batch.given, self._lead
-        return result if given is None or not has_steps(result, lead) else given.give_back(result)
+    def _around(self, module: Any, options: dict[str, Any]) -> Any:
+        if self.valid is not None:
+            if module.acts_on_steps:
+                return OnSteps(module, self.valid)
+            if not isinstance(module, (Stack, Pool)):  # these do not look at padding
+                return OnZeros(module, self.valid, options)
+        return WithOptions(module, options) if options else module
+
+    def give_back(self, result: Any, *, repeat: bool = True) -> Any:
+        """A result, or without `repeat` the gradient of x, in the form of x."""
+        given = self.batch.given
+        if given is None or not has_steps(result, self._lead):
+            return result
+        return given.give_back(result, repeat=repeat)
 
     def features_of(self, y: Any) -> tuple[int, ...] | None:
         """The axes of a computed y after those of steps; None if y has no steps."""
@@ -65,16 +67,33 @@ class Ragged(NamedTuple):
         return self.batch.x.shape[: 1 + self.batch.axes.has_batch]
 
 
-def read_ragged(x: Any, lengths: Any, resets: Any, mask: Any, modules: Sequence[Any]) -> Ragged:
+def read_ragged(
+    x: Any,
+    lengths: Any,
+    resets: Any,
+    mask: Any,
+    masked_output: Any,
+    modules: Sequence[Any],
+    *,
+    batch_first: bool | None,  # of x, if the layers before say it
+    reverse: tuple[bool, ...],  # of the result, if masked steps repeat it
+) -> Ragged:
     """Check the arguments of a call of these layers as far as they concern steps."""
-    layouts = {module.batch_first for module in modules if hasattr(module, "batch_first")}
+    layouts = {batch_first, *(getattr(module, "batch_first", None) for module in modules)} - {None}
     if len(layouts) > 1:
         raise ValueError(
             "batch_first: expected one value in all layers, for a list or with lengths, resets or "
             "mask, got True and False"
         )
     batch = read_batch(
-        x, lengths, resets, mask, features=_features(modules), batch_first=layouts == {True}
+        x,
+        lengths,
+        resets,
+        mask,
+        masked_output,
+        features=_features(modules),
+        batch_first=layouts == {True},
+        reverse=reverse,
     )
     return Ragged(batch, batch.valid)
 
@@ -86,6 +105,25 @@ def has_steps(array: Any, lead: tuple[int, ...]) -> bool:
         and array.shape[: len(lead)] == lead
         and (array.ndim > len(lead) or array.dtype.kind in "iu")
     )
+
+
+class WithOptions:
+    """A module that takes lengths or resets, with them."""
+
+    def __init__(self, module: Any, options: dict[str, Any]):
+        self._module, self._options = module, options
+        self.is_recurrent = module.is_recurrent
+
+    def __call__(self, x: Any, *state: Any, **options: Any) -> Any:
+        return self._module(x, *state, **self._options, **options)
+
+    def forward(self, x: Any, *state: Any, **options: Any) -> tuple[Any, Any]:
+        result: tuple[Any, Any] = self._module.forward(x, *state, **self._options, **options)
+        return result
+
+    def backward(self, tape: Any, dy: Any, *dstate: Any, **options: Any) -> Gradients:
+        grads: Gradients = self._module.backward(tape, dy, *dstate, **options)
+        return grads
 
 
 class OnSteps:
@@ -119,24 +157,28 @@ class OnSteps:
         return result
 
 
-class OnZeros:
+class OnZeros(WithOptions):
     """A module that takes whole batches, with zeros in padding."""
 
-    def __init__(self, module: Any, valid: np.ndarray):
-        self._module, self._valid, self.is_recurrent = module, valid, module.is_recurrent
+    def __init__(self, module: Any, valid: np.ndarray, options: dict[str, Any]):
+        super().__init__(module, options)
+        self._valid, self._pools = valid, module.pools_steps
 
     def __call__(self, x: Any, *state: Any, **options: Any) -> Any:
-        return self._cleared_result(self._module(self._cleared(x), *state, **options))
+        return self._cleared_result(super().__call__(self._cleared(x), *state, **options))
 
     def forward(self, x: Any, *state: Any, **options: Any) -> tuple[Any, Any]:
-        result, tape = self._module.forward(self._cleared(x), *state, **options)
+        result, tape = super().forward(self._cleared(x), *state, **options)
         return self._cleared_result(result), tape
 
     def backward(self, tape: Any, dy: Any, *dstate: Any, **options: Any) -> Gradients:
-        grads: Gradients = self._module.backward(tape, self._cleared(dy), *dstate, **options)
+        dy = dy if self._pools else self._cleared(dy)
+        grads = super().backward(tape, dy, *dstate, **options)
         return replace(grads, x=self._cleared(grads.x))
 
     def _cleared_result(self, result: Any) -> Any:
+        if self._pools:
+            return result
         if not self.is_recurrent:
             return self._cleared(result)
         y, state = result

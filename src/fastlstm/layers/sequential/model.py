@@ -1,21 +1,22 @@
 """Layers one after another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastlstm.changes import CHANGES
+from fastlstm.checks import read_size
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.plan import check_array_out
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.streams import arrays_in, check_apart, check_step_out
-from fastlstm.layers.dropout import Dropout
-from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
-from fastlstm.layers.ragged import Ragged, read_ragged
-from fastlstm.module import Gradients, Module, Tape, check_tape
+from fastlstm.layers.sequential.ragged import Ragged, read_ragged
+from fastlstm.module import Gradients, Module, Output, Tape, check_tape
+
+OF_VALID_STEPS = "lengths", "mask", "masked_output"  # arguments, for layers that pool steps, too
 
 
 @dataclass(slots=True, eq=False)
@@ -31,12 +32,15 @@ class Sequential(Module):
 
     Without a recurrent layer, `model(x)` returns y and `model.forward(x)` returns (y, tape). With a
     recurrent layer, they return (y, state) and ((y, state), tape), and accept `state`, `lengths`,
-    `resets`, `mask` and `threads`, which concern every layer.
+    `resets`, `mask`, `masked_output` and `threads`, which concern every layer.
 
     A list of sequences is a ragged batch for the whole model, with or without a recurrent layer,
-    and a list comes back. No layer sees what a list, `lengths` and `mask` leave out, whatever it
-    holds: layers that act on each step by itself (`acts_on_steps`) compute the other steps alone,
-    and modules of one's own find zeros there. The result is zero there.
+    and a list comes back. A `Pool` knows from the layers before it where each row and direction
+    ends; its result, and that of layers after it, has one row for each sequence.
+
+    No layer sees what a list, `lengths` and `mask` leave out, whatever it holds: layers that act on
+    each step by itself (`acts_on_steps`) compute the other steps alone, and modules of one's own
+    find zeros there. The result is zero there.
 
     `state` is a tuple with one entry for every recurrent layer, in order. Each entry is the state
     of that layer: (h, c) for an LSTM, None for zeros. For a Sequential with one LSTM it is
@@ -56,11 +60,13 @@ class Sequential(Module):
         A module is not a layer.
     ValueError
         A layer with parameters is given twice, so its gradients would have two names. Or a module
-        is a cell of one step (`LSTMCell`), whose result is a state.
+        is a cell of one step (`LSTMCell`), whose result is a state. Or a recurrent layer or a
+        `Pool` follows a `Pool`, which leaves no steps.
     """
 
     # The last change that was seen, and the layers as they were after it.
     _last_bound: tuple[object, tuple[Any, ...]] = None, ()
+    _before = Output()  # what is known of x within another Sequential
 
     def __init__(self, *modules: Module):
         for index, module in enumerate(modules):
@@ -77,12 +83,14 @@ class Sequential(Module):
         self._no_states = (None,) * sum(module.is_recurrent for module in modules)
         self.is_recurrent = bool(self._no_states)
         self.acts_on_steps = all(module.acts_on_steps for module in modules)
+        self.pools_steps = any(module.pools_steps for module in modules)
         names: dict[int, str] = {}
         for name, array in self.parameters().items():
             if names.setdefault(id(array), name) != name:
                 raise ValueError(
                     f"modules: expected every layer once, but {names[id(array)]} is also {name}"
                 )
+        self._check_order()
 
     def __call__(
         self,
@@ -92,6 +100,7 @@ class Sequential(Module):
         lengths: Any = None,
         resets: Any = None,
         mask: Any = None,
+        masked_output: str = "zero",
         threads: int | None = None,
     ) -> Any:
         """Apply every layer, as inference.
@@ -105,20 +114,23 @@ class Sequential(Module):
         lengths, resets, mask
             As recurrent layers take them: (B,) ints, and bools in the shape of x without its
             features; `resets` and `mask` are lists if x is one. All recurrent layers need the same
-            `batch_first` then. Masked steps give zeros.
+            `batch_first` then.
+        masked_output : "zero" or "repeat"
+            What y has at masked steps: zeros, or the output of the step kept before, as recurrent
+            layers repeat it.
         threads : int, optional
             The most threads for each recurrent layer.
 
         Returns
         -------
         y, or (y, state) with a recurrent layer
-            y is a list if x is one.
+            y is a list if x is one; after a `Pool` an array with a row for each sequence.
 
         Raises
         ------
         ValueError
             A shape or a value does not fit, `state` has another number of entries, or there is no
-            recurrent layer to take `state`, `lengths`, `resets`, `mask` or `threads`.
+            layer to take `state`, `lengths`, `resets`, `mask`, `masked_output` or `threads`.
 
         Examples
         --------
@@ -138,8 +150,8 @@ class Sequential(Module):
         ragged = None
         options: dict[str, Any] = {}
         is_plain = lengths is None and resets is None and mask is None and threads is None
-        if not is_plain or isinstance(x, (list, tuple)):
-            x, options, ragged = self._read(x, lengths, resets, mask, threads)
+        if not is_plain or isinstance(x, (list, tuple)) or masked_output != "zero":
+            x, options, ragged = self._read(x, lengths, resets, mask, masked_output, threads)
             modules = modules if ragged is None else ragged.around(modules)
         states = self._no_states if state is None else self._entries("state", state)
         finals: list[Any] = []
@@ -151,7 +163,7 @@ class Sequential(Module):
             # A call without keywords takes less time.
             x, final = module(x, entry, **options) if options else module(x, entry)
             finals.append(final)
-        if ragged is not None:
+        if ragged is not None and not self.pools_steps:
             x = ragged.give_back(x)
         return (x, tuple(finals)) if self.is_recurrent else x
 
@@ -179,8 +191,8 @@ class Sequential(Module):
         Raises
         ------
         ValueError, TypeError
-            As `step` of a layer, with the state unchanged. If a module of one's own raises an
-            error, the recurrent layers before it have made their step.
+            As `step` of a layer, with the state unchanged, or a layer pools steps. If a module of
+            one's own raises an error, the recurrent layers before it have made their step.
 
         Examples
         --------
@@ -191,7 +203,7 @@ class Sequential(Module):
         (2, 2)
         """
         entries = self._entries("state", state)
-        if len(entries) > 1:
+        if len(entries) > 1 or self.pools_steps:
             self._check_streams(entries)
         if out is not None:
             self._check_step_out(out, x, entries)
@@ -215,6 +227,11 @@ class Sequential(Module):
 
     def _check_streams(self, entries: Any) -> None:
         """Raise unless `step` can update the states of all layers."""
+        for leaf in self._leaves():
+            if leaf.pools_steps:
+                raise ValueError(
+                    f"modules: expected none that pools steps, for one step, got {leaf!r}"
+                )
         entries = self._entries("state", entries)
         recurrent = [module for module in self._modules if module.is_recurrent]
         for module, entry in zip(recurrent, entries, strict=True):
@@ -228,25 +245,13 @@ class Sequential(Module):
 
     def _check_step_out(self, out: Any, x: Any, entries: Any) -> None:
         """Raise unless a step's result can be stored in `out`."""
-        features, dtype = self._result_form()
+        features, dtype, *_ = self._output(self._before)
+        if features is None or dtype is None:
+            name = type(self._modules[-1]).__name__
+            raise ValueError(f"out: the result of {name} has an unknown form, so expected None")
         check_array_out(out, (len(x), features), dtype)
         given = [array for array in (x, *arrays_in(entries)) if isinstance(array, np.ndarray)]
         check_step_out(out, given)
-
-    def _result_form(self) -> tuple[int, np.dtype]:
-        """The features and dtype of the output, by the last layer that says them."""
-        for module in reversed(self._modules):
-            if isinstance(module, Sequential):
-                return module._result_form()
-            if isinstance(module, Stack):
-                return module._form.outputs, module.dtype
-            if isinstance(module, (Linear, Embedding)):
-                size = module.out_features if isinstance(module, Linear) else module.embedding_dim
-                return size, module.dtype
-            if not isinstance(module, Dropout):
-                break
-        name = type(self._modules[-1]).__name__
-        raise ValueError(f"out: the result of {name} has an unknown form, so expected None")
 
     def forward(
         self,
@@ -256,13 +261,14 @@ class Sequential(Module):
         lengths: Any = None,
         resets: Any = None,
         mask: Any = None,
+        masked_output: str = "zero",
         threads: int | None = None,
     ) -> tuple[Any, SequentialTape]:
         """Run every layer's `forward`.
 
         Parameters
         ----------
-        x, state, lengths, resets, mask, threads
+        x, state, lengths, resets, mask, masked_output, threads
             As in a call.
 
         Returns
@@ -274,7 +280,7 @@ class Sequential(Module):
         change, modules = self._last_bound
         if change is not CHANGES.last:
             modules = self._bind_modules()
-        x, options, ragged = self._read(x, lengths, resets, mask, threads)
+        x, options, ragged = self._read(x, lengths, resets, mask, masked_output, threads)
         modules = modules if ragged is None else ragged.around(modules)
         states = self._no_states if state is None else self._entries("state", state)
         finals: list[Any] = []
@@ -286,9 +292,9 @@ class Sequential(Module):
             else:
                 x, tape = module.forward(x)
             tapes.append(tape)
-        tape = SequentialTape(self, tapes, modules)
-        if ragged is not None:
-            tape.ragged, tape.features = ragged, ragged.features_of(x)
+        tape = SequentialTape(self, tapes, modules, ragged)
+        if ragged is not None and not self.pools_steps:
+            tape.features = ragged.features_of(x)
             x = ragged.give_back(x)
         return (x, tuple(finals)) if self.is_recurrent else x, tape
 
@@ -301,7 +307,7 @@ class Sequential(Module):
         ----------
         tape : SequentialTape
             From `forward`.
-        dy : array, or list of arrays if x was a list
+        dy : array, or list of arrays if y is a list
             Gradient of y, in y's shape. None stands for zeros if the last layer is recurrent.
         dstate : tuple or None
             Gradient of the final state, in the form of `state`.
@@ -316,14 +322,21 @@ class Sequential(Module):
         Raises
         ------
         ValueError
-            The tape is from another layer or was used, or a gradient's shape does not fit.
+            The tape is from another layer or was used, or a gradient's shape does not fit. The tape
+            can then be used again, unless the error is from a module of one's own.
         """
         tape = check_tape(tape, SequentialTape, self)
-        options = self._options(threads=threads)
+        options = self._options(threads=None if threads is None else read_size("threads", threads))
         if tape.ragged is not None:
             dy = tape.ragged.read_gradient(dy, tape.features)
-        dstates = list(self._no_states if dstate is None else self._entries("dstate", dstate))
         tape.claim()
+        try:
+            dstates = list(self._no_states if dstate is None else self._entries("dstate", dstate))
+            if dstate is not None:
+                self._check_dstate(tape, dstate)
+        except (TypeError, ValueError):
+            tape.give_back()
+            raise
         by_layer: list[Gradients] = []
         for module in reversed(tape.modules):
             kept = tape.tapes.pop()  # pop, so that the memory is freed after the layer
@@ -345,7 +358,7 @@ class Sequential(Module):
             if module.is_recurrent
         ]
         return Gradients(
-            x=dy if tape.ragged is None else tape.ragged.give_back(dy),
+            x=dy if tape.ragged is None else tape.ragged.give_back(dy, repeat=False),
             state=tuple(states) if self.is_recurrent else None,
             params={
                 f"{index}.{name}": array
@@ -354,33 +367,79 @@ class Sequential(Module):
             },
         )
 
+    def _check_dstate(self, tape: SequentialTape, dstate: Any) -> None:
+        """Raise unless a backward of this tape can take the gradient of the final state."""
+        entries = iter(self._entries("dstate", dstate))
+        for module, kept in zip(self._modules, tape.tapes, strict=True):
+            entry = next(entries) if module.is_recurrent else None
+            if entry is not None and isinstance(module, (Stack, Sequential)):
+                module._check_dstate(kept, entry)
+
     def _bind_modules(self) -> tuple[Any, ...]:
         """The layers, bound to their parameters of this moment."""
         if self._unbound is not self:  # the layers are bound already, by the model around it
             return self._modules
         with CHANGES.lock:
             change, twins = CHANGES.last, dict[int, Module]()
-            modules = tuple(module._bound_copy(twins) for module in self._modules)
+            modules = _in_a_row([module._bound_copy(twins) for module in self._modules], Output())
             self.__dict__["_last_bound"] = change, modules
         return modules
 
+    def _bound_copy(self, twins: dict[int, Module], bind: bool = True) -> Module:
+        twin = super()._bound_copy(twins, bind)
+        if bind:
+            twin.__dict__["_modules"] = _in_a_row(twin.__dict__["_modules"], Output())
+        return twin
+
+    def _output(self, before: Output) -> Output:
+        for module in self._modules:
+            before = module._output(before)
+        return before
+
+    def _after(self, before: Output) -> Module:
+        placed = object.__new__(type(self))
+        modules = _in_a_row(self._modules, before)
+        placed.__dict__.update(self.__dict__, _before=before, _modules=modules)
+        return placed
+
+    def _check_order(self) -> None:
+        """Raise if a layer reads steps after they were pooled, or in another layout."""
+        before, pool = Output(), ""
+        for leaf in self._leaves():
+            name = type(leaf).__name__
+            if before.pooled and (leaf.pools_steps or isinstance(leaf, Stack)):
+                raise ValueError(f"modules: expected no steps to be read after {pool}, got {name}")
+            leaf._after(before)
+            before, pool = leaf._output(before), name if leaf.pools_steps else pool
+
     def _read(
-        self, x: Any, lengths: Any, resets: Any, mask: Any, threads: Any
+        self, x: Any, lengths: Any, resets: Any, mask: Any, masked_output: Any, threads: Any
     ) -> tuple[Any, dict[str, Any], Ragged | None]:
-        """x, the options of recurrent layers, and the batch if it may be ragged."""
-        of_steps = self._options(lengths=lengths, resets=resets, mask=mask)
-        options = self._options(threads=threads)
-        if not of_steps and not self._is_list(x):
+        """x, the options of recurrent layers but those of steps, and the batch if it has these."""
+        repeat = None if masked_output == "zero" else True
+        given = self._options(
+            lengths=lengths, resets=resets, mask=mask, masked_output=repeat, threads=threads
+        )
+        options = {} if threads is None else {"threads": given.pop("threads")}
+        if not given and not self._is_list(x):
             return x, options, None
-        ragged = read_ragged(x, lengths, resets, mask, list(self._leaves()))
-        return ragged.batch.x, ragged.options | options, ragged
+        ragged = read_ragged(
+            x,
+            lengths,
+            resets,
+            mask,
+            masked_output,
+            list(self._leaves()),
+            batch_first=self._before.batch_first,
+            reverse=self._output(self._before).reverse if repeat else (),
+        )
+        return ragged.batch.x, options, ragged
 
     def _is_list(self, x: Any) -> bool:
         """Whether x is a list of sequences; a tuple may be else to a module of one's own."""
         first = next(self._leaves(), self)
-        return isinstance(x, list) or (
-            isinstance(x, tuple) and bool(first.is_recurrent or first.acts_on_steps)
-        )
+        reads_steps = first.is_recurrent or first.acts_on_steps or first.pools_steps
+        return isinstance(x, list) or (isinstance(x, tuple) and bool(reads_steps))
 
     def _leaves(self) -> Iterator[Any]:
         """The layers, with those of inner Sequentials in their place."""
@@ -388,10 +447,12 @@ class Sequential(Module):
             yield from module._leaves() if isinstance(module, Sequential) else (module,)
 
     def _options(self, **options: Any) -> dict[str, Any]:
-        """The options that are not None; only recurrent layers take any."""
+        """The options that are not None; ValueError if no layer takes one."""
         given = {name: value for name, value in options.items() if value is not None}
-        if given and not self.is_recurrent:
-            raise ValueError(f"{next(iter(given))}: no layer is recurrent, so expected None")
+        if not self.is_recurrent:
+            for name in given:
+                if not (self.pools_steps and name in OF_VALID_STEPS):
+                    raise ValueError(f"{name}: no layer is recurrent, so expected None")
         return given
 
     def _entries(self, name: str, state: Any) -> tuple[Any, ...]:
@@ -421,3 +482,12 @@ class Sequential(Module):
 
     def _argument(self, name: str, default: Any) -> Any:
         return self._modules if name == "modules" else super()._argument(name, default)
+
+
+def _in_a_row(modules: Iterable[Any], before: Output) -> tuple[Any, ...]:
+    """The modules as each acts on the result of the one before."""
+    placed = []
+    for module in modules:
+        placed.append(module._after(before))
+        before = module._output(before)
+    return tuple(placed)
