@@ -62,9 +62,11 @@ class CSVLogger:
         self.path = path
 
     def on_fit_begin(self, run: Any) -> None:
+        """Write the names, and the epochs before."""
         self._write("w", range(run.history.epochs), run.history)
 
     def on_epoch_end(self, run: Any) -> None:
+        """Write the epoch."""
         epoch = run.history.epochs - 1
         self._write("a", [epoch], run.history)
 

@@ -17,13 +17,12 @@ class Caller:
         if not isinstance(model, Module):
             raise TypeError(f"model: expected a Module, got {type(model).__name__}")
         self.model: Any = model
-        layouts = {
-            module.batch_first for module in _modules(model) if hasattr(module, "batch_first")
-        }
+        layouts = {getattr(module, "batch_first", None) for module in _modules(model)} - {None}
         if len(layouts) > 1:
             raise ValueError("model: expected one batch_first in all layers, got True and False")
-        self.batch_first = layouts != {False}
-        self._takes_lengths = takes(model.forward, "lengths")
+        pools = getattr(model, "pools_steps", False)
+        self.batch_first = layouts == {True} if layouts else not pools
+        self._takes_lengths = takes(model.forward, "lengths") and (model.is_recurrent or pools)
 
     def infer(self, batch: Batch, state: Any = None) -> tuple[np.ndarray, Any]:
         """Return the predictions, (B, T, ...) or (B, ...), and the final state."""
@@ -53,7 +52,7 @@ class Caller:
         options = {}
         if state is not None:
             options["state"] = state
-        if self._takes_lengths and self.model.is_recurrent:
+        if self._takes_lengths:
             if batch.lengths is not None:
                 options["lengths"] = batch.lengths
             for name in ("mask", "resets"):

@@ -68,13 +68,11 @@ class Run:
         self.early_stopping, self.callbacks = early_stopping, callbacks
         self._restores = restore_best and validation is not None
         names = ["loss", *(metric.name for metric in metrics)]
-        names += [f"val_{name}" for name in names] if validation else []
+        names += [f"val_{name}" for name in names] if validation is not None else []
         monitor = early_stopping.monitor if early_stopping else None
-        monitor = monitor or ("val_loss" if validation else "loss")
+        monitor = monitor or ("val_loss" if validation is not None else "loss")
         if monitor not in names:
-            raise ValueError(
-                f"early_stopping: expected monitor to be one of {names}, got {monitor!r}"
-            )
+            raise ValueError(f"early_stopping: expected to monitor one of {names}, got {monitor!r}")
         self.history = History({name: [] for name in [*names, "lr"]}, monitor)
         mode = early_stopping.mode if early_stopping else "auto"
         self._sign = -1 if (mode == "auto" and "accuracy" in monitor) or mode == "max" else 1

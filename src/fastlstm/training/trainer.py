@@ -10,6 +10,7 @@ from fastlstm.checks import read_flag, read_number, read_size
 from fastlstm.module import Module
 from fastlstm.training.callbacks import EarlyStopping, read_callbacks
 from fastlstm.training.calls import Caller, has_steps
+from fastlstm.training.checkpoints import Saver, settings_of
 from fastlstm.training.data.batch import Batches, Source
 from fastlstm.training.data.sequences import Sequences, read_fraction
 from fastlstm.training.data.streams import Streams
@@ -172,6 +173,7 @@ class Trainer:
             raise TypeError(f"early_stopping: expected EarlyStopping, got {early_stopping!r:.60}")
         options = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
         source = _read_source(x, y, options)
+        held_out: Source | None
         if isinstance(validation, (int, float, np.number)):
             fraction = read_fraction("validation", validation)
             if not isinstance(source, (Sequences, Streams)):
@@ -191,6 +193,10 @@ class Trainer:
             restore_best=read_flag("restore_best", restore_best),
             callbacks=read_callbacks(callbacks),
         )
+        if checkpoint is not None:
+            run.saver = Saver(checkpoint, checkpoint_every, settings_of(run))
+            if not run.saver.restore(run):
+                run.saver.save(run)
         shown = make_progress(read_flag("progress", progress), run.epochs, self.epoch, source.size)
         run.go(shown)
         return run.history
