@@ -105,9 +105,7 @@ class Saver:
         if newest is None:
             return False
         arrays, numbers = newest
-        if numbers["epoch"] > run.epochs or (
-            numbers["epoch"] == run.epochs and numbers["position"]
-        ):
+        if (numbers["epoch"], numbers["position"]) > (run.epochs, 0):
             raise ValueError(
                 f"epochs: expected at least the {numbers['epoch'] - run.first_epoch} of the "
                 f"checkpoints in {self.folder}, got {run.epochs - run.first_epoch}"
@@ -212,8 +210,8 @@ def _set_state(run: Any, arrays: Arrays, numbers: Mapping[str, Any]) -> None:
     run.history = type(run.history).from_json(numbers["history"])
     run.best, run.reference = numbers["best"], numbers["reference"]
     run.waited, run.stop = numbers["waited"], numbers["stop"]
-    if run.stop == "epochs" and run.epoch < run.epochs:
-        run.stop = ""  # more are wanted now
+    if run.stop in ("", "epochs"):  # others may be wanted now
+        run.stop = "epochs" if run.epoch >= run.epochs else ""
 
 
 def _read(path: str) -> tuple[Arrays, dict[str, Any]]:
@@ -262,6 +260,6 @@ def _unwritten(path: str, error: OSError) -> OSError:
     reason = error.strerror or os.strerror(error.errno or errno.EIO)
     return OSError(
         error.errno,
-        f"checkpoint: {reason}; the checkpoints before are unchanged, and so is the model",
+        f"checkpoint: {reason}; the checkpoints before are unchanged",
         path,
     )
