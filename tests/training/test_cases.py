@@ -38,9 +38,8 @@ def test_two_steps_of_sgd(cases):
     dense.load_state_dict({"weight": np.ones((1, H))})
     model = LastDense(lstm, dense)
     trainer = fl.Trainer(model, "mse", fl.optim.SGD(case["learning_rate"]))
-    trainer.fit(
-        np.ones((3, 5, I)), np.ones((3, 1)), epochs=case["sgd_steps"], batch_size=3, progress=False
-    )
+    x = np.ones((3, 5, I)).swapaxes(0, 1)  # the numbers are those of three steps of five rows
+    trainer.fit(x, np.ones((5, 1)), epochs=case["sgd_steps"], batch_size=5, progress=False)
     found = trainer.model.state_dict()
     for name, row in (("weight_ih_l0", "kernel_row"), ("weight_hh_l0", "recurrent_row")):
         wanted = np.array(case[row])[:, None]

@@ -24,6 +24,7 @@ FORMAT = 1
 NAME = re.compile(r"step-(\d{12})\.safetensors")
 LEFT_OVER = re.compile(r"\.step-\d{12}\.safetensors\.[0-9a-f]+\.tmp")  # of a process that died
 KEPT = 2  # newest files, beside the best one
+SHOWN = 120  # characters of a setting in an error
 
 Arrays = dict[str, np.ndarray]
 
@@ -86,7 +87,7 @@ class Saver:
             raise _unwritten(self.folder, error) from error
         for name in filter(LEFT_OVER.fullmatch, names):
             os.unlink(os.path.join(self.folder, name))
-        newest, differs = None, ""
+        newest, differs, refused = None, "", []
         for name in filter(NAME.fullmatch, names):
             path = os.path.join(self.folder, name)
             try:
@@ -99,9 +100,11 @@ class Saver:
                 differs = f"{path}: is of another run: {problem}"
             except (ValueError, KeyError, TypeError, OSError) as error:
                 problem = str(error)
-            warn_user(f"checkpoint: {name} is not used: {problem}")
+            refused.append(f"checkpoint: {name} is not used: {problem}")
         if newest is None and differs:
             raise ValueError(f"checkpoint: {differs}; use another folder")
+        for text in refused:
+            warn_user(text)
         if newest is None:
             return False
         arrays, numbers = newest
@@ -116,11 +119,14 @@ class Saver:
 
     def _difference(self, settings: Mapping[str, str]) -> str:
         """How the settings of a file differ from these; "" if they do not."""
-        return "; ".join(
-            f"{name} was {settings.get(name)!s:.200}, is {self.settings.get(name)!s:.200}"
-            for name in {**self.settings, **settings}
-            if settings.get(name) != self.settings.get(name)
-        )
+        texts = []
+        for name in {**self.settings, **settings}:
+            there, here = settings.get(name, "none"), self.settings.get(name, "none")
+            if there != here:
+                start = max(0, len(os.path.commonprefix([there, here])) - SHOWN // 2)
+                parts = (text[start : start + SHOWN] for text in (there, here))
+                texts.append("{} was {}, is {}".format(name, *parts))
+        return "; ".join(texts)
 
     def _path(self, step: int) -> str:
         return os.path.join(self.folder, f"step-{step:012}.safetensors")
@@ -162,7 +168,7 @@ def _text(value: Any) -> str:
     """A description of a setting that is the same in another process."""
     if isinstance(getattr(value, "__qualname__", None), str):  # a function
         return f"{value.__module__}.{value.__qualname__}"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)).split())
 
 
 def _state_of(run: Any) -> tuple[Arrays, dict[str, Any]]:
