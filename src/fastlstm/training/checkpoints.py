@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,8 @@ class Saver:
         for name in {**self.settings, **settings}:
             there, here = settings.get(name, "none"), self.settings.get(name, "none")
             if there != here:
-                start = max(0, len(os.path.commonprefix([there, here])) - SHOWN // 2)
+                pairs = enumerate(zip_longest(there, here))
+                start = max(0, next(k for k, (a, b) in pairs if a != b) - SHOWN // 2)
                 parts = (text[start : start + SHOWN] for text in (there, here))
                 texts.append("{} was {}, is {}".format(name, *parts))
         return "; ".join(texts)

@@ -104,13 +104,16 @@ class Run:
 
     def go(self, progress: Progress) -> None:
         """Train until the end, and leave the model with its final weights."""
+        interrupt = _InterruptOnce()
         try:
-            with _InterruptOnce() as interrupt:
+            with interrupt:
                 self._call("on_fit_begin")
                 while not self.stop and not interrupt.requested:
                     self._read_epoch(progress, interrupt)
         except KeyboardInterrupt:
-            self.stop = self.stop or "interrupt"
+            if interrupt.requested:  # the second time, at once
+                raise
+            self.stop = "interrupt"
         except DivergedError:
             if self._last is not None:
                 self._go_back(*self._last)
@@ -221,7 +224,7 @@ class _InterruptOnce:
 
     requested = False
 
-    def __enter__(self) -> "_InterruptOnce":
+    def __enter__(self) -> None:
         # Another handler, and other threads, are none of a trainer's business.
         self._acts = (
             threading.current_thread() is threading.main_thread()
@@ -229,7 +232,6 @@ class _InterruptOnce:
         )
         if self._acts:
             signal.signal(signal.SIGINT, self._note)
-        return self
 
     def __exit__(self, *exception: object) -> None:
         if self._acts:

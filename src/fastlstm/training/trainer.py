@@ -134,7 +134,8 @@ class Trainer:
         early_stopping : EarlyStopping, optional
         metrics : "accuracy", functions, or several of them
             A function of the predictions and targets that count, (n, ...) each, returns their mean
-            or one value for each. Values are in the history under the function's name.
+            or one value for each; weights do not matter. Values are in the history under the
+            function's name.
         restore_best : bool
             Whether the model ends with the weights of the epoch that was best on the validation
             set, whatever ended the training. Without such a set, the last weights stay.

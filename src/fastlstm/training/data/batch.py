@@ -78,9 +78,12 @@ class Batches:
         self._read = False
 
     def batches(self, batch_size: int, order: Order | None, start: int) -> Iterator[Batch]:
-        epoch = order.epoch if order else 0
-        made = self._made(epoch) if callable(self._made) else self._made
-        if iter(made) is made and not callable(self._made):
+        made, once = self._made, False
+        if hasattr(made, "__iter__"):
+            once = iter(made) is made
+        elif callable(made):
+            made = made(order.epoch if order else 0)
+        if once:
             if self._read:
                 raise ValueError(
                     "x: expected an iterable that gives its batches again in every epoch, "
