@@ -407,6 +407,17 @@ def test_a_batch_of_which_nothing_counts_makes_no_step(rng):
     assert np.isnan(history["loss"]).all()
 
 
+def test_sequences_without_steps_count_for_nothing(rng):
+    x, y = ragged(rng, (0, 3, 0, 0, 5, 0, 2))
+    trainer, without = trainer_of(), trainer_of()
+    found = trainer.evaluate(x, y, batch_size=2)
+    kept = [k for k, one in enumerate(x) if len(one)]
+    wanted = without.evaluate([x[k] for k in kept], [y[k] for k in kept])
+    assert found["loss"] == pytest.approx(wanted["loss"])
+    assert [len(pred) for pred in trainer.predict(x, batch_size=2)] == [0, 3, 0, 0, 5, 0, 2]
+    assert np.isfinite(trainer.fit(x, y, epochs=2, batch_size=2, **QUIET)["loss"]).all()
+
+
 # Errors.
 
 

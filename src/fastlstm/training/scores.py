@@ -67,13 +67,9 @@ class Objective:
             target = _cut(target, batch.x.shape[1])
         weight = batch.sample_weight
         positions = pred.shape[: 2 if has_steps(pred, batch) else 1]
-        if mask is not None or weight is not None:
-            counts = _weights(positions, mask, weight)
-            total_weight = float(counts.sum())
-            if not total_weight:
-                return Part(0.0, 0.0), None
-        else:
-            total_weight = float(np.prod(positions))
+        weights = _weights(positions, mask, weight)
+        if not weights.any():
+            return Part(0.0, 0.0), None
         options = {}
         if mask is not None or (self._takes_mask and self._parts is None):
             options["mask"] = mask
@@ -83,7 +79,8 @@ class Objective:
             total, own_weight, gradient = self._parts(pred, target, divide=True, **options)
             return Part(total, own_weight), gradient
         mean, gradient = self.loss(pred, target, **options)
-        return Part(float(mean) * total_weight, total_weight), np.asarray(gradient)
+        counts = float(weights.sum())
+        return Part(float(mean) * counts, counts), np.asarray(gradient)
 
 
 class Metric:
@@ -145,7 +142,7 @@ def _weights(
     positions: tuple[int, ...], mask: np.ndarray | None, weight: np.ndarray | None
 ) -> np.ndarray:
     """The weight of every position."""
-    weights = np.ones(positions) if mask is None else mask.astype(np.float64)
+    weights: np.ndarray = np.ones(positions) if mask is None else mask.astype(np.float64)
     if weight is None:
         return weights
     axes = max(weights.ndim, weight.ndim)
