@@ -26,7 +26,7 @@ def run(folder, every="epoch", callbacks=(), **changes):
         model,
         "mse",
         fl.optim.Adam(given["lr"]),
-        schedule=fl.schedules.cosine(0.05, given["steps"]),
+        schedule=fl.schedules.linear(0.5, given["steps"]),
         clip_norm=given["clip_norm"],
         seed=given["seed"],
     )

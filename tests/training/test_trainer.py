@@ -198,10 +198,10 @@ def test_batches_have_rows_of_similar_length():
     from fastlstm.training.data.batch import Order
     from fastlstm.training.data.sequences import Sequences
 
-    lengths = np.random.default_rng(0).integers(1, 100, 400)
+    lengths = np.random.default_rng(0).integers(1, 100, 240)
     source = Sequences([np.zeros((n, 1)) for n in lengths])
     batches = source.rows(8, Order(0, 0))
-    assert sorted(np.concatenate(batches)) == list(range(400))
+    assert sorted(np.concatenate(batches)) == list(range(240))
     spread = np.mean([np.ptp(lengths[rows]) for rows in batches])
     assert spread < 10
     longest = [lengths[rows].max() for rows in batches]
@@ -275,6 +275,12 @@ def test_the_seed_rules_over_the_layers_generators(rng):
         weights.append(model.state_dict())
     assert equal(weights[0], weights[1])
     assert not equal(weights[0], weights[2])
+    masks = []
+    for seed in (5, 6):  # one sequence has one order
+        trainer = trainer_of(tagger(dropout=0.5), seed=seed)
+        trainer.fit(x[4:5], y[4:5], epochs=1, **QUIET)
+        masks.append(trainer.model.state_dict())
+    assert not equal(*masks)
 
 
 # How it ends.

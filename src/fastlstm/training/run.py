@@ -215,7 +215,8 @@ class Run:
     def _call(self, method: str) -> None:
         for callback in self.callbacks:
             function = getattr(callback, method, None)
-            if function is not None and function(self) is True:
+            answer = None if function is None else function(self)
+            if isinstance(answer, (bool, np.bool_)) and answer:
                 self._asked = True
 
 

@@ -147,4 +147,4 @@ def _weights(
         return weights
     axes = max(weights.ndim, weight.ndim)
     weights, weight = (a.reshape(a.shape + (1,) * (axes - a.ndim)) for a in (weights, weight))
-    return weights * weight
+    return np.asarray(weights * weight)
