@@ -32,10 +32,6 @@ FLOORS = {
     "draws": (),
     "module": ("changes", "checks"),
     "safetensors": ("checks",),
-    "kernels": ("changes", "kernels.arguments", "kernels.reference"),
-    "draws": (),
-    "module": ("changes", "checks"),
-    "safetensors": ("checks",),
     "threads": ("changes", "checks"),
     "training": ("_version", "checks", "draws", "module", "safetensors"),  # no layer
     "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
