@@ -5,9 +5,11 @@ so its numbers do not depend on the other rows of the batch, on how many steps t
 which rows of the batch a process computes.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,14 @@ LAYERS, ORDER, SPLIT = range(3)  # what numbers are for: each has a key of its o
 
 def philox(seed: int, purpose: int, *counter: int) -> "np.random.Generator":
     """Return the generator of up to three numbers below 2**64, such as an epoch."""
-    key = np.random.SeedSequence((seed, purpose)).generate_state(2, np.uint64)
     full = np.zeros(4, np.uint64)  # the first counts what the generator gives
     full[1 : 1 + len(counter)] = counter
-    return np.random.Generator(np.random.Philox(key=key, counter=full))
+    return np.random.Generator(np.random.Philox(key=_key(seed, purpose), counter=full))
+
+
+@lru_cache
+def _key(seed: int, purpose: int) -> np.ndarray:
+    return np.random.SeedSequence((seed, purpose)).generate_state(2, np.uint64)
 
 
 class Draws:
@@ -40,44 +46,43 @@ class Draws:
         self.batch_first = batch_first
         self.count = 0  # draws so far
         self.valid: np.ndarray | None = None  # see `packing`
-        self._generator: np.random.Generator | None = None
 
     def generator(self) -> "np.random.Generator":
         """Return the generator of the next draw as a whole, for cells that know no rows."""
         self.count += 1
         return philox(self.seed, LAYERS, 0, self.count, self.step)
 
-    def by_row(
-        self,
-        draw: Callable[["np.random.Generator", tuple[int, ...]], np.ndarray],
-        shape: tuple[int, ...],
-        axis: int | None,
-    ) -> np.ndarray:
-        """Return an array of `shape`, each row of which `draw` fills by itself.
+    def by_row(self, shape: tuple[int, ...], chance: float, axis: int | None) -> np.ndarray:
+        """Return bools that are True with probability `chance`, from 16 random bits each.
 
         `axis` is that of rows; None for a layer that does not know it.
         """
         valid = self.valid
         if axis is None and valid is not None and shape[0] == np.count_nonzero(valid):
-            self.valid = None
-            full = self.by_row(draw, valid.shape + shape[1:], int(not self.batch_first))
-            self.valid = valid
+            full = self.by_row(valid.shape + shape[1:], chance, int(not self.batch_first))
             return np.asarray(full[valid])
         if axis is None:
             axis = int(len(shape) > 2 and not self.batch_first)
-        self.count += 1
         of_row = shape[:axis] + shape[axis + 1 :]
-        drawn = [draw(self._of_row(row), of_row) for row in range(shape[axis])]
-        return np.stack(drawn, axis) if drawn else np.empty(shape, np.bool_)
+        size = math.prod(of_row)
+        rows = shape[axis]
+        words = self._words(rows, 1 + -(-size // 4))
+        # As in `fastlstm.engine.dropout`, `chance` is rounded to 16 bits up or down at random.
+        bound = (chance * 2**16 + (words[:, :1] >> np.uint64(11)) * 2.0**-53).astype(np.uint32)
+        flags = words[:, 1:].view(np.uint16)[:, :size] < bound
+        return np.ascontiguousarray(np.moveaxis(flags.reshape(rows, *of_row), 0, axis))
 
-    def _of_row(self, row: int) -> "np.random.Generator":
-        if self._generator is None:
-            self._generator = philox(self.seed, LAYERS)
-        bits: Any = self._generator.bit_generator
-        state = bits.state
-        state["state"]["counter"][:] = 0, self.first_row + row, self.count, self.step
-        bits.state = state | {"buffer_pos": 4, "has_uint32": 0}  # an empty buffer
-        return self._generator
+    def _words(self, rows: int, count: int) -> np.ndarray:
+        """The random bits of the next draw, uint64 [rows, count]."""
+        self.count += 1
+        bits: Any = philox(self.seed, LAYERS).bit_generator
+        new = bits.state  # with nothing drawn
+        words = np.empty((rows, count), np.uint64)
+        for row in range(rows):
+            new["state"]["counter"][1:] = self.first_row + row, self.count, self.step
+            bits.state = new
+            words[row] = bits.random_raw(count)
+        return words
 
 
 _CURRENT: ContextVar[Draws | None] = ContextVar("draws", default=None)

@@ -71,6 +71,13 @@ def test_every_draw_of_a_step_differs():
     assert (first[:, 0] != first[:, 1]).any()
 
 
+@pytest.mark.parametrize("shape", [(0, B, I), (6, 0, I)])
+def test_nothing_is_drawn_for_nothing(shape):
+    with drawing(Draws(0, 0)):
+        (y, _), _ = model(False).forward(np.ones(shape))
+    assert y.shape == (*shape[:2], 7)
+
+
 def test_the_chance_is_that_of_the_layer():
     layer = fl.Dropout(0.3)
     kept = []

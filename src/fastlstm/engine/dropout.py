@@ -43,18 +43,13 @@ def draw_dropout(
 def draw(
     rng: "np.random.Generator", shape: tuple[int, ...], chance: float, axis: int | None = None
 ) -> np.ndarray:
-    """Return bools that are True with probability `chance`.
+    """Return bools that are True with probability `chance`, from 16 random bits each.
 
     While a Trainer trains, each row along `axis` is drawn by itself: see `fastlstm.draws`.
     """
     draws = current()
-    if draws is None:
-        return _draw(rng, shape, chance)
-    return draws.by_row(lambda rng, shape: _draw(rng, shape, chance), shape, axis)
-
-
-def _draw(rng: "np.random.Generator", shape: tuple[int, ...], chance: float) -> np.ndarray:
-    """Bools from 16 random bits each."""
+    if draws is not None:
+        return draws.by_row(shape, chance, axis)
     size = math.prod(shape)
     flags = np.empty(size, np.bool_)
     # The 16 bits of a flag are a number in [0, 1). `chance` is rounded to 16 bits up or down at
