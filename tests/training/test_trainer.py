@@ -458,6 +458,23 @@ def test_errors_name_the_argument(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"lengths": [3, 2]}, "lengths: a list of sequences has its own"),
+        ({"mask": [np.ones(3, bool)]}, "mask: expected a list of 2 arrays"),
+        ({"mask": [np.ones(3, bool)] * 2}, r"mask\[1\]: expected shape \(2,\)"),
+        ({"sample_weight": [np.ones(3)] * 2}, r"sample_weight\[1\]: expected shape \(2,\)"),
+        ({"sample_weight": 1.0}, "sample_weight: expected shape"),
+        ({"sample_weight": [1.0, -1.0]}, "sample_weight: expected finite numbers"),
+    ],
+)
+def test_errors_of_lists(options, message, rng):
+    x, y = ragged(rng, (3, 2))
+    with pytest.raises(ValueError, match=message):
+        trainer_of().fit(x, y, epochs=1, **options, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"callbacks": [fl.EarlyStopping()]}, "early_stopping="),
         ({"callbacks": [object()]}, "callbacks: expected objects"),
         ({"early_stopping": 3}, "early_stopping: expected EarlyStopping"),

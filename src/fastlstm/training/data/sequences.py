@@ -81,8 +81,9 @@ class Sequences:
 
     def _read_weight(self, weight: Any) -> Ragged:
         float64 = np.dtype(np.float64)
-        if isinstance(self.x, list) and np.ndim(weight[0]):
-            return [read_array("sample_weight", w, float64) for w in self._of_steps("", weight)]
+        if isinstance(self.x, list) and isinstance(weight, (list, tuple)) and np.ndim(weight[0]):
+            of_steps = self._of_steps("sample_weight", weight)
+            return [one.astype(np.float64) for one in of_steps]
         array = read_array("sample_weight", weight, float64)
         shape = np.shape(self.x)[: array.ndim] if isinstance(self.x, np.ndarray) else (self.size,)
         check_shape("sample_weight", array, *shape[:2])
