@@ -29,12 +29,13 @@ FLOORS = {
     "kernels.reference.cells": ("kernels.arguments", "kernels.reference.core"),
     "kernels.reference": ("kernels.reference.core", "kernels.reference.cells"),
     "kernels": ("changes", "kernels.arguments", "kernels.reference"),
+    "draws": (),
     "module": ("changes", "checks"),
     "safetensors": ("checks",),
     "threads": ("changes", "checks"),
-    "training": ("checks", "module"),  # no layer
-    "engine": ("changes", "checks", "module", "threads", *KERNELS),  # no layer either
-    "layers": ("changes", "checks", "module", "engine", *KERNELS),
+    "training": ("_version", "checks", "draws", "module", "safetensors"),  # no layer
+    "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
+    "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("onnx",),

@@ -1,10 +1,9 @@
 """fastlstm: the LSTM for NumPy users. Train it and run it on the CPU."""
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastlstm import engine
+from fastlstm import engine, training
 from fastlstm._config import show_config
 from fastlstm._version import __version__
 from fastlstm.files import load, save
@@ -23,15 +22,19 @@ from fastlstm.training import losses, optim, schedules
 
 if TYPE_CHECKING:
     from fastlstm import interop, onnx
+    from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "CSVLogger",
     "Dropout",
+    "EarlyStopping",
     "Embedding",
     "GRUCell",
     "Gradients",
+    "History",
     "LSTMCell",
     "Last",
     "Linear",
@@ -39,6 +42,7 @@ __all__ = [
     "Pool",
     "RNNCell",
     "Sequential",
+    "Trainer",
     "__version__",
     "backend",
     "backends",
@@ -53,19 +57,24 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "training",
     "use_backend",
 ]
-WINGS = ("interop", "onnx")  # each is imported at its first use
+# Each is imported at its first use.
+WINGS = ("interop", "onnx")
+OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name in OF_TRAINING:
+        return getattr(training, name)
     if name not in WINGS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *WINGS})
+    return sorted({*globals(), *WINGS, *OF_TRAINING})
 
 
 warn_if_not_compiled(stacklevel=2)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastlstm.checks import quiet
+from fastlstm.draws import current
 
 CHUNK = 2**17  # flags drawn at a time, so that their random bits stay in the second cache
 
@@ -28,17 +29,27 @@ class Dropped(NamedTuple):
         return np.asarray(self.kept * dtype.type(self.scale))
 
 
-def draw_dropout(rng: "np.random.Generator", shape: tuple[int, ...], p: float) -> Dropped:
+def draw_dropout(
+    rng: "np.random.Generator", shape: tuple[int, ...], p: float, axis: int | None = None
+) -> Dropped:
     """Drop each number with probability p and scale the others by 1 / (1 - p).
 
     Srivastava et al. 2014, JMLR 15. The scaling is done in training ("inverted"), so inference
-    needs none.
+    needs none. `axis` is that of rows, as in `draw`.
     """
-    return Dropped(~draw(rng, shape, p), 1 / (1 - p) if p < 1 else 0.0)
+    return Dropped(~draw(rng, shape, p, axis), 1 / (1 - p) if p < 1 else 0.0)
 
 
-def draw(rng: "np.random.Generator", shape: tuple[int, ...], chance: float) -> np.ndarray:
-    """Return bools that are True with probability `chance`, from 16 random bits each."""
+def draw(
+    rng: "np.random.Generator", shape: tuple[int, ...], chance: float, axis: int | None = None
+) -> np.ndarray:
+    """Return bools that are True with probability `chance`, from 16 random bits each.
+
+    While a Trainer trains, each row along `axis` is drawn by itself: see `fastlstm.draws`.
+    """
+    draws = current()
+    if draws is not None:
+        return draws.by_row(shape, chance, axis)
     size = math.prod(shape)
     flags = np.empty(size, np.bool_)
     # The 16 bits of a flag are a number in [0, 1). `chance` is rounded to 16 bits up or down at

@@ -18,6 +18,7 @@ from fastlstm.checks import (
     read_size,
     warn_user,
 )
+from fastlstm.draws import current
 from fastlstm.engine import sharing
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.dropout import draw_dropout
@@ -585,13 +586,17 @@ class Stack(Module):
     def _draw(self, call: Call, prepared: Whole | Chain) -> Any:
         """The random numbers of a call, drawn by layer and direction, in the form of `prepared`."""
         dropped, masks = [], []
+        trainer = current()
+        axis = int(call.x.ndim == 3 and not self.batch_first)  # of rows
         for layer, cells in enumerate(self._cells):
             between = None
             if self._drops and layer:
                 shape = *call.x.shape[:-1], cells[0].inputs
-                between = draw_dropout(self._rng, shape, self.dropout)
+                between = draw_dropout(self._rng, shape, self.dropout, axis)
             dropped.append(between)
-            masks += [cell.draw(self._rng, *call.sizes(self._form)) for cell in cells]
+            for cell in cells:
+                rng = trainer.generator() if trainer and cell.draws else self._rng
+                masks.append(cell.draw(rng, *call.sizes(self._form)))
         if isinstance(prepared, Chain):
             return Drawn(tuple(dropped), tuple(masks))
         return tuple(masks)

@@ -129,11 +129,11 @@ class Cell(NamedTuple):
         factors = kept_h = kept_c = None
         p, (of_h, of_c) = self.variant.recurrent_dropout, self.variant.zoneout
         if p:
-            factors = draw_dropout(rng, (B, self.P), p).factors(self.dtype)
+            factors = draw_dropout(rng, (B, self.P), p, axis=0).factors(self.dtype)
         if of_h:
-            kept_h = draw(rng, (T, B, self.P), of_h)
+            kept_h = draw(rng, (T, B, self.P), of_h, axis=1)
         if of_c:
-            kept_c = draw(rng, (T, B, self.H), of_c)
+            kept_c = draw(rng, (T, B, self.H), of_c, axis=1)
         return Masks(factors, kept_h, kept_c)
 
 

@@ -1,5 +1,46 @@
-"""Losses, optimizers and schedules of the learning rate."""
+"""Training: the Trainer, losses, optimizers and schedules of the learning rate."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fastlstm.training import losses, optim, schedules
 
-__all__ = ["losses", "optim", "schedules"]
+if TYPE_CHECKING:
+    from fastlstm.training.callbacks import CSVLogger, EarlyStopping
+    from fastlstm.training.data.batch import Batch
+    from fastlstm.training.data.streams import Streams
+    from fastlstm.training.history import History
+    from fastlstm.training.run import DivergedError
+    from fastlstm.training.trainer import Trainer
+
+__all__ = [
+    "Batch",
+    "CSVLogger",
+    "DivergedError",
+    "EarlyStopping",
+    "History",
+    "Streams",
+    "Trainer",
+    "losses",
+    "optim",
+    "schedules",
+]
+PLACES = {  # each module is imported at the first use of a name
+    "Batch": "data.batch",
+    "CSVLogger": "callbacks",
+    "DivergedError": "run",
+    "EarlyStopping": "callbacks",
+    "History": "history",
+    "Streams": "data.streams",
+    "Trainer": "trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PLACES})

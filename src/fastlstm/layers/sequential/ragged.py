@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import check_shape, read_numbers
+from fastlstm.draws import packing
 from fastlstm.engine.mask import Batch, read_batch
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.dropout import Dropout
@@ -138,7 +139,8 @@ class OnSteps:
         return self._unpacked(self._module(self._packed(x)), x)
 
     def forward(self, x: Any) -> tuple[Any, tuple[Any, Any]]:
-        y, tape = self._module.forward(self._packed(x))
+        with packing(self._valid):
+            y, tape = self._module.forward(self._packed(x))
         return self._unpacked(y, x), tape
 
     def backward(self, tape: Any, dy: Any) -> Gradients:

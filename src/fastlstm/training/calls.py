@@ -1,0 +1,82 @@
+"""A model as a trainer calls it: sequences first, whatever the model's own layout."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastlstm.draws import Draws, drawing
+from fastlstm.module import Gradients, Module
+from fastlstm.training.data.batch import Batch, takes
+
+
+class Caller:
+    """Calls of one model."""
+
+    def __init__(self, model: Module):
+        if not isinstance(model, Module):
+            raise TypeError(f"model: expected a Module, got {type(model).__name__}")
+        self.model: Any = model
+        layouts = {getattr(module, "batch_first", None) for module in _modules(model)} - {None}
+        if len(layouts) > 1:
+            raise ValueError("model: expected one batch_first in all layers, got True and False")
+        pools = getattr(model, "pools_steps", False)
+        self.batch_first = layouts == {True} if layouts else not pools
+        self._takes_lengths = takes(model.forward, "lengths") and (model.is_recurrent or pools)
+
+    def infer(self, batch: Batch, state: Any = None) -> tuple[np.ndarray, Any]:
+        """Return the predictions, (B, T, ...) or (B, ...), and the final state."""
+        x, options = self._arguments(batch, state)
+        result = self.model(x, **options)
+        pred, state = result if self.model.is_recurrent else (result, None)
+        return self._rows_first(pred, batch), state
+
+    def forward(
+        self, batch: Batch, state: Any, seed: int, step: int
+    ) -> tuple[np.ndarray, Any, tuple[Any, bool]]:
+        """Return the predictions and the state as in training, and a tape."""
+        x, options = self._arguments(batch, state)
+        with drawing(Draws(seed, step, self.batch_first)):
+            result, tape = self.model.forward(x, **options)
+        pred, state = result if self.model.is_recurrent else (result, None)
+        rows_first = self._rows_first(pred, batch)
+        return rows_first, state, (tape, rows_first is not pred)
+
+    def backward(self, tape: tuple[Any, bool], dpred: np.ndarray) -> Gradients:
+        """Return the gradients, from that of the predictions."""
+        own, is_turned = tape
+        grads: Gradients = self.model.backward(own, dpred.swapaxes(0, 1) if is_turned else dpred)
+        return grads
+
+    def _arguments(self, batch: Batch, state: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        options = {}
+        if state is not None:
+            options["state"] = state
+        if self._takes_lengths:
+            if batch.lengths is not None:
+                options["lengths"] = batch.lengths
+            for name in ("mask", "resets"):
+                array = getattr(batch, name)
+                if array is not None:
+                    options[name] = array if self.batch_first else array.T
+        x = batch.x if self.batch_first else batch.x.swapaxes(0, 1)
+        return x, options
+
+    def _rows_first(self, pred: Any, batch: Batch) -> np.ndarray:
+        """Predictions with the axis of rows before that of steps, if they have one."""
+        array: np.ndarray = np.asarray(pred)
+        rows, steps = batch.x.shape[:2]
+        if not self.batch_first and array.ndim > 2 and array.shape[:2] == (steps, rows):
+            array = array.swapaxes(0, 1)
+        return array
+
+
+def has_steps(pred: np.ndarray, batch: Batch) -> bool:
+    """Whether predictions, rows first, are of every step."""
+    return pred.ndim > 2 and pred.shape[:2] == batch.x.shape[:2]
+
+
+def _modules(model: Module) -> Iterator[Any]:
+    yield model
+    for child in model._children.values():
+        yield from _modules(child)

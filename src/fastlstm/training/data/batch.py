@@ -1,0 +1,129 @@
+"""Batches, and how a trainer reads its arguments."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastlstm.checks import read_array, read_bools, read_integers, read_numbers
+
+
+class Batch(NamedTuple):
+    """Rows that are computed together, sequences first.
+
+    An iterable of batches may give these, or ``(x, y)``.
+
+    Attributes
+    ----------
+    x : array (B, T, ...)
+        Padded on the right.
+    y : array (B, ...), (B, T, ...) or None
+        One target for each row, or one for each step. Where x is cut, y need not be.
+    lengths : array (B,) of ints, or None
+        Steps of each row; None if all are T.
+    mask : bool array (B, T) or None
+        False at steps that do not count; they are skipped, as in a recurrent layer's call.
+    sample_weight : array (B,), (B, T) or None
+    resets : bool array (B, T) or None
+        True where a sequence begins.
+    carries : bool
+        Whether the rows go on where those of the batch before ended, so the state is carried over.
+    """
+
+    x: np.ndarray
+    y: Any = None
+    lengths: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+    resets: np.ndarray | None = None
+    carries: bool = False
+
+    def counted(self) -> np.ndarray | None:
+        """The steps that count, [B, T]; None if all do."""
+        if self.lengths is None:
+            return self.mask
+        within = np.arange(self.x.shape[1]) < self.lengths[:, None]
+        return within if self.mask is None else within & self.mask
+
+
+class Source(Protocol):
+    """What a trainer reads batches from."""
+
+    @property
+    def size(self) -> int | None:
+        """The rows of an epoch, if their number is known."""
+
+    def batches(self, batch_size: int, order: "Order | None", start: int) -> Iterator[Batch]:
+        """Read an epoch from batch number `start`; in an order of its own if `order` is None."""
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Give all data, with names, for a digest."""
+
+
+class Order(NamedTuple):
+    """What the order of an epoch is drawn from."""
+
+    seed: int
+    epoch: int
+
+
+class Batches:
+    """The `Source` of batches that a user makes: an iterable, or a function of the epoch."""
+
+    size = None
+
+    def __init__(self, made: Iterable[Any] | Callable[[int], Iterable[Any]]):
+        self._made = made
+        self._read = False
+
+    def batches(self, batch_size: int, order: Order | None, start: int) -> Iterator[Batch]:
+        made, once = self._made, False
+        if hasattr(made, "__iter__"):
+            once = iter(made) is made
+        elif callable(made):
+            made = made(order.epoch if order else 0)
+        if once:
+            if self._read:
+                raise ValueError(
+                    "x: expected an iterable that gives its batches again in every epoch, "
+                    f"got {type(made).__name__}; a list does, or a function of the epoch"
+                )
+            self._read = True
+        for number, batch in enumerate(made):
+            if number >= start:
+                yield read_batch(f"x, batch {number}", batch)
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        return iter(())
+
+
+def read_batch(name: str, value: Any) -> Batch:
+    """Return a batch, checked, of what an iterable gave."""
+    if not isinstance(value, tuple) or not 2 <= len(value) <= len(Batch._fields):
+        raise TypeError(f"{name}: expected (x, y) or a fastlstm.training.Batch, got {value!r:.60}")
+    batch = value if isinstance(value, Batch) else Batch(*value)
+    x = read_numbers(f"{name}: x", batch.x)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: x: expected shape (batch, steps, ...), got {x.shape}")
+    batch = batch._replace(x=x, y=read_numbers(f"{name}: y", batch.y))
+    for field, read in (("lengths", read_integers), ("mask", read_bools), ("resets", read_bools)):
+        array = getattr(batch, field)
+        if array is not None:
+            shape = x.shape[: 1 if field == "lengths" else 2]
+            array = read(f"{name}: {field}", array)
+            if array.shape != shape:
+                raise ValueError(f"{name}: {field}: expected shape {shape}, got {array.shape}")
+            batch = Batch(**{**batch._asdict(), field: array})
+    if batch.sample_weight is not None:
+        weight = read_array(f"{name}: sample_weight", batch.sample_weight, np.dtype(np.float64))
+        batch = batch._replace(sample_weight=weight)
+    return batch
+
+
+def takes(function: Any, name: str) -> bool:
+    """Whether a function has an argument of this name."""
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,113 @@
+"""The record of a training run."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class History(Mapping[str, np.ndarray]):
+    """What was measured in every epoch: arrays by name, as ``history["val_loss"]``.
+
+    Attributes
+    ----------
+    best_epoch : int or None
+        The place in the arrays of the epoch with the best value of `monitor`.
+    monitor : str
+        What is compared: "val_loss" or, without a validation set, "loss", if early stopping does
+        not say otherwise.
+    stopped_by : str
+        "epochs", "early stopping", "callback" or "interrupt"; "" while training goes on.
+    """
+
+    def __init__(self, columns: Mapping[str, Any] | None = None, monitor: str = "loss"):
+        self._columns = {
+            name: [float(v) for v in values] for name, values in (columns or {}).items()
+        }
+        self.monitor = monitor
+        self.best_epoch: int | None = None
+        self.stopped_by = ""
+
+    def append(self, values: Mapping[str, float]) -> None:
+        """Add an epoch."""
+        for name, value in values.items():
+            self._columns.setdefault(name, []).append(float(value))
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs."""
+        return max(map(len, self._columns.values()), default=0)
+
+    def row(self, epoch: int) -> dict[str, float]:
+        """The values of one epoch."""
+        return {name: values[epoch] for name, values in self._columns.items()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._columns:
+            raise KeyError(f"{name}: expected one of {list(self._columns)}")
+        return np.array(self._columns[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{n}={v[-1]:.4g}" for n, v in self._columns.items() if v)
+        return f"History({self.epochs} epochs, best_epoch={self.best_epoch}, last: {last})"
+
+    def to_json(self) -> str:
+        """Return the history as JSON; numbers that are not finite become text."""
+        columns = {
+            name: [value if math.isfinite(value) else str(value) for value in values]
+            for name, values in self._columns.items()
+        }
+        return json.dumps({"columns": columns, **self._others()}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "History":
+        """Return the history that `to_json` wrote."""
+        saved = json.loads(text)
+        history = cls(saved.pop("columns"))
+        for name in history._others():
+            setattr(history, name, saved[name])
+        return history
+
+    def _others(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("monitor", "best_epoch", "stopped_by")}
+
+    def plot(self, names: Any = None, ax: Any = None) -> Any:
+        """Draw curves over the epochs, and a line at the best one.
+
+        Parameters
+        ----------
+        names : list of str, optional
+            Without it, the losses.
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        ax : matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed: ``pip install fastlstm[plot]``.
+        """
+        if ax is None:
+            try:
+                from matplotlib.figure import Figure
+            except ImportError as error:
+                raise ImportError("plot needs matplotlib: pip install fastlstm[plot]") from error
+            ax = Figure().add_subplot()
+        epochs = range(1, self.epochs + 1)
+        for name in [n for n in self if n.endswith("loss")] if names is None else names:
+            ax.plot(epochs[: len(self[name])], self[name], label=name)
+        if self.best_epoch is not None:
+            ax.axvline(self.best_epoch + 1, color="0.6", linestyle=":", label="best epoch")
+        ax.set_xlabel("epoch")
+        ax.legend()
+        return ax

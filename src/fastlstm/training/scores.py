@@ -1,0 +1,150 @@
+"""Losses and metrics as means over the positions of a whole epoch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlstm.training import losses
+from fastlstm.training.calls import has_steps
+from fastlstm.training.data.batch import Batch, takes
+
+NAMES = "mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"
+
+
+class Part(NamedTuple):
+    """What a batch adds to a mean."""
+
+    total: float  # Σ w·l
+    weight: float  # Σ w
+
+
+class Means:
+    """Means of parts by name; never a mean of means."""
+
+    def __init__(self, sums: dict[str, tuple[float, float]] | None = None):
+        self.sums = dict(sums or {})
+
+    def add(self, parts: dict[str, Part]) -> None:
+        for name, part in parts.items():
+            total, weight = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = total + part.total, weight + part.weight
+
+    def means(self) -> dict[str, float]:
+        return {
+            name: total / weight if weight else float("nan")
+            for name, (total, weight) in self.sums.items()
+        }
+
+
+class Objective:
+    """A loss of `fastlstm.losses`, its name, or a user's function.
+
+    That function is called as ``loss(pred, target)``, with ``mask=`` if it takes one or a batch has
+    one, and with ``sample_weight=`` if a batch has weights. It returns the mean over the positions
+    that count, and the gradient of pred. pred and target are (B, T, ...) or (B, ...).
+    """
+
+    def __init__(self, loss: Any):
+        if isinstance(loss, str):
+            if loss not in NAMES:
+                raise ValueError(f"loss: expected one of {', '.join(NAMES)}, got {loss!r}")
+            loss = getattr(losses, loss)
+        if not callable(loss):
+            raise TypeError(f"loss: expected a function or its name, got {loss!r:.60}")
+        self.loss: Callable[..., tuple[float, np.ndarray]] = loss
+        self._parts = getattr(loss, "parts", None)
+        if isinstance(loss, partial) and hasattr(loss.func, "parts"):
+            self._parts = partial(loss.func.parts, *loss.args, **loss.keywords)
+        self._takes_mask = takes(loss, "mask")
+
+    def __call__(self, pred: np.ndarray, batch: Batch) -> tuple[Part, np.ndarray | None]:
+        """Return the part of a batch, and the gradient of its mean; None if nothing counts."""
+        target, mask = batch.y, None
+        if has_steps(pred, batch):
+            mask = batch.counted()
+            target = _cut(target, batch.x.shape[1])
+        weight = batch.sample_weight
+        positions = pred.shape[: 2 if has_steps(pred, batch) else 1]
+        weights = _weights(positions, mask, weight)
+        if not weights.any():
+            return Part(0.0, 0.0), None
+        options = {}
+        if mask is not None or (self._takes_mask and self._parts is None):
+            options["mask"] = mask
+        if weight is not None:
+            options["sample_weight"] = weight
+        if self._parts is not None:
+            total, own_weight, gradient = self._parts(pred, target, divide=True, **options)
+            return Part(total, own_weight), gradient
+        mean, gradient = self.loss(pred, target, **options)
+        counts = float(weights.sum())
+        return Part(float(mean) * counts, counts), np.asarray(gradient)
+
+
+class Metric:
+    """A name and a function of predictions and targets.
+
+    The function gets the positions that count, one after another: (n, ...) of both. It returns
+    their mean, or one value for each of them.
+    """
+
+    def __init__(self, metric: Any):
+        if metric == "accuracy":
+            self.name, self._function = "accuracy", accuracy
+        elif callable(metric):
+            self.name = getattr(metric, "__name__", type(metric).__name__)
+            self._function = metric
+        else:
+            raise ValueError(f'metrics: expected "accuracy" or a function, got {metric!r:.60}')
+
+    def __call__(self, pred: np.ndarray, batch: Batch) -> Part:
+        target = batch.y
+        if has_steps(pred, batch):
+            target, mask = _cut(target, batch.x.shape[1]), batch.counted()
+            if mask is None:
+                pred, target = (a.reshape(-1, *a.shape[2:]) for a in (pred, target))
+            else:
+                pred, target = pred[mask], target[mask]
+        if not len(pred):
+            return Part(0.0, 0.0)
+        values = np.asarray(self._function(pred, target), np.float64)
+        if not values.ndim:
+            return Part(float(values) * len(pred), float(len(pred)))
+        return Part(float(values.sum()), float(values.size))
+
+
+def read_metrics(metrics: Any) -> list[Metric]:
+    """The metrics of a call, checked."""
+    given = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
+    read = [Metric(metric) for metric in given]
+    names = [metric.name for metric in read]
+    if len({"loss", "lr", *names}) != 2 + len(names):
+        raise ValueError(f"metrics: expected names of their own, got {names}")
+    return read
+
+
+def accuracy(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Where the prediction is right: the largest of the logits, or for a logit its sign."""
+    if target.ndim == pred.ndim - 1:
+        return np.asarray(pred.argmax(axis=-1) == target)
+    if target.shape != pred.shape:
+        raise ValueError(f"accuracy: expected labels for {pred.shape}, got {target.shape}")
+    return np.asarray((pred > 0) == (target > 0.5))
+
+
+def _cut(target: Any, T: int) -> Any:
+    return target[:, :T] if isinstance(target, np.ndarray) and target.ndim > 1 else target
+
+
+def _weights(
+    positions: tuple[int, ...], mask: np.ndarray | None, weight: np.ndarray | None
+) -> np.ndarray:
+    """The weight of every position."""
+    weights: np.ndarray = np.ones(positions) if mask is None else mask.astype(np.float64)
+    if weight is None:
+        return weights
+    axes = max(weights.ndim, weight.ndim)
+    weights, weight = (a.reshape(a.shape + (1,) * (axes - a.ndim)) for a in (weights, weight))
+    return np.asarray(weights * weight)

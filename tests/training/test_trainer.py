@@ -1,0 +1,500 @@
+"""The Trainer: what it reads, what it computes, and how it ends."""
+
+import functools
+import itertools
+import os
+import signal
+
+import numpy as np
+import pytest
+from runs import Watch, equal, padded, ragged, tagger
+
+import fastlstm as fl
+from fastlstm.training import Batch, DivergedError
+
+QUIET = {"progress": False}
+
+
+def trainer_of(model=None, loss="mse", lr=0.1, **options):
+    return fl.Trainer(tagger() if model is None else model, loss, fl.optim.SGD(lr), **options)
+
+
+def errors_of(model, x, y):
+    """The squared errors of every number, each sequence computed alone."""
+    layout = model[0].batch_first
+    preds = [model(one[None] if layout else one[:, None])[0] for one in x]
+    return [(p[0] if layout else p[:, 0]) - t for p, t in zip(preds, y, strict=True)]
+
+
+# What is computed.
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("form", ["list", "lengths", "mask"])
+def test_the_loss_is_the_mean_over_all_steps(form, batch_first, rng):
+    """Not a mean of the means of batches, and whatever padding holds."""
+    x, y = ragged(rng)
+    model = tagger(batch_first)
+    wanted = np.mean(np.concatenate(errors_of(model, x, y)) ** 2)
+    options = {}
+    if form != "list":
+        lengths = np.array([len(one) for one in x])
+        options["lengths"] = lengths
+        if form == "mask":
+            options = {"mask": np.arange(max(lengths)) < lengths[:, None]}
+        x, y = padded(x), padded(y)
+    trainer = trainer_of(model, lr=0.0)
+    found = trainer.evaluate(x, y, batch_size=4, **options)
+    assert found["loss"] == pytest.approx(wanted, rel=1e-12)
+    history = trainer.fit(x, y, epochs=2, batch_size=4, **options, **QUIET)
+    np.testing.assert_allclose(history["loss"], wanted, rtol=1e-12)
+
+
+def test_weights_are_of_sequences_or_of_steps(rng):
+    x, y = ragged(rng)
+    model = tagger()
+    squares = [(one**2).mean(axis=1) for one in errors_of(model, x, y)]
+    of_rows, of_steps = rng.random(len(x)), [rng.random(len(one)) for one in x]
+    for weight in (of_rows, of_steps):
+        weights = np.concatenate(
+            [w * np.ones(len(s)) for w, s in zip(weight, squares, strict=True)]
+        )
+        wanted = np.average(np.concatenate(squares), weights=weights)
+        found = trainer_of(model).evaluate(x, y, batch_size=4, sample_weight=weight)
+        assert found["loss"] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_loss_of_ones_own_counts_as_those_of_the_library(rng):
+    x, y = ragged(rng)
+
+    def own(pred, target, mask=None):
+        return fl.losses.mse(pred, target, mask)
+
+    runs = [trainer_of(loss=loss) for loss in ("mse", fl.losses.mse, own)]
+    losses = [run.fit(x, y, epochs=3, batch_size=4, **QUIET)["loss"] for run in runs]
+    assert (losses[0] == losses[1]).all()
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-12)
+    assert equal(runs[0].model, runs[1].model)
+    assert equal(runs[0].model, runs[2].model)
+
+
+def test_a_loss_with_options_is_divided_by_the_same_weights(rng):
+    x = rng.standard_normal((7, 4, 3))
+    labels, weight = rng.integers(0, 2, (7, 4)), [0.2, 3.0]
+    loss = functools.partial(fl.losses.cross_entropy, class_weight=weight)
+    logits = tagger(True)(x)[0]
+    found = trainer_of(tagger(True), loss).evaluate(x, labels, batch_size=2)["loss"]
+    assert found == pytest.approx(loss(logits, labels)[0], rel=1e-12)
+
+
+def test_a_step_is_that_of_a_loop_by_hand(rng):
+    """Same bits, with clipping and a schedule, in the order of the data's only batch."""
+    x, y = rng.standard_normal((5, 6, 3)), rng.standard_normal((5, 6, 2))
+    schedule = fl.schedules.linear(0.5, 3)
+    trainer = trainer_of(schedule=schedule, clip_norm=0.1, seed=2)
+    trainer.fit(x, y, epochs=3, **QUIET)
+    model, optimizer = tagger(), fl.optim.SGD(1.0)
+    for epoch in range(3):
+        rows = next(iter(trainer_rows(5, epoch)))
+        (pred, _), tape = model.forward(x[rows].swapaxes(0, 1))
+        _, gradient = fl.losses.mse(pred, y[rows].swapaxes(0, 1))
+        grads = model.backward(tape, gradient)
+        fl.optim.clip_grad_norm(grads, 0.1)
+        optimizer.lr = schedule(epoch)
+        optimizer.step(model, grads)
+    assert equal(model, trainer.model)
+
+
+def trainer_rows(N, epoch):
+    from fastlstm.training.data.batch import Order
+    from fastlstm.training.data.sequences import Sequences
+
+    return Sequences(np.zeros((N, 1))).rows(N, Order(2, epoch))
+
+
+def test_one_target_a_sequence(rng):
+    class LastStep(fl.Module):
+        is_recurrent = True
+
+        def __init__(self):
+            self.lstm = fl.LSTM(3, 2, dtype=np.float64, rng=0)
+
+        def __call__(self, x, **options):
+            _, (h, c) = self.lstm(x, **options)
+            return h[0], (h, c)
+
+        def forward(self, x, lengths=None):
+            (_, (h, c)), tape = self.lstm.forward(x, lengths=lengths)
+            return (h[0], (h, c)), tape
+
+        def backward(self, tape, dy):
+            grads = self.lstm.backward(tape, None, (dy[None], np.zeros((1, *dy.shape))))
+            return self.collect(lstm=grads)
+
+    x, _ = ragged(rng)
+    labels = rng.integers(0, 2, len(x))
+    model = LastStep()
+    trainer = trainer_of(model, "cross_entropy", lr=1.0)
+    alone = np.stack([model(one[:, None])[0][0] for one in x])
+    np.testing.assert_allclose(trainer.predict(x, batch_size=4), alone, rtol=1e-12)
+    found = trainer.evaluate(x, labels, batch_size=4, metrics="accuracy")
+    assert found["loss"] == pytest.approx(fl.losses.cross_entropy(alone, labels)[0], rel=1e-12)
+    assert found["accuracy"] == pytest.approx((alone.argmax(1) == labels).mean())
+    history = trainer.fit(x, labels, epochs=60, batch_size=4, **QUIET)
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+
+
+def test_metrics_are_means_over_the_steps_that_count(rng):
+    x, y = ragged(rng)
+    labels = [(one[:, 0] > 0).astype(int) for one in y]
+
+    def error(pred, target):
+        return np.abs(pred.argmax(-1) - target).mean()
+
+    def wrong(pred, target):
+        return pred.argmax(-1) != target
+
+    trainer = trainer_of(loss="cross_entropy")
+    preds, targets = np.concatenate(trainer.predict(x)), np.concatenate(labels)
+    right = (preds.argmax(-1) == targets).mean()
+    found = trainer.evaluate(x, labels, batch_size=4, metrics=("accuracy", error, wrong))
+    assert found["accuracy"] == pytest.approx(right)
+    assert found["error"] == found["wrong"] == pytest.approx(1 - right)
+    history = trainer.fit(
+        x, labels, epochs=1, metrics=["accuracy"], validation=(x, labels), **QUIET
+    )
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "lr"} == set(history)
+
+
+# What is read.
+
+
+def test_every_sequence_is_read_once_an_epoch_in_an_order_of_its_own(rng):
+    seen = []
+
+    def loss(pred, target):
+        seen[-1].append(target[:, 0, 0].tolist())
+        return fl.losses.mse(pred, target)
+
+    class Epochs:
+        def on_epoch_end(self, run):
+            seen.append([])
+
+    x, y = rng.standard_normal((11, 4, 3)), np.arange(11.0)[:, None, None] * np.ones((11, 4, 2))
+    for seed in (0, 0, 1):
+        seen.append([])
+        trainer_of(loss=loss, seed=seed).fit(
+            x, y, epochs=2, batch_size=4, callbacks=[Epochs()], **QUIET
+        )
+        assert seen.pop() == []
+    assert all([len(batch) for batch in epoch] == [4, 4, 3] for epoch in seen)
+    orders = [list(itertools.chain(*epoch)) for epoch in seen]
+    assert all(sorted(order) == list(range(11)) for order in orders)
+    assert orders[:2] == orders[2:4]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_batches_have_rows_of_similar_length():
+    from fastlstm.training.data.batch import Order
+    from fastlstm.training.data.sequences import Sequences
+
+    lengths = np.random.default_rng(0).integers(1, 100, 240)
+    source = Sequences([np.zeros((n, 1)) for n in lengths])
+    batches = source.rows(8, Order(0, 0))
+    assert sorted(np.concatenate(batches)) == list(range(240))
+    spread = np.mean([np.ptp(lengths[rows]) for rows in batches])
+    assert spread < 10
+    longest = [lengths[rows].max() for rows in batches]
+    assert longest != sorted(longest)  # short batches do not all come first
+
+
+def test_batches_of_ones_own(rng):
+    x, y = rng.standard_normal((6, 4, 3)), rng.standard_normal((6, 4, 2))
+    lengths = np.array([4, 2, 3])
+    batches = [(x[:3], y[:3]), Batch(x[3:], y[3:], lengths=lengths)]
+    counts = [4, 4, 4, *lengths]
+    wanted = trainer_of().evaluate(x, y, lengths=counts)["loss"]
+    trainer = trainer_of(lr=0.0)
+    assert trainer.evaluate(batches)["loss"] == pytest.approx(wanted)
+    assert trainer.fit(batches, epochs=2, **QUIET)["loss"] == pytest.approx(wanted)
+    asked = []
+    made = trainer.fit(lambda epoch: asked.append(epoch) or iter(batches), epochs=2, **QUIET)
+    assert made["loss"] == pytest.approx(wanted)
+    assert asked == [2, 3]
+    with pytest.raises(ValueError, match="gives its batches again"):
+        trainer_of().fit(iter(batches), epochs=2, **QUIET)
+
+
+def test_predict_keeps_the_order_and_the_form(rng):
+    x, _ = ragged(rng)
+    model = tagger()
+    alone = [model(one[:, None])[0][:, 0] for one in x]
+    for one, pred in zip(alone, trainer_of(model).predict(x, batch_size=3), strict=True):
+        np.testing.assert_array_equal(pred, one)
+    lengths = [len(one) for one in x]
+    pred = trainer_of(model).predict(padded(x), batch_size=3, lengths=lengths)
+    np.testing.assert_array_equal(pred, padded(alone, 0.0))
+
+
+def test_validation_by_fraction_is_drawn(rng):
+    x, y = rng.standard_normal((20, 4, 3)), np.arange(20.0)[:, None, None] * np.ones((20, 4, 2))
+    targets = {"train": set(), "validation": set()}
+
+    def loss(pred, target):
+        targets["validation" if trainer.step % 4 == 0 and trainer.step else "train"] |= set(
+            target[:, 0, 0].tolist()
+        )
+        return fl.losses.mse(pred, target)
+
+    trainer = trainer_of(loss=loss)
+    trainer.fit(x, y, epochs=1, batch_size=4, validation=0.2, **QUIET)
+    held_out = targets["validation"]
+    assert len(held_out) == 4
+    assert held_out != {16, 17, 18, 19}
+    assert targets["train"] | held_out == set(range(20))
+    assert not targets["train"] & held_out
+
+
+def test_two_fits_of_an_epoch_are_a_fit_of_two(rng):
+    x, y = ragged(rng)
+    one, two = (trainer_of(tagger(dropout=0.3)) for _ in range(2))
+    for _ in range(2):
+        one.fit(x, y, epochs=1, batch_size=4, **QUIET)
+    two.fit(x, y, epochs=2, batch_size=4, **QUIET)
+    assert equal(one.model, two.model)
+
+
+def test_the_seed_rules_over_the_layers_generators(rng):
+    x, y = ragged(rng)
+    weights = []
+    for own, seed in ((1, 5), (2, 5), (1, 6)):
+        model = tagger(dropout=0.3)
+        model[1]._rng = np.random.default_rng(own)
+        trainer_of(model, seed=seed).fit(x, y, epochs=1, batch_size=4, **QUIET)
+        assert model[1]._rng.random() == np.random.default_rng(own).random()
+        weights.append(model.state_dict())
+    assert equal(weights[0], weights[1])
+    assert not equal(weights[0], weights[2])
+    masks = []
+    for seed in (5, 6):  # one sequence has one order
+        trainer = trainer_of(tagger(dropout=0.5), seed=seed)
+        trainer.fit(x[4:5], y[4:5], epochs=1, **QUIET)
+        masks.append(trainer.model.state_dict())
+    assert not equal(*masks)
+
+
+# How it ends.
+
+
+def worse_and_worse(model, **options):
+    """A fit whose second epoch is the best on the validation set, and that best model."""
+    saved = {}
+
+    class Note:
+        def on_epoch_end(self, run):
+            saved[run.epoch] = run.model.state_dict()
+            ends = options.get("ends")
+            return ends(run) if ends else None
+
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((8, 4, 3)), np.ones((8, 4, 2))
+    trainer = fl.Trainer(
+        model, "mse", fl.optim.SGD(1e-3), schedule=lambda step: [0.1, 0.1, 3.0][min(step, 2)]
+    )
+    fit = options.get("fit", {})
+    history = trainer.fit(
+        x, y, validation=(x, y), callbacks=[Note()], **{"epochs": 6} | fit, **QUIET
+    )
+    return history, saved
+
+
+@pytest.mark.parametrize(
+    ("options", "stopped_by", "epochs"),
+    [
+        ({}, "epochs", 6),
+        ({"fit": {"early_stopping": fl.EarlyStopping(2)}}, "early stopping", 4),
+        ({"ends": lambda run: run.epoch == 3}, "callback", 4),
+        (
+            {"ends": lambda run: run.epoch == 3 and os.kill(os.getpid(), signal.SIGINT)},
+            "interrupt",
+            4,
+        ),
+    ],
+    ids=["epochs", "early stopping", "callback", "interrupt"],
+)
+def test_the_best_weights_are_restored_whatever_ended_it(options, stopped_by, epochs):
+    model = tagger()
+    history, saved = worse_and_worse(model, **options)
+    assert history.stopped_by == stopped_by
+    assert len(history["val_loss"]) == epochs
+    assert history.best_epoch == history["val_loss"].argmin() < epochs - 1
+    assert equal(model, saved[history.best_epoch])
+    model = tagger()
+    options["fit"] = options.get("fit", {}) | {"restore_best": False}
+    history, saved = worse_and_worse(model, **options)
+    assert equal(model, saved[epochs - 1])
+
+
+def test_early_stopping_counts_what_is_at_most_min_delta_better(rng):
+    x, y = rng.standard_normal((8, 4, 3)), rng.standard_normal((8, 4, 2))
+    stopping = fl.EarlyStopping(patience=3, min_delta=1e3)
+    for _ in range(2):  # it remembers nothing
+        history = trainer_of(lr=1e-3).fit(x, y, epochs=9, early_stopping=stopping, **QUIET)
+        assert len(history["loss"]) == 4
+        assert history.best_epoch == 3
+        assert history.stopped_by == "early stopping"
+
+
+def test_accuracy_is_better_if_it_is_higher(rng):
+    x, y = rng.standard_normal((8, 4, 3)), rng.integers(0, 2, (8, 4))
+    stopping = fl.EarlyStopping(5, monitor="val_accuracy")
+    history = trainer_of(loss="cross_entropy", lr=1.0).fit(
+        x, y, epochs=9, validation=(x, y), metrics="accuracy", early_stopping=stopping, **QUIET
+    )
+    assert history.best_epoch == history["val_accuracy"].argmax()
+
+
+def test_ctrl_c_ends_after_the_current_step(rng):
+    x, y = ragged(rng)
+    watch = Watch(step=4, do=lambda run: os.kill(os.getpid(), signal.SIGINT))
+    trainer = trainer_of()
+    history = trainer.fit(x, y, epochs=9, batch_size=4, callbacks=[watch], **QUIET)
+    assert (trainer.step, history.stopped_by, len(history["loss"])) == (4, "interrupt", 1)
+    assert watch.ended == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert np.isfinite(trainer.evaluate(x, y)["loss"])
+    again = Watch(step=5, do=lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+    history = trainer.fit(x, y, epochs=9, batch_size=4, callbacks=[again], **QUIET)
+    assert (trainer.step, history.stopped_by) == (5, "interrupt")
+
+
+def test_a_loss_that_is_not_finite_is_named_and_changes_nothing(rng):
+    x, y = rng.standard_normal((12, 4, 3)), rng.standard_normal((12, 4, 2))
+    bad = y.copy()
+    bad[8] = np.inf
+    batches = [(x[:4], y[:4]), (x[4:8], y[4:8]), (x[8:], bad[8:])]
+    trainer, other = trainer_of(), trainer_of()
+    with pytest.raises(DivergedError, match=r"inf in epoch 1, step 3") as caught:
+        trainer.fit(batches, epochs=2, **QUIET)
+    assert (caught.value.epoch, caught.value.step) == (1, 3)
+    assert isinstance(caught.value, ValueError)
+    other.fit(batches[:2], epochs=1, **QUIET)
+    assert equal(trainer.model, other.model)
+
+
+def test_weights_that_make_the_loss_infinite_are_taken_back(rng):
+    x, y = rng.standard_normal((4, 4, 3)), rng.standard_normal((4, 4, 2))
+    trainer = trainer_of(schedule=lambda step: 0.1 if step < 2 else 1e300)
+    good = trainer_of()
+    with pytest.raises(FloatingPointError, match="epoch 4, step 1"):
+        trainer.fit(x, y, epochs=9, **QUIET)
+    good.fit(x, y, epochs=2, **QUIET)
+    assert equal(trainer.model, good.model)
+    assert np.isfinite(trainer.evaluate(x, y)["loss"])
+
+
+def test_gradients_that_are_not_finite_are_named(rng):
+    def loss(pred, target):
+        return 1.0, np.full(pred.shape, np.nan)
+
+    trainer = trainer_of(loss=loss)
+    with pytest.raises(
+        DivergedError, match=r"grads.params\[.*\] in epoch 1, step 1|epoch 1, step 1"
+    ):
+        trainer.fit(rng.standard_normal((4, 4, 3)), np.zeros((4, 4, 2)), epochs=1, **QUIET)
+    assert equal(trainer.model, tagger())
+
+
+def test_a_batch_of_which_nothing_counts_makes_no_step(rng):
+    x, y = rng.standard_normal((4, 4, 3)), rng.standard_normal((4, 4, 2))
+    trainer = trainer_of()
+    history = trainer.fit(x, y, epochs=1, batch_size=2, sample_weight=np.zeros(4), **QUIET)
+    assert trainer.optimizer.steps == 0
+    assert np.isnan(history["loss"]).all()
+
+
+def test_sequences_without_steps_count_for_nothing(rng):
+    x, y = ragged(rng, (0, 3, 0, 0, 5, 0, 2))
+    trainer, without = trainer_of(), trainer_of()
+    found = trainer.evaluate(x, y, batch_size=2)
+    kept = [k for k, one in enumerate(x) if len(one)]
+    wanted = without.evaluate([x[k] for k in kept], [y[k] for k in kept])
+    assert found["loss"] == pytest.approx(wanted["loss"])
+    assert [len(pred) for pred in trainer.predict(x, batch_size=2)] == [0, 3, 0, 0, 5, 0, 2]
+    assert np.isfinite(trainer.fit(x, y, epochs=2, batch_size=2, **QUIET)["loss"]).all()
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x": np.zeros((4, 4, 3))}, "y: expected targets"),
+        ({"y": np.zeros((3, 4, 2))}, "y: expected targets of 4 sequences"),
+        ({"y": np.zeros((4, 4))}, "target: expected pred's shape"),
+        ({"lengths": [4, 4, 4, 5]}, "lengths: expected 0 to 4"),
+        ({"mask": np.ones((4, 3), bool)}, "mask: expected shape"),
+        ({"sample_weight": np.ones(3)}, "sample_weight: expected shape"),
+        ({"validation": 1.5}, "validation: expected a number"),
+        ({"validation": 0.99}, "validation: expected fewer"),
+        ({"epochs": 0}, "epochs: expected 1"),
+        ({"batch_size": 0}, "batch_size: expected 1"),
+        ({"metrics": "acuracy"}, "metrics: expected"),
+        ({"early_stopping": fl.EarlyStopping(monitor="val_loss")}, "early_stopping: expected"),
+        ({"checkpoint_every": 0, "checkpoint": "nowhere"}, "checkpoint_every: expected"),
+    ],
+)
+def test_errors_name_the_argument(options, message):
+    if "x" not in options:
+        options = {"y": np.zeros((4, 4, 2))} | options
+    given = {"x": np.zeros((4, 4, 3)), "epochs": 1} | options
+    trainer = trainer_of()
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(**given, **QUIET)
+    assert equal(trainer.model, tagger())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lengths": [3, 2]}, "lengths: a list of sequences has its own"),
+        ({"mask": [np.ones(3, bool)]}, "mask: expected a list of 2 arrays"),
+        ({"mask": [np.ones(3, bool)] * 2}, r"mask\[1\]: expected shape \(2,\)"),
+        ({"sample_weight": [np.ones(3)] * 2}, r"sample_weight\[1\]: expected shape \(2,\)"),
+        ({"sample_weight": 1.0}, "sample_weight: expected shape"),
+        ({"sample_weight": [1.0, -1.0]}, "sample_weight: expected finite numbers"),
+    ],
+)
+def test_errors_of_lists(options, message, rng):
+    x, y = ragged(rng, (3, 2))
+    with pytest.raises(ValueError, match=message):
+        trainer_of().fit(x, y, epochs=1, **options, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"callbacks": [fl.EarlyStopping()]}, "early_stopping="),
+        ({"callbacks": [object()]}, "callbacks: expected objects"),
+        ({"early_stopping": 3}, "early_stopping: expected EarlyStopping"),
+        ({"progress": 1}, "progress: expected True"),
+    ],
+)
+def test_errors_of_kinds(options, message):
+    with pytest.raises(TypeError, match=message):
+        trainer_of().fit(np.zeros((4, 4, 3)), np.zeros((4, 4, 2)), epochs=1, **options)
+
+
+def test_errors_of_the_trainer():
+    for model, loss, optimizer, error, message in (
+        (3, "mse", fl.optim.SGD(0.1), TypeError, "model"),
+        (tagger(), "msee", fl.optim.SGD(0.1), ValueError, "loss: expected one of"),
+        (tagger(), "mse", "adam", TypeError, "optimizer"),
+        (
+            fl.Sequential(fl.LSTM(3, 3), fl.LSTM(3, 3, batch_first=True)),
+            *("mse", fl.optim.SGD(0.1), ValueError, "batch_first"),
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            fl.Trainer(model, loss, optimizer)
