@@ -33,7 +33,7 @@ FLOORS = {
     "module": ("changes", "checks"),
     "safetensors": ("checks",),
     "threads": ("changes", "checks"),
-    "training": ("_version", "checks", "draws", "module", "safetensors"),  # no layer
+    "training": ("_version", "checks", "draws", "module", "safetensors", *KERNELS[:2]),  # no layer
     "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
     "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
     "files": ("checks", "module", "layers", "safetensors"),

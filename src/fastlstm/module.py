@@ -219,16 +219,17 @@ class Module:
             for module, own in new_parameters:
                 module._parameters = own
 
-    def _divided(self, arrays: Mapping[str, np.ndarray]) -> list[tuple["Module", Parameters]]:
+    def _divided(
+        self, arrays: Mapping[str, np.ndarray], prefix: str = ""
+    ) -> list[tuple["Module", Parameters]]:
         """`arrays` as the new parameters of this module and of all modules in it."""
         parts = []
         for name, child in self._children.items():
-            parts += child._divided({key: arrays[f"{name}.{key}"] for key in child.parameters()})
+            parts += child._divided(arrays, f"{prefix}{name}.")
         own = self.__dict__.get("_parameters", {})
         if own or not self._children:
-            parts.append(
-                (self, Parameters({name: np.asarray(arrays[name], order="C") for name in own}))
-            )
+            given = {name: np.asarray(arrays[prefix + name], order="C") for name in own}
+            parts.append((self, Parameters(given)))
         return parts
 
     def collect(self, *, x: Any = None, state: Any = None, **parts: Any) -> Gradients:

@@ -3,7 +3,6 @@
 import copy
 import gc
 import pickle
-import warnings
 import weakref
 
 import numpy as np
@@ -205,13 +204,6 @@ def test_a_failed_step_changes_nothing(rng, name, options, first):
             opt.step(module, fl.Gradients(params=params))
         assert_unchanged(module, before)
         assert pickle.dumps(opt) == memory
-    huge = good.params | {"1.bias": np.full(4, 3e38)}
-    opt.lr = 1e30
-    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
-        opt.step(module, fl.Gradients(params=huge))
-    opt.lr = options["lr"]
-    assert_unchanged(module, before)
-    assert pickle.dumps(opt) == memory
     twin, other = pickle.loads(memory), copy.deepcopy(module)
     opt.step(module, good)
     twin.step(other, good)
@@ -562,7 +554,7 @@ def test_clip_of_large_float32():
 @crossed
 @pytest.mark.parametrize("value", [1e38, 1e-38, 1e300, 1e-300])
 def test_no_warning_of_a_gradient_of_any_size(rng, dtype, name, options, value):
-    """Not even with `-W error`, under which the tests run; the numbers are torch's."""
+    """Nor an error, where NumPy is asked for it; the numbers are torch's."""
     torch = pytest.importorskip("torch")
     if dtype == np.float32 and 1e38 < value < np.inf:
         pytest.skip("beyond float32's range")
@@ -578,8 +570,7 @@ def test_no_warning_of_a_gradient_of_any_size(rng, dtype, name, options, value):
             with np.errstate(all="ignore"):
                 gradient *= dtype.type(value)
             tensor.grad = torch.tensor(gradient)
-        with warnings.catch_warnings(), np.errstate(all="warn"):
-            warnings.simplefilter("error")
+        with np.errstate(all="raise"):
             opt.step(module, grads)
             optim.clip_grad_norm(grads, 1.0)
         their_opt.step()

@@ -2,7 +2,8 @@
 
 Design:
     core/  does not name any cell
-        vectors/    the vector type; sums of rows; activations and their slopes; layer norm
+        vectors/    the vector type; sums of rows; activations and their slopes; layer norm;
+                    steps of optimizers
         arguments/  memory; how arrays and weights are read and checked
         threads/    teams: how threads divide a task, or every step of a walk; signals that end it
         products/   the one inner loop, whose sums stay in registers; dense products; weight
@@ -57,6 +58,7 @@ include "core/walks/stack_forward.pxi"
 include "core/walks/stack_backward.pxi"
 include "core/walks/step.pxi"
 include "core/vectors/layer_norm.pxi"
+include "core/vectors/updates.pxi"
 include "cells/lstm.pxi"
 include "cells/lstm_variants.pxi"
 include "cells/lstm_norm.pxi"

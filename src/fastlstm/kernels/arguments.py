@@ -154,6 +154,55 @@ def has_own_elements(array: Array) -> bool:
     return bool((np.diff(np.sort(places)) >= array.itemsize).all())
 
 
+class Rule(NamedTuple):
+    """One step of an optimizer for a parameter p with gradient g, element by element.
+
+    ::
+
+        g += decay * p;  d = g
+        mean = beta1 * mean + (1 - beta1) * g;  d = mean
+        square = beta2 * square + (1 - beta2) * g²;  d /= √square + eps
+        velocity = momentum * velocity + d;  d = velocity
+        p = shrink * p - lr * d
+
+    The lines of running means that an optimizer does without are left out. If `centered`, d is g in
+    the second line, and the third has √(square - mean²). If `nesterov`, the fourth has
+    d += momentum * velocity.
+    """
+
+    lr: float
+    decay: float = 0.0
+    shrink: float = 1.0
+    beta1: float = 0.0
+    beta2: float = 0.0
+    eps: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+    nesterov: bool = False
+
+
+class Moments(NamedTuple):
+    """The running means of a parameter; None for those that an optimizer does without."""
+
+    mean: Array | None
+    square: Array | None
+    velocity: Array | None
+
+
+class Update(NamedTuple):
+    """The arrays of a step, all of one shape: those that it reads, and those that it writes."""
+
+    p: Array
+    mean: Array | None  # as are the next two, of `Moments`
+    square: Array | None
+    velocity: Array | None
+    g: Array
+    new_p: Array  # OUT
+    new_mean: Array | None  # OUT, as are the next two; None where the old one is None
+    new_square: Array | None
+    new_velocity: Array | None
+
+
 class Kernels(Protocol):
     """The functions of a build for one dtype; `reference` describes each of them."""
 
@@ -165,6 +214,7 @@ class Kernels(Protocol):
     def pack(self, matrix: Array) -> Array: ...
     def linear(self, x: Array, packed: Array, outputs: int, bias: Array | None) -> Any: ...
     def weight_gradient(self, dz: Array, x: Array, dW: Array, db: Array | None = None) -> None: ...
+    def update(self, rule: Rule, arrays: Update) -> bool: ...
 
     def pack_lstm(
         self, weights: LSTMWeights, options: LSTMOptions, backward: bool = False

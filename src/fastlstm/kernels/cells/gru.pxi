@@ -24,29 +24,29 @@ cdef object _pack_gru_gates(
 
     The rows of both sigmoid gates are halved, as in `_pack_gates`.
     """
-    cdef Py_ssize_t H = W.shape[0] // 3, inputs = W.shape[1], unit, gate, row, k, size = 3 * V
+    cdef Py_ssize_t H = W.shape[0] // 3, inputs = W.shape[1], size = 3 * V
+    cdef Py_ssize_t block, unit, gate, row, units
     cdef real scale
     cdef real* column
     result = _aligned_empty((_blocks(H, V), PANEL + (inputs + H) * size))
-    cdef real[:, ::1] panels = result
     result[:, :PANEL] = 0
     if H % V:
         result[len(result) - 1] = 0
-    for unit in range(H):
+    for block in range(_blocks(H, V)):
         PyErr_CheckSignals()
-        column = &panels[unit // V, unit % V]
+        units = min(H - block * V, V)
         for gate in range(3):
-            row = gate * H + unit
+            row = gate * H + block * V
             scale = 1 if gate == 2 else 0.5
-            if bias_ih is not None and gate == 2:
-                column[2 * V] = bias_ih[row]
-                column[3 * V] = bias_hh[row]
-            elif bias_ih is not None:
-                column[gate * V] = scale * (bias_ih[row] + bias_hh[row])
-            for k in range(inputs):
-                column[PANEL + k * size + gate * V] = scale * W[row, k]
-            for k in range(H):
-                column[PANEL + (inputs + k) * size + gate * V] = scale * R[row, k]
+            column = _data(result) + block * (PANEL + (inputs + H) * size) + gate * V
+            for unit in range(units if bias_ih is not None else 0):
+                if gate == 2:
+                    column[unit] = bias_ih[row + unit]
+                    column[V + unit] = bias_hh[row + unit]
+                else:
+                    column[unit] = scale * (bias_ih[row + unit] + bias_hh[row + unit])
+            _pack_rows(column + PANEL, size, W, row, units, scale)
+            _pack_rows(column + PANEL + inputs * size, size, R, row, units, scale)
     return result
 
 

@@ -12,22 +12,19 @@ cdef object _pack_wide(
 ):
     """Panels [G · ⌈H / 4V⌉, 1 + I + H, 4V]: bias, inputs, recurrent, gate by gate."""
     cdef Py_ssize_t H = W.shape[0] // gates, inputs = W.shape[1], blocks = _blocks(H, PANEL)
-    cdef Py_ssize_t gate, unit, k, row
+    cdef Py_ssize_t gate, block, unit, row, units
     cdef real* column
     result = _aligned_empty((gates * blocks, 1 + inputs + H, PANEL))
     result[...] = 0
-    cdef real[:, :, ::1] panels = result
     for gate in range(gates):
-        for unit in range(H):
+        for block in range(blocks):
             PyErr_CheckSignals()
-            row = gate * H + unit
-            column = &panels[gate * blocks + unit // PANEL, 0, unit % PANEL]
-            if bias_ih is not None:
-                column[0] = bias_ih[row] + bias_hh[row]
-            for k in range(inputs):
-                column[(1 + k) * PANEL] = W[row, k]
-            for k in range(H):
-                column[(1 + inputs + k) * PANEL] = R[row, k]
+            row, units = gate * H + block * PANEL, min(H - block * PANEL, PANEL)
+            column = _data(result) + (gate * blocks + block) * (1 + inputs + H) * PANEL
+            for unit in range(units if bias_ih is not None else 0):
+                column[unit] = bias_ih[row + unit] + bias_hh[row + unit]
+            _pack_rows(column + PANEL, PANEL, W, row, units, 1)
+            _pack_rows(column + (1 + inputs) * PANEL, PANEL, R, row, units, 1)
     return result
 
 

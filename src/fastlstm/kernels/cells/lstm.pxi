@@ -13,26 +13,25 @@ cdef object _pack_gates(
     Since sigmoid(x) = 1/2 + 1/2 tanh(x/2), all four gates then need the same tanh.
     """
     cdef Py_ssize_t H = W.shape[0] // 4, inputs = W.shape[1], P = R.shape[1]
-    cdef Py_ssize_t unit, gate, k, row
+    cdef Py_ssize_t block, unit, gate, row, units
     cdef real scale
     cdef real* column
     result = _aligned_empty((_blocks(H, V), 1 + inputs + P, 4, V))
-    cdef real[:, :, :, ::1] panels = result
     if H % V:
         result[len(result) - 1] = 0
-    for unit in range(H):
+    for block in range(_blocks(H, V)):
         PyErr_CheckSignals()
+        units = min(H - block * V, V)
         for gate in range(4):
             scale = 0.5 if halved and gate != 2 else 1
-            row = gate * H + unit
-            column = &panels[unit // V, 0, gate, unit % V]
-            column[0] = 0
-            if bias_ih is not None:
-                column[0] = scale * (bias_ih[row] + bias_hh[row])
-            for k in range(inputs):
-                column[(1 + k) * PANEL] = scale * W[row, k]
-            for k in range(P):
-                column[(1 + inputs + k) * PANEL] = scale * R[row, k]
+            row = gate * H + block * V
+            column = _data(result) + block * (1 + inputs + P) * PANEL + gate * V
+            for unit in range(units):
+                column[unit] = 0
+                if bias_ih is not None:
+                    column[unit] = scale * (bias_ih[row + unit] + bias_hh[row + unit])
+            _pack_rows(column + PANEL, PANEL, W, row, units, scale)
+            _pack_rows(column + (1 + inputs) * PANEL, PANEL, R, row, units, scale)
     return result
 
 

@@ -41,6 +41,7 @@ from fastlstm.kernels.reference.cells.rnn import pack_rnn
 from fastlstm.kernels.reference.core.activations import activate, activation_slope, sigmoid, tanh
 from fastlstm.kernels.reference.core.product import linear, pack, weight_gradient
 from fastlstm.kernels.reference.core.stack import backward, forward, stack, step
+from fastlstm.kernels.reference.core.updates import update
 
 __all__ = [
     "activate",
@@ -56,5 +57,6 @@ __all__ = [
     "stack",
     "step",
     "tanh",
+    "update",
     "weight_gradient",
 ]

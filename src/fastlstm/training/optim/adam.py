@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastlstm.checks import read_flag, read_number
+from fastlstm.kernels.arguments import Rule
 from fastlstm.training.optim.base import Optimizer
 
 
@@ -53,31 +54,12 @@ class Adam(Optimizer):
         )
         self.eps = read_number("eps", eps, 0, np.inf, open_above=True)
 
-    def _update(
-        self,
-        p: np.ndarray,
-        g: np.ndarray,
-        out: np.ndarray,
-        old: Sequence[np.ndarray],
-        new: Sequence[np.ndarray],
-        work: np.ndarray,
-    ) -> None:
+    def _rule(self) -> Rule:
         (beta1, beta2), step = self.betas, self.steps + 1
-        mean, square = new
-        np.multiply(old[0], beta1, out=mean)
-        np.multiply(g, 1 - beta1, out=work)
-        mean += work
-        np.multiply(old[1], beta2, out=square)
-        np.multiply(g, g, out=work)
-        work *= 1 - beta2
-        square += work
-        # √(v / k) + ε = (√v + ε √k) / √k, with one pass less.
+        # √(v / k) + ε = (√v + ε √k) / √k
         root = (1 - beta2**step) ** 0.5
-        np.sqrt(square, out=work)
-        work += self.eps * root
-        np.divide(mean, work, out=work)
-        work *= self.lr * root / (1 - beta1**step)
-        np.subtract(p, work, out=out)
+        lr = self.lr * root / (1 - beta1**step)
+        return Rule(lr, self.weight_decay, beta1=beta1, beta2=beta2, eps=self.eps * root)
 
 
 class AdamW(Adam):
@@ -96,8 +78,6 @@ class AdamW(Adam):
         norm, peepholes and learned initial states.
     """
 
-    _decoupled = True
-
     def __init__(
         self,
         lr: float = 1e-3,
@@ -112,5 +92,8 @@ class AdamW(Adam):
         super().__init__(lr, betas, eps, weight_decay, freeze=freeze, skip_nonfinite=skip_nonfinite)
         self.decay_all = read_flag("decay_all", decay_all)
 
-    def _decay(self, parameter: np.ndarray) -> float:
-        return self.weight_decay if self.decay_all or parameter.ndim > 1 else 0.0
+    def _rule(self) -> Rule:
+        return super()._rule()._replace(decay=0.0, shrink=1 - self.lr * self.weight_decay)
+
+    def _decays(self, parameter: np.ndarray) -> bool:
+        return self.decay_all or parameter.ndim > 1

@@ -2,25 +2,25 @@
 
 import inspect
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from fastlstm.checks import (
     check_shape,
-    quiet,
     read_array,
     read_array_of,
     read_flag,
     read_number,
     read_size,
 )
+from fastlstm.kernels import kernels
+from fastlstm.kernels.arguments import Moments, Rule, Update
 from fastlstm.module import Gradients, Module
 
-CHUNK = 32768  # numbers of each array: those of all arrays of a step fit a core's cache
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
-Moments = dict[str, dict[str, np.ndarray]]  # by the moment's name, then by the parameter's
 
 
 class Optimizer:
@@ -40,7 +40,6 @@ class Optimizer:
     """
 
     _moment_names: tuple[str, ...] = ()  # of the running means that are stored of each parameter
-    _decoupled = False  # whether the weight decay acts on the parameter, not on its gradient
 
     def __init__(self, lr: float, weight_decay: float, freeze: Sequence[str], skip_nonfinite: bool):
         self.lr = lr
@@ -50,7 +49,7 @@ class Optimizer:
         self.freeze = tuple(freeze)
         self.skip_nonfinite = read_flag("skip_nonfinite", skip_nonfinite)
         self.steps = self.skipped = 0
-        self._moments: Moments = {}
+        self._moments: dict[str, Moments] = {}  # by the parameter's name
         self._module: weakref.ref[Module] | None = None
 
     @property
@@ -86,27 +85,26 @@ class Optimizer:
         """
         parameters = self._check(module, grads)
         trained = {n: p for n, p in parameters.items() if not n.startswith(self.freeze)}
-        if self.steps:
+        if self.steps and self._moment_names:
             self._check_moments(trained)
+        rule = self._rule()
+        spared = rule._replace(decay=0.0, shrink=1.0)
         # All arrays are new: tapes refer to the old parameters, and a later error must change none.
-        new: dict[str, np.ndarray] = {}
-        moments: Moments = {kind: {} for kind in self._moment_names}
-        with _without_warnings():
-            gradients = {name: _read_gradient(name, grads, old) for name, old in trained.items()}
-            for decay, names in self._groups(trained):
-                olds = [trained, gradients, *(self._moments.values() if self.steps else ())]
-                updated = self._updated([_join(by_name, names) for by_name in olds], decay)
-                if updated is None:
-                    if not self.skip_nonfinite:
-                        bad = next(name for name in names if not _is_finite(gradients[name]))
-                        raise ValueError(
-                            f"grads.params[{bad!r}]: expected finite numbers, got inf or NaN"
-                        )
-                    self.skipped += 1
-                    return
-                for by_name, flat in zip((new, *moments.values()), updated, strict=True):
-                    by_name.update(_split(flat, names, trained))
-        module.assign({**parameters, **new})
+        new, moments = dict(parameters), {}
+        for name, p in trained.items():
+            g = _read_gradient(name, grads, p)
+            old = self._moments.get(name) or self._first_moments(p)
+            new_p, made = np.empty_like(p), Moments(*map(_empty_like, old))
+            arrays = Update(p, *old, g, new_p, *made)
+            if not kernels(p.dtype).update(rule if self._decays(p) else spared, arrays):
+                if not self.skip_nonfinite:
+                    raise ValueError(
+                        f"grads.params[{name!r}]: expected finite numbers, got inf or NaN"
+                    )
+                self.skipped += 1
+                return
+            new[name], moments[name] = new_p, made
+        module.assign(new)
         self._moments = moments
         self._module = weakref.ref(module)
         self.steps += 1
@@ -134,72 +132,23 @@ class Optimizer:
                 )
         return parameters
 
-    def _groups(self, parameters: Mapping[str, np.ndarray]) -> list[tuple[float, list[str]]]:
-        """Names of parameters, those of small ones together, and the weight decay of each group."""
-        groups: list[tuple[float, list[str]]] = []
-        open_groups: dict[Any, tuple[int, list[str]]] = {}
-        for name, parameter in parameters.items():
-            key = parameter.dtype, self._decay(parameter)
-            size, names = open_groups.get(key, (CHUNK + 1, []))
-            if size + parameter.size > CHUNK:
-                size, names = 0, []
-                groups.append((key[1], names))
-            names.append(name)
-            open_groups[key] = size + parameter.size, names
-        return groups
-
-    def _updated(self, old: Sequence[np.ndarray], decay: float) -> list[np.ndarray] | None:
-        """The new parameters and moments of a group, or None if a gradient is not finite.
-
-        `old` are its parameters, gradients and moments, all of them flat; without moments in the
-        first step. Every array passes through the cache once.
-        """
-        size, dtype, count = old[0].size, old[0].dtype, len(self._moment_names)
-        new = [np.empty(size, dtype) for _ in range(1 + count)]
-        works = np.empty((2, min(CHUNK, size)), dtype)
-        for start in range(0, size, CHUNK):
-            chunk = slice(start, start + CHUNK)
-            p, g, *moments = [array[chunk] for array in old]
-            out, *new_moments = [array[chunk] for array in new]
-            work, decayed = works[:, : p.size]
-            if not _is_finite(g):
-                return None
-            if not self.steps:
-                moments = new_moments
-                for moment in moments:
-                    moment[:] = 0
-            if decay and self._decoupled:
-                p = np.multiply(p, 1 - self.lr * decay, out=decayed)
-            elif decay:
-                np.multiply(p, decay, out=decayed)
-                g = np.add(g, decayed, out=decayed)
-            self._update(p, g, out, moments, new_moments, work)
-        return new
-
-    def _decay(self, parameter: np.ndarray) -> float:
-        """The weight decay of one parameter."""
-        return self.weight_decay
-
-    def _update(
-        self,
-        p: np.ndarray,  # a part of a parameter, [n]; so are all others
-        g: np.ndarray,  # its gradient, with the weight decay
-        out: np.ndarray,  # OUT: its new value
-        old: Sequence[np.ndarray],  # its moments, in the order of `_moment_names`
-        new: Sequence[np.ndarray],  # OUT: its new moments; at the first step the same arrays
-        work: np.ndarray,  # to be overwritten
-    ) -> None:
-        """Compute the new value and moments; `self.steps` is 0 at the first step."""
+    def _rule(self) -> Rule:
+        """Return how the next step computes; `self.steps` is 0 at the first one."""
         raise NotImplementedError
 
+    def _decays(self, parameter: np.ndarray) -> bool:
+        """Whether weight decay acts on a parameter."""
+        return True
+
+    def _first_moments(self, parameter: np.ndarray) -> Moments:
+        kept = (kind in self._moment_names for kind in Moments._fields)
+        return Moments(*(np.zeros_like(parameter) if keeps else None for keeps in kept))
+
     def _check_moments(self, parameters: Mapping[str, np.ndarray]) -> None:
-        fits = all(
-            by_name.keys() == parameters.keys()
-            and all(
-                moment.shape == parameters[name].shape and moment.dtype == parameters[name].dtype
-                for name, moment in by_name.items()
-            )
-            for by_name in self._moments.values()
+        fits = self._moments.keys() == parameters.keys() and all(
+            moment is None or (moment.shape == p.shape and moment.dtype == p.dtype)
+            for name, p in parameters.items()
+            for moment in self._moments[name]
         )
         if not fits:
             raise ValueError("module: expected the parameters that this optimizer remembers")
@@ -214,8 +163,9 @@ class Optimizer:
             "square." followed by the parameter's name.
         """
         state: dict[str, Any] = {"lr": self.lr, "steps": self.steps, "skipped": self.skipped}
-        for kind, by_name in self._moments.items():
-            state |= {f"{kind}.{name}": array.copy() for name, array in by_name.items()}
+        for kind in self._moment_names:
+            for name, moments in self._moments.items():
+                state[f"{kind}.{name}"] = getattr(moments, kind).copy()
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -246,23 +196,25 @@ class Optimizer:
         lr = read_number("state_dict['lr']", state_dict["lr"], 0, np.inf, open_above=True)
         steps = read_size("state_dict['steps']", state_dict["steps"], 0)
         skipped = read_size("state_dict['skipped']", state_dict["skipped"], 0)
-        moments: Moments = {moment: {} for moment in self._moment_names} if steps else {}
+        arrays: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in self._moment_names}
         for key, value in state_dict.items():
             if key in ("lr", "steps", "skipped"):
                 continue
             moment, _, name = str(key).partition(".")
-            if moment not in moments:
+            if moment not in arrays or not steps:
                 raise ValueError(f"state_dict: expected the state of this {kind}, got {key!r}")
             array = read_array_of(f"state_dict[{key!r}]", value, *FLOATS)
-            moments[moment][name] = np.array(array, order="C", subok=False)
-        names = set().union(*moments.values())
-        for moment, by_name in moments.items():
-            if lacking := sorted(names - by_name.keys()):
-                raise ValueError(f"state_dict: missing names {[f'{moment}.{n}' for n in lacking]}")
-        if moments and not names and self.freeze == ():
+            arrays[moment][name] = np.array(array, order="C", subok=False)
+        names = list(dict.fromkeys(chain.from_iterable(arrays.values())))
+        for moment, by_name in arrays.items():
+            if lacking := [f"{moment}.{name}" for name in names if name not in by_name]:
+                raise ValueError(f"state_dict: missing names {lacking}")
+        if steps and arrays and not names and self.freeze == ():
             raise ValueError(f"state_dict: expected running means of {kind} after {steps} steps")
         self._lr, self.steps, self.skipped = lr, steps, skipped
-        self._moments, self._module = moments, None
+        of_kinds = [arrays.get(kind, {}) for kind in Moments._fields]
+        self._moments = {name: Moments(*(own.get(name) for own in of_kinds)) for name in names}
+        self._module = None
 
     def __repr__(self) -> str:
         texts = []
@@ -283,38 +235,20 @@ def check_params(name: str, grads: Gradients) -> None:
         raise TypeError(f"{name}.params: expected a mapping of names to arrays, got {got}")
 
 
+def _empty_like(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else np.empty_like(array)
+
+
 def _read_gradient(name: str, grads: Gradients, parameter: np.ndarray) -> np.ndarray:
+    gradient = grads.params[name]
+    if (
+        type(gradient) is np.ndarray
+        and gradient.dtype == parameter.dtype
+        and gradient.shape == parameter.shape
+        and gradient.flags.carray
+    ):
+        return gradient
     of_name = f"grads.params[{name!r}]"
-    gradient = read_array(of_name, grads.params[name], parameter.dtype)
+    gradient = read_array(of_name, gradient, parameter.dtype)
     check_shape(of_name, gradient, *parameter.shape)
-    return gradient
-
-
-def _join(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """The arrays of these names as one vector."""
-    flat = [arrays[name].reshape(-1) for name in names]
-    return flat[0] if len(flat) == 1 else np.concatenate(flat)
-
-
-def _split(
-    flat: np.ndarray, names: Sequence[str], like: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Undo `_join`. The arrays are read-only views: a Module takes these without a copy."""
-    flat.flags.writeable = False
-    start = 0
-    for name in names:
-        shape, size = like[name].shape, like[name].size
-        yield name, flat[start : start + size].reshape(shape)
-        start += size
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    with quiet():
-        total = array.sum()  # an infinity or NaN would make it one; an overflow may, too
-    return bool(np.isfinite(total) or np.isfinite(array).all())
-
-
-def _without_warnings() -> np.errstate:
-    """A context without NumPy's warnings; an error that the user asked NumPy for stays one."""
-    ignored: Any = {kind: "ignore" for kind, reply in np.geterr().items() if reply == "warn"}
-    return np.errstate(**ignored)
+    return np.array(gradient, order="C", subok=False)

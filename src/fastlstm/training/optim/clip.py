@@ -8,6 +8,8 @@ from fastlstm.checks import quiet, read_number
 from fastlstm.module import Gradients
 from fastlstm.training.optim.base import check_params
 
+CHUNK = 8192  # numbers whose float64 copies fit the first two caches
+
 
 def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> float:
     """Scale gradients down to a global norm of at most `max_norm` (Pascanu et al. 2013).
@@ -59,13 +61,21 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
 
 def _norm(arrays: Sequence[np.ndarray]) -> float:
     """The norm of all arrays together; their squares may be beyond float64's range."""
-    square = float(sum(np.square(array, dtype=np.float64).sum() for array in arrays))
+    square = sum(map(_square_sum, arrays), 0.0)
     if not 1e-280 < square < np.inf:
         largest = float(max((np.abs(array).max(initial=0) for array in arrays), default=0))
         if 0 < largest < np.inf:
             scaled = (np.divide(array, largest, dtype=np.float64) for array in arrays)
             return largest * float(np.sqrt(sum(np.square(array).sum() for array in scaled)))
     return float(np.sqrt(square))
+
+
+def _square_sum(array: np.ndarray) -> float:
+    """The sum of squares in float64, with float64 copies of few numbers at a time."""
+    flat = array.reshape(-1)
+    parts = (flat[start : start + CHUNK] for start in range(0, flat.size, CHUNK))
+    wide = (part.astype(np.float64, copy=False) for part in parts)
+    return sum((float(part @ part) for part in wide), 0.0)
 
 
 def _wide(factor: float, array: np.ndarray) -> np.dtype:

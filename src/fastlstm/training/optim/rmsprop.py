@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastlstm.checks import read_flag, read_number
+from fastlstm.kernels.arguments import Rule
 from fastlstm.training.optim.base import Optimizer
 
 
@@ -57,37 +58,13 @@ class RMSprop(Optimizer):
         centering = ("mean",) if self.centered else ()
         self._moment_names = ("square", *centering, *(("velocity",) if self.momentum else ()))
 
-    def _update(
-        self,
-        p: np.ndarray,
-        g: np.ndarray,
-        out: np.ndarray,
-        old: Sequence[np.ndarray],
-        new: Sequence[np.ndarray],
-        work: np.ndarray,
-    ) -> None:
-        square = new[0]
-        np.multiply(old[0], self.alpha, out=square)
-        np.multiply(g, g, out=work)
-        work *= 1 - self.alpha
-        square += work
-        if self.centered:
-            mean = new[1]
-            np.multiply(old[1], self.alpha, out=mean)
-            np.multiply(g, 1 - self.alpha, out=work)
-            mean += work
-            np.multiply(mean, mean, out=work)
-            np.subtract(square, work, out=work)
-            np.maximum(work, 0, out=work)  # rounding may have made it negative
-            np.sqrt(work, out=work)
-        else:
-            np.sqrt(square, out=work)
-        work += self.eps
-        np.divide(g, work, out=work)
-        if self.momentum:
-            velocity = new[-1]
-            np.multiply(old[-1], self.momentum, out=velocity)
-            velocity += work
-            work[...] = velocity
-        work *= self.lr
-        np.subtract(p, work, out=out)
+    def _rule(self) -> Rule:
+        return Rule(
+            self.lr,
+            self.weight_decay,
+            beta1=self.alpha,
+            beta2=self.alpha,
+            eps=self.eps,
+            momentum=self.momentum,
+            centered=self.centered,
+        )

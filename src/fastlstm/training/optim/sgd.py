@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastlstm.checks import read_flag, read_number
+from fastlstm.kernels.arguments import Rule
 from fastlstm.training.optim.base import Optimizer
 
 
@@ -49,23 +50,5 @@ class SGD(Optimizer):
             raise ValueError("nesterov: needs a momentum above 0, got 0")
         self._moment_names = ("velocity",) if self.momentum else ()
 
-    def _update(
-        self,
-        p: np.ndarray,
-        g: np.ndarray,
-        out: np.ndarray,
-        old: Sequence[np.ndarray],
-        new: Sequence[np.ndarray],
-        work: np.ndarray,
-    ) -> None:
-        direction = g
-        if self.momentum:
-            (velocity,) = new
-            np.multiply(old[0], self.momentum, out=velocity)
-            velocity += g
-            direction = velocity
-            if self.nesterov:
-                np.multiply(velocity, self.momentum, out=work)
-                direction = np.add(work, g, out=work)
-        np.multiply(direction, self.lr, out=work)
-        np.subtract(p, work, out=out)
+    def _rule(self) -> Rule:
+        return Rule(self.lr, self.weight_decay, momentum=self.momentum, nesterov=self.nesterov)

@@ -129,6 +129,22 @@ cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     return array
 
 
+cdef object _aligned_empty(tuple shape):
+    """An array whose data begins on a cache line: other panels are slower by a third."""
+    cdef cnp.npy_intp[4] sizes
+    cdef int axis, axes = <int> len(shape)
+    cdef Py_ssize_t size = sizeof(real)
+    for axis in range(axes):
+        sizes[axis] = shape[axis]
+        size *= sizes[axis]
+    memory = PyBytes_FromStringAndSize(NULL, size + 64)
+    array = cnp.PyArray_SimpleNewFromData(
+        axes, sizes, REAL, _aligned(PyBytes_AS_STRING(memory))
+    )
+    cnp.set_array_base(array, memory)
+    return array
+
+
 cdef bint _is_fixed(object array) noexcept:
     """Whether nobody can change `array`, since its memory is a bytes object."""
     cdef PyObject* base = cnp.PyArray_BASE(array)

@@ -27,11 +27,3 @@ cdef void* _scratch(Py_ssize_t bytes) except NULL:
     if memory == NULL:
         raise MemoryError(f"expected {bytes} bytes of scratch memory, got none")
     return memory
-
-
-cdef _aligned_empty(tuple shape):
-    """An array whose data begins on a cache line: other panels are slower by a third."""
-    count = int(np.prod(shape))
-    store = np.empty(count + 64 // sizeof(real), np.float32 if sizeof(real) == 4 else np.float64)
-    start = -store.__array_interface__["data"][0] % 64 // sizeof(real)
-    return store[start : start + count].reshape(shape)

@@ -4,19 +4,35 @@ cdef enum:
     CHUNK = 96  # rows whose pointers are collected for one call of `_multiply`
 
 
+cdef called_void _pack_rows(
+    real* target,  # OUT [K] of [rows], `step` reals apart
+    Py_ssize_t step,
+    const real[:, :] matrix,  # [N, K]
+    Py_ssize_t begin,
+    Py_ssize_t rows,
+    real scale,
+) noexcept nogil:
+    """The rows of `matrix` from `begin` on, times `scale`, as columns.
+
+    Each column is written as a whole, and its next numbers are read from the same cache lines.
+    """
+    cdef Py_ssize_t n, k
+    for k in range(matrix.shape[1]):
+        for n in range(rows):
+            target[k * step + n] = scale * matrix[begin + n, k]
+
+
 def pack(const real[:, :] matrix):
     """Return `matrix` [N, K] as panels [⌈N / 4V⌉, K, 4, V], with zeros after its last row."""
-    cdef Py_ssize_t n, k, N = matrix.shape[0], K = matrix.shape[1]
-    cdef real* column
+    cdef Py_ssize_t n, N = matrix.shape[0], K = matrix.shape[1]
     result = _aligned_empty((_blocks(N, PANEL), K, 4, V))
-    cdef real[:, :, :, ::1] panels = result
     if N % PANEL:
         result[len(result) - 1] = 0
-    for n in range(N if K else 0):
+    for n in range(_blocks(N, PANEL)):
         PyErr_CheckSignals()
-        column = &panels[n // PANEL, 0, 0, 0] + n % PANEL
-        for k in range(K):
-            column[k * PANEL] = matrix[n, k]
+        _pack_rows(
+            _data(result) + n * K * PANEL, PANEL, matrix, n * PANEL, min(N - n * PANEL, PANEL), 1
+        )
     return result
 
 

@@ -12,8 +12,10 @@ cdef extern from *:
        the code twice as large, since Cython's own inline functions are many. */
     #ifdef _MSC_VER
     #define inlined_void __forceinline void
+    #define called_void __declspec(noinline) void
     #else
     #define inlined_void __attribute__((__always_inline__)) void
+    #define called_void __attribute__((__noinline__)) void  /* for one copy of a loop */
     #endif
 
     #if defined(__GNUC__)
@@ -100,6 +102,7 @@ cdef extern from *:
     """
     ctypedef float real
     ctypedef void inlined_void
+    ctypedef void called_void
     ctypedef float vec  # Cython sees a number; C sees a register
     enum:
         V
