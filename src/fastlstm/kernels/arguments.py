@@ -209,4 +209,7 @@ class Kernels(Protocol):
         saved: tuple[Saved, ...],
         dy: Any,
         dstate: State,
+        sums: Any = None,
+        into: Any = None,
     ) -> Any: ...
+    def new_sums(self, stack: Stack, steps: int, B: int) -> Any: ...
