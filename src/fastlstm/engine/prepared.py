@@ -25,8 +25,10 @@ class Whole(NamedTuple):
     """The kernels' `forward`, `backward` and `step` for one stack."""
 
     forward: Callable[..., Any]  # x, state, lengths, resets, out, masks, keep
-    backward: Callable[..., Any]  # x, state, lengths, resets, masks, saved, dy, dstate
+    # x, state, lengths, resets, masks, saved, dy, dstate, sums, into
+    backward: Callable[..., Any]
     step: Callable[..., Any]  # x, state, rows, out
+    sums: Callable[..., Any]  # steps, rows: for calls of `backward` with a part of the steps
 
     def get_infer(self) -> Callable[..., Any]:
         """Return a function that takes a caller's arguments before they are checked."""
@@ -97,20 +99,28 @@ class Chain(NamedTuple):
         links: tuple[Link, ...],
         dy: Any,
         dstate: Any,
+        sums: Any = None,  # from `sums`
+        into: None = None,
     ) -> Any:
-        dstates, gradients = [], []
+        dstates: list[Any] = []
+        gradients: list[Any] = []
         for k, layer in reversed(list(enumerate(self.layers))):
             link, own = links[k], self.layout.of_layer(dstate, k)
             masks = None if drawn is None else self._masks(drawn, k)
             dy, d_first, of_cells = layer.backward(
-                link.x, link.state, lengths, resets, masks, link.saved, dy, own
+                link.x, link.state, lengths, resets, masks, link.saved, dy, own, sums and sums[k]
             )
             if drawn is not None:
                 dy = _through(drawn.dropped[k], dy)
             dstates.append(d_first)
             gradients.append(of_cells)
-        of_all = tuple(cell for of_cells in reversed(gradients) for cell in of_cells)
+        of_all = None
+        if None not in gradients:
+            of_all = tuple(cell for of_cells in reversed(gradients) for cell in of_cells)
         return dy, self.layout.joined(dstates[::-1]), of_all
+
+    def sums(self, steps: int, rows: int) -> Any:
+        return tuple(layer.sums(steps, rows) for layer in self.layers)
 
     def step(self, x: Any, state: Any, rows: Any, out: Any) -> Any:
         for k, layer in enumerate(self.layers):
@@ -151,6 +161,7 @@ def prepare(
             partial(kernels.forward, stack),
             partial(kernels.backward, stack),
             partial(kernels.step, stack),
+            partial(kernels.new_sums, stack),
         )
         for stack in stacks
     )

@@ -348,10 +348,10 @@ def backward(
         return NotImplemented
 
     sums = sums or new_sums(stack, layout.T, layout.B)
-    sums.later += layout.T
-    if sums.stack is not stack or sums.B != layout.B or sums.later > sums.steps:
+    later = sums.later + layout.T
+    if sums.stack is not stack or sums.B != layout.B or later > sums.steps:
         raise ValueError("sums: expected those of this stack, for as many steps and rows")
-    ends = sums.later == sums.steps
+    ends = later == sums.steps
     dx = np.zeros(x.shape, stack.dtype) if into is None else into
     initial = [layout.by_cell(part) for part in _copy_of_state(stack, layout, _parts(stack, state))]
     gradient = _copy_of_state(stack, layout, _parts(stack, dstate))
@@ -374,6 +374,7 @@ def backward(
             )
         gradients[:0] = of_layer
         dy = d_below
+    sums.later = later
     return dx, _in_form(gradient), tuple(gradients) if ends else None
 
 
