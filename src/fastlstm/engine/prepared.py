@@ -100,7 +100,7 @@ class Chain(NamedTuple):
         dy: Any,
         dstate: Any,
         sums: Any = None,  # from `sums`
-        into: None = None,
+        into: Any = None,
     ) -> Any:
         dstates: list[Any] = []
         gradients: list[Any] = []

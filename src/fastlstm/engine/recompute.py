@@ -52,17 +52,15 @@ def prepare_legs(
     if len(reverse) == 1:
         calls = prepare(kernels, cells, reverse, layout, **options)
         return None if calls is None else [[Leg(calls, *reverse, slice(None))]]
-    groups = []
+    groups: list[list[Leg]] = []
     options["by_layer"] = False
     for layer, size in zip(cells, layout.sizes[0], strict=True):
-        calls = [
-            prepare(kernels, [[cell]], (backwards,), layout, **options)
-            for cell, backwards in zip(layer, reverse, strict=True)
-        ]
-        if None in calls:
-            return None
-        columns = slice(size), slice(size, 2 * size)
-        groups.append(list(map(Leg, calls, reverse, columns)))
+        groups.append([])
+        for d, cell in enumerate(layer):
+            calls = prepare(kernels, [[cell]], reverse[d : d + 1], layout, **options)
+            if calls is None:
+                return None
+            groups[-1].append(Leg(calls, reverse[d], slice(d * size, (d + 1) * size)))
     return groups
 
 
@@ -95,7 +93,8 @@ class Recomputing(NamedTuple):
         lengths = None if lengths is None else lengths.copy()
         resets = None if resets is None else resets.copy()
         arguments = kept(x), None, lengths, resets  # `whole` has the state
-        y, whole, finals = arguments[0], Kept([], [], _with_bits(drawn)), []
+        y, whole = arguments[0], Kept([], [], _with_bits(drawn))
+        finals: list[list[State]] = []
         for g, (legs, firsts) in enumerate(zip(self.groups, self._split(state), strict=True)):
             part = self._part(g, y, lengths, resets, whole.drawn)
             width = self.layout.sizes[0][g - len(self.groups)]
@@ -132,14 +131,15 @@ class Recomputing(NamedTuple):
             part = self._part(g, whole.inputs.pop(), lengths, resets, whole.drawn)
             with memory_for("x", part.x.shape):
                 dx = np.empty(part.x.shape, part.x.dtype)
-            results = [
-                part.backward(d, leg, states, None if dy is None else dy[..., leg.columns], last, dx)
-                for d, (leg, states, last) in enumerate(
-                    zip(legs, whole.states.pop(), dlasts[g], strict=True)
-                )
-            ]
-            dfirsts.insert(0, [dfirst for dfirst, _ in results])
-            gradients[:0] = [of_cell for _, of_leg in results for of_cell in of_leg]
+            dfirsts.insert(0, [])
+            of_group: list[Any] = []
+            kept_and_last = zip(whole.states.pop(), dlasts[g], strict=True)
+            for d, (states, last) in enumerate(kept_and_last):
+                of_leg = None if dy is None else dy[..., legs[d].columns]
+                dfirst, of_cells = part.backward(d, legs[d], states, of_leg, last, dx)
+                dfirsts[0].append(dfirst)
+                of_group += of_cells
+            gradients[:0] = of_group
             part.drop_gradient(dx)
             dy = dx
         return dy, self._joined(dfirsts), tuple(gradients)
@@ -215,11 +215,14 @@ class Part(NamedTuple):
             if not d:
                 own_dx[...] = result[0]
             dstate, gradients = self._cut(leg, span, result[1]), result[2]
+            del saved  # before that of the next span
         return dstate, gradients
 
     def drop_gradient(self, dx: np.ndarray) -> None:
         """Change the gradient of the input after dropout to that before."""
-        for span in self._spans() if self.dropped else ():
+        if self.dropped is None:
+            return
+        for span in self._spans():
             own = self._at(dx, span)
             own[...] = self._dropped(self.dropped, span)(own)
 

@@ -368,9 +368,11 @@ def backward(
         for d, (k, cell, reverse, columns) in enumerate(layer):
             before, after = (tuple(part[k] for part in parts) for parts in (initial, d_states))
             outputs = before, y[:, :, columns], saved[number].cells[d], dy[:, :, columns]
-            last = _masks_of(masks, k), sums.cells[k], ends
+            mask, of_cell = _masks_of(masks, k), sums.cells[k]
             of_layer.append(
-                walk_backward(cell, below, *outputs, after, d_below, *walk, reverse, *last)
+                walk_backward(
+                    cell, below, *outputs, after, d_below, *walk, reverse, mask, of_cell, ends
+                )
             )
         gradients[:0] = of_layer
         dy = d_below
