@@ -150,7 +150,7 @@ def test_sequential(kernels, rng):
     recurrent = fl.Sequential(fl.LSTM(4, 5, rng=0))
     _, tape = recurrent.forward(x, recompute=5)
     assert tape.tapes[0].recompute == 5
-    with pytest.raises(ValueError, match="^recompute: no layer is recurrent"):
+    with pytest.raises(ValueError, match=r"^recompute: no layer is recurrent"):
         fl.Sequential(fl.Linear(4, 6)).forward(x, recompute=5)
 
 
@@ -178,10 +178,10 @@ def test_a_tape_serves_one_backward(rng):
     layer = fl.LSTM(3, 5, rng=0)
     (y, _), tape = layer.forward(rng.standard_normal((13, 4, 3)), recompute=4)
     assert not y.flags.writeable
-    with pytest.raises(ValueError, match="^dy: expected shape"):
+    with pytest.raises(ValueError, match=r"^dy: expected shape"):
         layer.backward(tape, y[1:])
     layer.backward(tape, y)  # the error has left the tape as it was
-    with pytest.raises(ValueError, match="^tape: expected one not used yet"):
+    with pytest.raises(ValueError, match=r"^tape: expected one not used yet"):
         layer.backward(tape, y)
 
 
@@ -193,7 +193,7 @@ def test_bad_recompute(recompute, error):
     layer = fl.LSTM(3, 5, num_layers=2, dropout=0.5, rng=0)
     before = layer._rng.bit_generator.state
     for module in (layer, fl.Sequential(layer)):
-        with pytest.raises(error, match="^recompute: expected"):
+        with pytest.raises(error, match=r"^recompute: expected"):
             module.forward(np.ones((4, 2, 3)), recompute=recompute)
     assert layer._rng.bit_generator.state == before
 
@@ -233,5 +233,5 @@ def test_sums_fit_their_calls(kernels, rng):
     x = np.ones((4, 5, 3), np.float32)
     for sums in (k.new_sums(other, 4, 5), k.new_sums(stack, 4, 6), k.new_sums(stack, 3, 5)):
         _, _, saved, arguments = k.forward(stack, x, keep=True)
-        with pytest.raises(ValueError, match="^sums: "):
+        with pytest.raises(ValueError, match=r"^sums: "):
             k.backward(stack, *arguments, None, saved, None, None, sums)

@@ -19,7 +19,6 @@ from fastlstm.checks import (
     warn_user,
 )
 from fastlstm.draws import current
-from fastlstm.engine import sharing
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.dropout import draw_dropout
 from fastlstm.engine.plan import (
@@ -575,7 +574,6 @@ class Stack(Module):
             one_step=self.one_step,
             by_layer=self._reads_first or (training and self._drops),
             threads=threads,
-            thresholds=sharing.THRESHOLDS,
         )
         if prepared is None:  # a cell is in Python
             from fastlstm.kernels import reference

@@ -110,7 +110,7 @@ class Masks(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Limits from which a layer runs on several threads; see `fastlstm.engine.sharing`."""
+    """Limits from which a layer runs on several threads; see `fastlstm.engine.prepared`."""
 
     parallel_work: int
     step_work: int

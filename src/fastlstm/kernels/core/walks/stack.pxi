@@ -7,7 +7,7 @@ cdef struct Stack:
     bint batch_first
     bint one_step  # True: x is one step, without an axis of steps
     Py_ssize_t threads
-    # Thresholds for the use of several threads in a layer: see fastlstm/engine/sharing.py.
+    # Thresholds for the use of several threads in a layer: see fastlstm/engine/prepared.py.
     Py_ssize_t parallel_work
     Py_ssize_t step_work
     Py_ssize_t few_rows

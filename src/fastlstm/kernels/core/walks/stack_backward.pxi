@@ -47,6 +47,8 @@ cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssi
     )
 
 
+@cython.no_gc
+@cython.final
 cdef class Sums:
     # The gradients of parameters, as sums over the steps of one or several calls of `backward`.
     cdef object stack
@@ -67,6 +69,10 @@ cdef class Sums:
 
 def new_sums(stack, Py_ssize_t steps, Py_ssize_t B):
     """Return sums of gradients for calls of `backward`: see reference/core/stack.py."""
+    return _new_sums(stack, steps, B)
+
+
+cdef Sums _new_sums(object stack, Py_ssize_t steps, Py_ssize_t B):
     cdef const Stack* m = _stack_of(stack)
     cdef Sums sums = Sums.__new__(Sums)
     cdef Py_ssize_t k, cells = m.layers * m.directions
@@ -104,7 +110,7 @@ def backward(
     zeros = _zeros_for(m)
     try:
         if sums is None:
-            sums = new_sums(stack, read.T, read.B)
+            sums = _new_sums(stack, read.T, read.B)
         _expect(sums.stack is stack and sums.B == read.B, "sums")
         _expect(sums.later + read.T <= sums.steps, "sums")
         if not (
