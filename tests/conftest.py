@@ -9,7 +9,7 @@ from builds import compiled as compiled
 from builds import kernels as kernels
 from hypothesis import HealthCheck, settings
 
-from fastlstm.engine import sharing
+from fastlstm.engine import prepared
 
 settings.register_profile(
     "fastlstm",
@@ -47,8 +47,8 @@ def dtype(request) -> np.dtype:
 @pytest.fixture
 def share_all_work(monkeypatch) -> None:
     """However little the work of a call, all its threads get some."""
-    always = sharing.THRESHOLDS._replace(parallel_work=0, step_work=0, lanes=0)
-    monkeypatch.setattr(sharing, "THRESHOLDS", always)
+    always = prepared.THRESHOLDS._replace(parallel_work=0, step_work=0, lanes=0)
+    monkeypatch.setattr(prepared, "THRESHOLDS", always)
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,7 @@ class RecurrentTape(Tape):
     saved: Any
     given: Given | None = None  # the form in which x came, if it was a list or had a mask
     learned_state: bool = False  # True: the call began with the learned state
+    recompute: int | str | None = None  # as given to `forward`
 
     @property
     def call(self) -> Call:

@@ -13,6 +13,27 @@ from fastlstm.engine.dropout import Dropped
 from fastlstm.engine.state import StateLayout
 from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
 
+# The limits from which the work of a layer is divided among threads.
+#
+# Shapes below are (T, B, I, H). A ratio is the time of one thread divided by the time of two, on a
+# virtual machine.
+
+# Multiply-adds of one layer. Up to this many, one thread computes all of it: a second thread begins
+# 20 to 130 µs after its invitation, which itself takes 8 to 25 µs. Ratios: 0.8 to 1.1 at
+# (200, 1, 64, 64), 7 million; 1.0 at (20, 4, 64, 128), 8 million; 1.3 at (100, 1, 64, 128), 10
+# million; 1.2 to 1.7 at (100, 1, 128, 128), 13 million.
+PARALLEL_WORK = 8_000_000
+# Rows for each thread. With fewer rows, threads divide the hidden units of every step instead of
+# the rows: ratio 1.8 instead of 1.6 at (100, 32, 64, 128), and no better at 64 rows.
+FEW_ROWS = 20
+# Multiply-adds of one step. With fewer, the units are not divided, since threads wait for each
+# other in every step. Ratios: 0.9 at (512, 1, 1, 40), 7 thousand; 1.3 at (30, 4, 32, 64), 98
+# thousand.
+STEP_WORK = 60_000
+LANES = 16  # hidden units that each thread gets at least: the lanes of the widest registers
+
+THRESHOLDS = Thresholds(PARALLEL_WORK, STEP_WORK, FEW_ROWS, LANES)
+
 
 class Drawn(NamedTuple):
     """The random numbers of one training call."""
@@ -25,8 +46,10 @@ class Whole(NamedTuple):
     """The kernels' `forward`, `backward` and `step` for one stack."""
 
     forward: Callable[..., Any]  # x, state, lengths, resets, out, masks, keep
-    backward: Callable[..., Any]  # x, state, lengths, resets, masks, saved, dy, dstate
+    # x, state, lengths, resets, masks, saved, dy, dstate, sums, into
+    backward: Callable[..., Any]
     step: Callable[..., Any]  # x, state, rows, out
+    sums: Callable[..., Any]  # steps, rows: for calls of `backward` with a part of the steps
 
     def get_infer(self) -> Callable[..., Any]:
         """Return a function that takes a caller's arguments before they are checked."""
@@ -97,20 +120,28 @@ class Chain(NamedTuple):
         links: tuple[Link, ...],
         dy: Any,
         dstate: Any,
+        sums: Any = None,  # from `sums`
+        into: Any = None,
     ) -> Any:
-        dstates, gradients = [], []
+        dstates: list[Any] = []
+        gradients: list[Any] = []
         for k, layer in reversed(list(enumerate(self.layers))):
             link, own = links[k], self.layout.of_layer(dstate, k)
             masks = None if drawn is None else self._masks(drawn, k)
             dy, d_first, of_cells = layer.backward(
-                link.x, link.state, lengths, resets, masks, link.saved, dy, own
+                link.x, link.state, lengths, resets, masks, link.saved, dy, own, sums and sums[k]
             )
             if drawn is not None:
                 dy = _through(drawn.dropped[k], dy)
             dstates.append(d_first)
             gradients.append(of_cells)
-        of_all = tuple(cell for of_cells in reversed(gradients) for cell in of_cells)
+        of_all = None
+        if None not in gradients:
+            of_all = tuple(cell for of_cells in reversed(gradients) for cell in of_cells)
         return dy, self.layout.joined(dstates[::-1]), of_all
+
+    def sums(self, steps: int, rows: int) -> Any:
+        return tuple(layer.sums(steps, rows) for layer in self.layers)
 
     def step(self, x: Any, state: Any, rows: Any, out: Any) -> Any:
         for k, layer in enumerate(self.layers):
@@ -133,7 +164,6 @@ def prepare(
     one_step: bool,
     by_layer: bool,
     threads: int,
-    thresholds: Thresholds,
 ) -> Whole | Chain | None:
     """The calls of a stack of packed cells; with `by_layer`, one kernel call for each layer.
 
@@ -142,7 +172,7 @@ def prepare(
     groups = [tuple(layer) for layer in cells]
     if not by_layer:
         groups = [tuple(cell for layer in groups for cell in layer)]
-    options = reverse, batch_first, one_step, threads, thresholds
+    options = reverse, batch_first, one_step, threads, THRESHOLDS
     stacks = [kernels.stack(group, *options) for group in groups]
     if NotImplemented in stacks:
         return None
@@ -151,6 +181,7 @@ def prepare(
             partial(kernels.forward, stack),
             partial(kernels.backward, stack),
             partial(kernels.step, stack),
+            partial(kernels.new_sums, stack),
         )
         for stack in stacks
     )

@@ -1,6 +1,6 @@
 """The engine of every recurrent layer: a stack of cells in one or two directions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -19,7 +19,6 @@ from fastlstm.checks import (
     warn_user,
 )
 from fastlstm.draws import current
-from fastlstm.engine import sharing
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.dropout import draw_dropout
 from fastlstm.engine.plan import (
@@ -32,6 +31,7 @@ from fastlstm.engine.plan import (
     read_gradient,
 )
 from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
+from fastlstm.engine.recompute import Recomputing, prepare_legs, read_recompute
 from fastlstm.engine.state import StateLayout, parts_of
 from fastlstm.engine.streams import read_step
 from fastlstm.kernels import have_choices, kernels
@@ -356,6 +356,7 @@ class Stack(Module):
         resets: Any = None,
         mask: Any = None,
         masked_output: str = "zero",
+        recompute: int | str | None = None,
         threads: int | None = None,
     ) -> tuple[tuple[Any, Any], RecurrentTape]:
         """Compute as in a call, with dropout, and save the arrays that `backward` needs.
@@ -364,6 +365,11 @@ class Stack(Module):
         ----------
         x, state, lengths, resets, mask, masked_output, threads
             As in a call. The tape has copies, so all of them may be changed before `backward`.
+        recompute : int or "sqrt", optional
+            For long sequences: save only x and the state every `recompute` steps, √T with "sqrt";
+            `backward` then computes all steps once more. All results keep their bits. The tape and
+            `backward` take memory for about T / `recompute` states and for `recompute` steps. If
+            the layer is bidirectional, also for the whole output of each layer below the last.
 
         Returns
         -------
@@ -385,24 +391,35 @@ class Stack(Module):
         >>> grads = lstm.backward(tape, dy=np.ones_like(y))
         >>> grads.x.shape, sorted(grads.params)[0]
         ((7, 2, 3), 'bias_hh_l0')
+        >>> (y, state), tape = lstm.forward(np.ones((7, 2, 3)), recompute="sqrt")
+        >>> same = lstm.backward(tape, dy=np.ones_like(y))
+        >>> bool((same.params["weight_hh_l0"] == grads.params["weight_hh_l0"]).all())
+        True
         """
         change, k, parameters, prepared = self._last_training
         if change is not CHANGES.last or threads is not None:
             k, parameters, prepared = self._get_training(threads)
+        if recompute is not None:
+            recompute = read_recompute(recompute)
         learned = self.learn_initial_state and state is None
         masks, given, result = None, None, NotImplemented
-        is_plain = mask is None and masked_output == "zero"
+        is_plain = mask is None and masked_output == "zero" and recompute is None
         if is_plain and not (self._reads_first or self._draws or learned):
             result = prepared.forward(x, state, lengths, resets, None, None, True)
         if result is NotImplemented:
             call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
             given = call.given
             masks = self._draw(call, prepared) if self._draws else None
-            result = prepared.forward(*call.arguments, None, masks, True)
+            calls: Any = prepared
+            if recompute is not None:
+                calls = self._recomputing(k, parameters, threads, recompute)
+            result = calls.forward(*call.arguments, None, masks, True)
             if result is NotImplemented:
                 raise ValueError("cells: what draw gave has another shape or dtype than Masks say")
         y, final, saved, arguments = result
         tape = RecurrentTape(self, parameters, k, arguments, masks, saved, given, learned)
+        if recompute is not None:
+            tape.masks, tape.recompute = None, recompute  # `saved` has the masks
         return (y if given is None else given.give_back(y), final), tape
 
     def backward(
@@ -444,10 +461,12 @@ class Stack(Module):
         ):
             limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
             prepared = self._prepared(tape.kernels, tape.parameters, limit, training=True)
+        if tape.recompute is not None:
+            prepared = self._recomputing(tape.kernels, tape.parameters, threads, tape.recompute)
         form, result = self._form, NotImplemented
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
-        if tape.given is None and not self._reads_first:
+        if tape.given is None and tape.recompute is None and not self._reads_first:
             result = prepared.backward(*kept, dy, dstate)
         if result is NotImplemented:
             try:
@@ -521,9 +540,24 @@ class Stack(Module):
             )
         return prepared
 
+    def _recomputing(
+        self, k: Kernels, parameters: Parameters, threads: Any, every: int | str
+    ) -> Recomputing:
+        """As `_prepared` for training, with the state kept after so many steps."""
+        limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+        legs = parameters.derive(
+            (k, limit, "legs"), lambda: self._prepare(k, parameters, limit, True, prepare_legs)
+        )
+        return Recomputing(legs, self._form.layout, self.batch_first, every)
+
     def _prepare(
-        self, k: Kernels, parameters: Parameters, threads: int, training: bool
-    ) -> Whole | Chain:
+        self,
+        k: Kernels,
+        parameters: Parameters,
+        threads: int,
+        training: bool,
+        prepare: Callable[..., Any] = prepare,
+    ) -> Any:
         packed = [
             [
                 self._packed(k, parameters, self._suffix(layer, direction), cell, training)
@@ -540,12 +574,11 @@ class Stack(Module):
             one_step=self.one_step,
             by_layer=self._reads_first or (training and self._drops),
             threads=threads,
-            thresholds=sharing.THRESHOLDS,
         )
         if prepared is None:  # a cell is in Python
             from fastlstm.kernels import reference
 
-            prepared = self._prepare(reference, parameters, threads, training)
+            prepared = self._prepare(reference, parameters, threads, training, prepare)
         return prepared
 
     def _packed(

@@ -110,7 +110,7 @@ class Masks(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Limits from which a layer runs on several threads; see `fastlstm.engine.sharing`."""
+    """Limits from which a layer runs on several threads; see `fastlstm.engine.prepared`."""
 
     parallel_work: int
     step_work: int
@@ -126,14 +126,14 @@ class Saved(NamedTuple):
 
 
 def kept(array: Array) -> Array:
-    """Return `array` if nobody can change it, since its memory is a bytes object; else a copy.
+    """Return `array` if nobody can change it, since its memory is a bytes object; else such a copy.
 
     The y that a `forward` of training returns is such an array. So a layer above need not copy it.
     """
     base: Any = array.base
     while type(base) is np.ndarray:
         base = base.base
-    return array if type(base) is bytes else np.array(array, order="C")
+    return array if type(base) is bytes else np.ndarray(array.shape, array.dtype, array.tobytes())
 
 
 def has_own_elements(array: Array) -> bool:
@@ -259,4 +259,7 @@ class Kernels(Protocol):
         saved: tuple[Saved, ...],
         dy: Any,
         dstate: State,
+        sums: Any = None,
+        into: Any = None,
     ) -> Any: ...
+    def new_sums(self, stack: Stack, steps: int, B: int) -> Any: ...

@@ -40,7 +40,7 @@ from fastlstm.kernels.reference.cells.lstm_variants import pack_lstm
 from fastlstm.kernels.reference.cells.rnn import pack_rnn
 from fastlstm.kernels.reference.core.activations import activate, activation_slope, sigmoid, tanh
 from fastlstm.kernels.reference.core.product import linear, pack, weight_gradient
-from fastlstm.kernels.reference.core.stack import backward, forward, stack, step
+from fastlstm.kernels.reference.core.stack import backward, forward, new_sums, stack, step
 from fastlstm.kernels.reference.core.updates import update
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "backward",
     "forward",
     "linear",
+    "new_sums",
     "pack",
     "pack_gru",
     "pack_lstm",

@@ -10,6 +10,7 @@ from fastlstm.changes import CHANGES
 from fastlstm.checks import read_size
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.plan import check_array_out
+from fastlstm.engine.recompute import read_recompute
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.streams import arrays_in, check_apart, check_step_out
 from fastlstm.layers.linear import Linear
@@ -262,6 +263,7 @@ class Sequential(Module):
         resets: Any = None,
         mask: Any = None,
         masked_output: str = "zero",
+        recompute: int | str | None = None,
         threads: int | None = None,
     ) -> tuple[Any, SequentialTape]:
         """Run every layer's `forward`.
@@ -270,6 +272,8 @@ class Sequential(Module):
         ----------
         x, state, lengths, resets, mask, masked_output, threads
             As in a call.
+        recompute : int or "sqrt", optional
+            For recurrent layers: see their `forward`. Each of them saves its whole input.
 
         Returns
         -------
@@ -281,6 +285,8 @@ class Sequential(Module):
         if change is not CHANGES.last:
             modules = self._bind_modules()
         x, options, ragged = self._read(x, lengths, resets, mask, masked_output, threads)
+        if recompute is not None:
+            options |= self._options(recompute=read_recompute(recompute))
         modules = modules if ragged is None else ragged.around(modules)
         states = self._no_states if state is None else self._entries("state", state)
         finals: list[Any] = []

@@ -159,7 +159,15 @@ cdef struct Outer:
     real* dW  # OUT [M, N]
     real* dR  # OUT [M, P]
     real* db  # OUT [M], or NULL
-    real* parts  # scratch [levels - 1][M][N + P]: see `_levels`
+    const real* zeros  # [P]
+    # The steps may come in several calls, the last steps first. Sums are of DEPTH rows of the batch
+    # in any case, so that their bits do not depend on the calls. What does not fill a sum waits.
+    Py_ssize_t steps  # of all calls
+    Py_ssize_t summed  # rows of the batch that earlier calls have taken
+    bint ends  # whether this call has the first steps: it completes the gradients
+    real* parts  # [levels - 1][M][N + P]: see `_levels`
+    real* lost  # [M] what rounding took from the sums in db
+    real* waiting  # [depth][M + N + 2P] rows of dz, x, h, factors; NULL if one call has all steps
 
 
 cdef struct OuterRows:
@@ -173,7 +181,6 @@ cdef struct OuterRows:
     real* h_panels  # scratch [⌈P / 4V⌉][depth][4][V]
     real* sums  # [MAX_TILE]
     Watch* watch
-    real* lost  # [M] what rounding took from the sums in db
 
 
 cdef struct Level:
@@ -196,7 +203,7 @@ cdef void _sum_rows(
     cdef bint fresh = into.fresh
     into.fresh = False
     if f.db != NULL:
-        _add_columns(at.dz, begin, rows, depth, f.db, at.lost)
+        _add_columns(at.dz, begin, rows, depth, f.db, f.lost)
     if fresh and depth == 1:
         if f.N:
             _set_outer(at.dz[0] + begin, rows, at.x[0], NULL, f.N, into.dW + begin * f.N)
@@ -252,18 +259,37 @@ cdef void _carry(
 
 
 cdef inline Py_ssize_t _outer_levels(const Outer* f) noexcept nogil:
-    return _levels(_blocks(f.walk.n * f.walk.T, DEPTH))
+    return _levels(_blocks(f.walk.n * f.steps, DEPTH))
 
 
 cdef inline Py_ssize_t _depth(const Outer* f) noexcept nogil:
-    return min(f.walk.n * f.walk.T, <Py_ssize_t> DEPTH)
+    return max(min(f.walk.n * f.steps, <Py_ssize_t> DEPTH), <Py_ssize_t> 1)
+
+
+cdef inline Py_ssize_t _waiting_size(const Outer* f) noexcept nogil:
+    """Reals of one row that waits."""
+    return f.M + f.N + 2 * f.P
+
+
+cdef Py_ssize_t _outer_memory(const Outer* f) noexcept nogil:
+    """Bytes of the memory that goes from call to call."""
+    cdef Py_ssize_t size = (_outer_levels(f) - 1) * f.M * (f.N + f.P) + f.M
+    if f.steps > f.walk.T:
+        size += _depth(f) * _waiting_size(f)
+    return size * sizeof(real)
+
+
+cdef void _set_memory(Outer* f, void* memory) noexcept nogil:
+    f.parts = <real*> _aligned(memory)
+    f.lost = f.parts + (_outer_levels(f) - 1) * f.M * (f.N + f.P)
+    f.waiting = f.lost + f.M
 
 
 cdef Py_ssize_t _outer_scratch(const Outer* f) noexcept nogil:
     """Bytes that `_sum_outer` needs."""
     cdef Py_ssize_t columns = (_blocks(f.N, PANEL) + _blocks(f.P, PANEL)) * PANEL
     return (
-        ((columns + SLAB) * _depth(f) + MAX_TILE + f.P + f.M) * sizeof(real)
+        ((columns + SLAB) * _depth(f) + MAX_TILE) * sizeof(real)
         + 4 * _depth(f) * sizeof(void*)
     )
 
@@ -275,13 +301,29 @@ cdef void _sum_outer(const void* arguments, Team* team, void* memory) noexcept n
         _sum_some(f, M * piece // pieces, M * (piece + 1) // pieces, memory, team.watch)
 
 
+cdef inline void _take_row(
+    const Outer* f, OuterRows* at, Py_ssize_t count, Py_ssize_t i, Py_ssize_t s
+) noexcept nogil:
+    """Set place `count` of the pointers to the row at place s of the i-th step."""
+    cdef const Walk* walk = &f.walk
+    cdef Py_ssize_t t = _step(walk, i), row = _row(walk, s)
+    at.dz[count] = _at(&f.dz, t, row)
+    at.x[count] = _at(&f.x, t, row)
+    if f.P and f.before:
+        at.h[count] = _previous(walk, i, s, &f.y, &f.h0, f.zeros)
+    elif f.P:
+        at.h[count] = _at(&f.y, t, row)
+    if at.factors != NULL:
+        at.factors[count] = _at(&f.factors, 0, row)
+
+
 cdef void _sum_some(
     const Outer* f, Py_ssize_t begin, Py_ssize_t end, void* memory, Watch* watch
 ) noexcept nogil:
     """Rows `begin` to `end` of the gradients, over all steps."""
     cdef const Walk* walk = &f.walk
-    cdef Py_ssize_t depth = _depth(f), count = 0, done = 0, i, s, t, row, k
-    cdef Py_ssize_t levels = _outer_levels(f)
+    cdef Py_ssize_t depth = _depth(f), count = f.summed % depth, done = f.summed // depth, i, s, k
+    cdef Py_ssize_t levels = _outer_levels(f), left = done
     cdef Level[MOST_LEVELS] level
     cdef OuterRows at
     at.watch = watch
@@ -293,61 +335,79 @@ cdef void _sum_some(
     at.h = at.x + depth
     at.factors = at.h + depth if f.factors.data != NULL else NULL
     at.left = <real*> (at.h + 2 * depth)
-    cdef real* zeros = at.left + SLAB * depth
-    memset(zeros, 0, f.P * sizeof(real))
-    at.lost = zeros + f.P
-    if f.db != NULL:
-        memset(at.lost + begin, 0, (end - begin) * sizeof(real))
+    if f.db != NULL and not f.summed:
+        memset(f.lost + begin, 0, (end - begin) * sizeof(real))
         memset(f.db + begin, 0, (end - begin) * sizeof(real))
     for k in range(levels):
         level[k].dW = f.parts + k * f.M * (f.N + f.P)
         level[k].dR = level[k].dW + f.M * f.N
-        level[k].fresh = True
+        level[k].fresh = (left if k == levels - 1 else left % FAN) == 0
+        left //= FAN
     level[levels - 1].dW, level[levels - 1].dR = f.dW, f.dR
-    for i in range(walk.T):
-        t = _step(walk, i)
+    for k in range(count):
+        at.dz[k] = f.waiting + k * _waiting_size(f)
+        at.x[k] = at.dz[k] + f.M
+        at.h[k] = at.x[k] + f.N
+        if at.factors != NULL:
+            at.factors[k] = at.h[k] + f.P
+    for i in range(walk.T - 1, -1, -1):
         for s in range(_live_at(walk, i)):
-            row = _row(walk, s)
-            at.dz[count] = _at(&f.dz, t, row)
-            at.x[count] = _at(&f.x, t, row)
-            if f.P and f.before:
-                at.h[count] = _previous(walk, i, s, &f.y, &f.h0, zeros)
-            elif f.P:
-                at.h[count] = _at(&f.y, t, row)
-            if at.factors != NULL:
-                at.factors[count] = _at(&f.factors, 0, row)
+            _take_row(f, &at, count, i, s)
             count += 1
             if count == depth:
                 _sum_rows(f, &at, count, &level[0], begin, end)
                 count, done = 0, done + 1
                 _carry(f, level, levels, done, begin, end)
+    if not f.ends:
+        return
     if count or not done:
         _sum_rows(f, &at, count, &level[0], begin, end)
     for k in range(levels - 1):
         _move_up(f, &level[k], begin, end)
     if f.db != NULL:
-        _end_columns(begin, end - begin, f.db, at.lost)
+        _end_columns(begin, end - begin, f.db, f.lost)
+
+
+cdef void _keep_waiting(const Outer* f) noexcept nogil:
+    """Copy the last rows, fewer than `depth`, for the next call."""
+    cdef Py_ssize_t depth = _depth(f), place = f.summed, first, i, s
+    cdef const real* row[4]
+    cdef real* to
+    cdef OuterRows at
+    at.dz, at.x, at.h = &row[0], &row[1], &row[2]
+    at.factors = &row[3] if f.factors.data != NULL else NULL
+    first = place + _live_rows(&f.walk)
+    first -= first % depth
+    for i in range(f.walk.T - 1, -1, -1):
+        for s in range(_live_at(&f.walk, i)):
+            if place >= first:
+                _take_row(f, &at, 0, i, s)
+                to = f.waiting + place % depth * _waiting_size(f)
+                memcpy(to, row[0], f.M * sizeof(real))
+                memcpy(to + f.M, row[1], f.N * sizeof(real))
+                memcpy(to + f.M + f.N, row[2], f.P * sizeof(real))
+                if at.factors != NULL:
+                    memcpy(to + f.M + f.N + f.P, row[3], f.P * sizeof(real))
+            place += 1
 
 
 cdef inline Outer _outer(const Walk* walk, Series dz, Py_ssize_t M) noexcept nogil:
-    """An `Outer` of dz without a factor; the caller sets x, or y, or both."""
+    """An `Outer` of dz without a factor, in one call; the caller sets x, or y, or both."""
     cdef Outer f
     memset(&f, 0, sizeof(f))
     f.walk, f.dz, f.M = walk[0], dz, M
+    f.steps, f.ends = walk.T, True
     return f
 
 
-cdef int _lead_sum(Outer* f, Py_ssize_t threads) except -1:
-    """Compute the gradients on up to `threads` threads."""
-    cdef Py_ssize_t size = (_outer_levels(f) - 1) * f.M * (f.N + f.P) * sizeof(real)
-    cdef void* parts = NULL
-    if size:
-        parts = _scratch(size)
-        f.parts = <real*> _aligned(parts)
-    try:
-        _lead(_sum_outer, f, _outer_scratch(f), threads)
-    finally:
-        PyMem_RawFree(parts)
+cdef int _lead_sum(Outer* f, Py_ssize_t threads, void** memory) except -1:
+    """Compute the gradients on up to `threads` threads; `memory` goes from call to call."""
+    if memory[0] == NULL:
+        memory[0] = _scratch(_outer_memory(f))
+    _set_memory(f, memory[0])
+    _lead(_sum_outer, f, _outer_scratch(f), threads)
+    if not f.ends:
+        _keep_waiting(f)
     return 0
 
 
@@ -358,6 +418,7 @@ def weight_gradient(
     cdef Py_ssize_t K = dz.shape[0], M = dz.shape[1], N = x.shape[1]
     cdef Walk walk = _whole_walk(1, K, False)
     cdef Outer f
+    cdef void* memory = NULL
     _expect(x.shape[0] == K, "x")
     _expect(dW.shape[0] == M and dW.shape[1] == N, "dW")
     _expect(db is None or db.shape[0] == M, "db")
@@ -370,4 +431,7 @@ def weight_gradient(
     f.x, f.N, f.dW = _contiguous(<real*> &x[0, 0], K, N), N, &dW[0, 0]
     if db is not None:
         f.db = &db[0]
-    _lead_sum(&f, 1)
+    try:
+        _lead_sum(&f, 1, &memory)
+    finally:
+        PyMem_RawFree(memory)

@@ -222,7 +222,7 @@ cdef inline void _carry_sums(
     const Pass* f, const BackwardStep* at, Py_ssize_t row, Py_ssize_t first, Py_ssize_t size
 ) noexcept nogil:
     """After the step: move up every level of the row's sums that has FAN parts."""
-    cdef Py_ssize_t done = f.walk.T - at.i, k, levels = _levels(f.walk.T)
+    cdef Py_ssize_t done = f.later + f.walk.T - at.i, k, levels = _levels(f.steps)
     cdef real* sums = _at(&f.row_sums, 0, row) + first
     for k in range(levels - 1):
         if done % FAN:
@@ -235,7 +235,7 @@ cdef inline void _carry_sums(
 
 cdef void _add_rows(const Pass* f, Py_ssize_t first, Py_ssize_t size, real* out) noexcept nogil:
     """Set `out` [size] to columns `first` to `first + size` of `row_sums`, summed over the rows."""
-    cdef Py_ssize_t left = f.walk.B * _levels(f.walk.T), columns = f.cell.row_sums, k, n
+    cdef Py_ssize_t left = f.walk.B * _levels(f.steps), columns = f.cell.row_sums, k, n
     cdef const real* sums = <const real*> f.row_sums.data
     cdef real* lost = <real*> sums + left * columns
     cdef const real* rows[CHUNK]
@@ -258,7 +258,7 @@ cdef inline void _meet_x(const Pass* f, Outer* sum) noexcept nogil:
 cdef inline void _meet_h(const Pass* f, Outer* sum) noexcept nogil:
     """Add to `sum` the gradient of R, from the first row of R on."""
     sum.y, sum.P, sum.dR = f.y, f.cell.P, f.gradients[1]
-    sum.before, sum.h0, sum.factors = True, f.first[0], f.drawn.factors
+    sum.before, sum.h0, sum.factors, sum.zeros = True, f.first[0], f.drawn.factors, f.zeros
 
 
 cdef void _copy_bias(const Pass* f) noexcept nogil:

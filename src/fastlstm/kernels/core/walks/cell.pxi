@@ -190,4 +190,6 @@ cdef struct Pass:
     Series dy  # [T, B, P]; no data for zeros
     Series series  # scratch [T, B, cell.back_series]
     Series row_sums  # [B][levels][cell.row_sums]: added to, at the first level
+    Py_ssize_t steps  # of all calls for these gradients
+    Py_ssize_t later  # steps of earlier calls, which are later in the walk
     real* gradients[MOST_GRADIENTS]  # OUT

@@ -7,7 +7,7 @@ cdef struct Stack:
     bint batch_first
     bint one_step  # True: x is one step, without an axis of steps
     Py_ssize_t threads
-    # Thresholds for the use of several threads in a layer: see fastlstm/engine/sharing.py.
+    # Thresholds for the use of several threads in a layer: see fastlstm/engine/prepared.py.
     Py_ssize_t parallel_work
     Py_ssize_t step_work
     Py_ssize_t few_rows
@@ -175,8 +175,10 @@ cdef object _new_part(
     return array
 
 
-cdef bint _read_walk_of(Arguments* read, object lengths, object resets) except -1:
-    """Set the walk by lengths and resets; False where one of them is not ready."""
+cdef bint _read_walk_of(
+    Arguments* read, object lengths, object resets, Py_ssize_t longest
+) except -1:
+    """Set the walk by lengths, 0 to `longest`, and resets; False where one is not ready."""
     cdef Py_ssize_t b, length, stride = 0
     cdef const char* data = NULL
     if lengths is not None:
@@ -193,7 +195,7 @@ cdef bint _read_walk_of(Arguments* read, object lengths, object resets) except -
         data, stride = cnp.PyArray_BYTES(lengths), cnp.PyArray_STRIDE(lengths, 0)
         for b in range(read.B):
             length = (<const Py_ssize_t*> (data + b * stride))[0]
-            if not 0 <= length <= read.T:
+            if not 0 <= length <= longest:
                 return False
     if resets is not None:
         if not (
@@ -209,8 +211,8 @@ cdef bint _read_walk_of(Arguments* read, object lengths, object resets) except -
         read.walk.reset_step = _axis_stride(resets, read.step_axis)
         read.walk.reset_row = _axis_stride(resets, read.row_axis)
     if lengths is not None and read.B:
-        read.order = _scratch(_order_size(read.T, read.B))
-        _order_rows(&read.walk, data, stride, read.order)
+        read.order = _scratch(_order_size(longest, read.B))
+        _order_rows(&read.walk, data, stride, longest, read.order)
     return True
 
 

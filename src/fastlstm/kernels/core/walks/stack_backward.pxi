@@ -19,17 +19,21 @@ cdef int _read_saved(
     return 0
 
 
-cdef object _new_gradients(const Cell* cell, real** gradients):
+cdef object _new_gradients(const Cell* cell):
     cdef Py_ssize_t k
     cdef list arrays = []
     for k in range(cell.gradients):
         if cell.gradient_shape[k][1]:
-            array = _new(2, 0, cell.gradient_shape[k][0], cell.gradient_shape[k][1])
+            arrays.append(_new(2, 0, cell.gradient_shape[k][0], cell.gradient_shape[k][1]))
         else:
-            array = _new(1, 0, 0, cell.gradient_shape[k][0])
-        gradients[k] = _data(array)
-        arrays.append(array)
+            arrays.append(_new(1, 0, 0, cell.gradient_shape[k][0]))
     return tuple(arrays)
+
+
+cdef void _find_gradients(tuple arrays, real** gradients):
+    cdef Py_ssize_t k
+    for k in range(len(arrays)):
+        gradients[k] = _data(arrays[k])
 
 
 cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssize_t N) noexcept:
@@ -43,7 +47,47 @@ cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssi
     )
 
 
-def backward(stack, x, state, lengths, resets, masks, saved, dy, dstate):
+@cython.no_gc
+@cython.final
+cdef class Sums:
+    # The gradients of parameters, as sums over the steps of one or several calls of `backward`.
+    cdef object stack
+    cdef Py_ssize_t steps  # of all calls
+    cdef Py_ssize_t B
+    cdef Py_ssize_t later  # steps of the calls until now
+    cdef Py_ssize_t summed  # rows of the batch in these steps
+    cdef list gradients  # for each cell, a tuple of arrays
+    cdef Py_ssize_t slots
+    cdef void** memory  # for each cell: of `row_sums`, and of MOST_SUMS sums; NULL until used
+
+    def __dealloc__(self):
+        cdef Py_ssize_t k
+        for k in range(self.slots):
+            PyMem_RawFree(self.memory[k])
+        PyMem_RawFree(self.memory)
+
+
+def new_sums(stack, Py_ssize_t steps, Py_ssize_t B):
+    """Return sums of gradients for calls of `backward`: see reference/core/stack.py."""
+    return _new_sums(stack, steps, B)
+
+
+cdef Sums _new_sums(object stack, Py_ssize_t steps, Py_ssize_t B):
+    cdef const Stack* m = _stack_of(stack)
+    cdef Sums sums = Sums.__new__(Sums)
+    cdef Py_ssize_t k, cells = m.layers * m.directions
+    sums.stack, sums.steps, sums.B = stack, steps, B
+    sums.memory = <void**> PyMem_RawCalloc(cells * (1 + MOST_SUMS), sizeof(void*))
+    if sums.memory == NULL:
+        raise MemoryError("expected memory for sums of gradients, got none")
+    sums.slots = cells * (1 + MOST_SUMS)
+    sums.gradients = [_new_gradients(m.cells[k]) for k in range(cells)]
+    return sums
+
+
+def backward(
+    stack, x, state, lengths, resets, masks, saved, dy, dstate, Sums sums=None, into=None
+):
     """Return all gradients of a call of `forward` with `keep`: see reference/core/stack.py.
 
     Returns (dx, dstate, gradients), where `gradients` has a tuple for each cell. Returns
@@ -60,15 +104,22 @@ def backward(stack, x, state, lengths, resets, masks, saved, dy, dstate):
         return NotImplemented
     if not _are_drawn(m, masks, read.T, read.B):
         return NotImplemented
+    if into is not None:
+        _expect(_is_like_y(m, &read, into, m.cells[0].inputs), "into")
+        _expect(cnp.PyArray_ISWRITEABLE(into) and not _overlaps_itself(into), "into")
     zeros = _zeros_for(m)
     try:
+        if sums is None:
+            sums = _new_sums(stack, read.T, read.B)
+        _expect(sums.stack is stack and sums.B == read.B, "sums")
+        _expect(sums.later + read.T <= sums.steps, "sums")
         if not (
             _read_state(m, &read, state, first, zeros)
             and _read_state(m, &read, dstate, last, zeros)
-            and _read_walk_of(&read, lengths, resets)
+            and _read_walk_of(&read, lengths, resets, sums.steps)
         ):
             return NotImplemented
-        return _backward(m, &read, x, first, zeros, masks, saved, dy, dstate)
+        return _backward(m, &read, x, first, zeros, masks, saved, dy, dstate, sums, into)
     except MemoryError as error:
         raise no_memory(x, m.directions * m.cells[0].P) from error
     finally:
@@ -86,6 +137,8 @@ cdef object _backward(
     tuple saved,
     object dy,
     object dstate,
+    Sums sums,
+    object into,
 ):
     cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
     cdef Py_ssize_t layer, direction, k, state, threads
@@ -95,12 +148,12 @@ cdef object _backward(
     cdef Pass* f
     cdef void* scratch
     cdef real* inner = NULL  # [2][T, B, D * P]: gradients of the outputs of inner layers
-    cdef list gradients = []
+    cdef bint ends = sums.later + T == sums.steps
     _expect(len(saved) == m.layers, "saved")
     for k in range(m.layers * D):
         if m.cells[k].transposed == NULL:
             raise ValueError("stack: expected cells that were packed with backward=True")
-    dx = _new_steps(m, read, m.cells[0].inputs, False)
+    dx = _new_steps(m, read, m.cells[0].inputs, False) if into is None else into
     d_first = _new_state(m, read, d, True)
     if dstate is not None and m.cells[0].states == 1:
         cnp.PyArray_CopyInto(d_first, dstate)
@@ -146,70 +199,92 @@ cdef object _backward(
                     _state_of(&f.last[state], &d[state], k)
                 _read_drawn(masks, k, &f.drawn)
                 _read_saved(f.cell, T, B, kept[direction], f.saved)
-                gradients.insert(direction, _new_gradients(f.cell, f.gradients))
-            scratch = _scratch(_sums_scratch(&run))
+                f.steps, f.later = sums.steps, sums.later
+                _find_gradients(sums.gradients[k], f.gradients)
+            scratch = _scratch(_series_scratch(&run))
             try:
-                _begin_sums(&run, scratch)
+                _begin_sums(&run, sums, layer * D, scratch)
                 run.sharing = _sharing(m, m.cells[layer * D], T, B)
                 _run_layer(&run)
                 threads = m.threads
                 if T * B * D * m.cells[layer * D].weights <= m.parallel_work:
                     threads = 1
-                _sum_layer(&run, &d_target, threads)
+                _sum_layer(
+                    &run, &d_target, layer == 0 and into is not None, sums, layer * D, threads
+                )
             finally:
                 PyMem_RawFree(scratch)
             d_source = d_target
     finally:
         PyMem_RawFree(inner)
-    return dx, d_first, tuple(gradients)
+    sums.later, sums.summed = sums.later + T, sums.summed + _live_rows(&read.walk)
+    return dx, d_first, tuple(sums.gradients) if ends else None
 
 
 cdef inline Py_ssize_t _row_sums_size(const Pass* f) noexcept:
     """Bytes of `row_sums`, and of one row more for `_add_rows`."""
-    return (f.walk.B * _levels(f.walk.T) + 1) * f.cell.row_sums * sizeof(real)
+    return (f.walk.B * _levels(f.steps) + 1) * f.cell.row_sums * sizeof(real)
 
 
-cdef Py_ssize_t _sums_scratch(const Layer* layer) noexcept:
-    """Bytes for `series` and `row_sums` of all directions."""
+cdef Py_ssize_t _series_scratch(const Layer* layer) noexcept:
+    """Bytes for `series` of all directions."""
     cdef const Pass* f = &layer.passes[0]
-    return layer.directions * (
-        _padded(_row_sums_size(f))
-        + _padded(f.walk.T * f.walk.B * f.cell.back_series * sizeof(real))
-    )
+    return layer.directions * _padded(f.walk.T * f.walk.B * f.cell.back_series * sizeof(real))
 
 
-cdef void _begin_sums(Layer* layer, void* scratch) noexcept:
+cdef int _begin_sums(Layer* layer, Sums sums, Py_ssize_t cell, void* scratch) except -1:
+    """Set `series` and `row_sums` of a layer whose first cell is the stack's `cell`."""
     cdef Py_ssize_t direction, size
     cdef char* free = _aligned(scratch)
+    cdef void** memory = sums.memory + cell * (1 + MOST_SUMS)
     cdef Pass* f
     for direction in range(layer.directions):
         f = &layer.passes[direction]
         size = _row_sums_size(f)
+        if memory[0] == NULL and size:
+            memory[0] = _scratch(size)
+            memset(_aligned(memory[0]), 0, size)
         f.row_sums = _contiguous(
-            <real*> _take(&free, size), f.walk.B, _levels(f.walk.T) * f.cell.row_sums
+            <real*> _aligned(memory[0]), f.walk.B, _levels(f.steps) * f.cell.row_sums
         )
-        memset(f.row_sums.data, 0, size)
         f.row_sums.step = 0
         size = f.walk.T * f.walk.B * f.cell.back_series * sizeof(real)
         f.series = _contiguous(<real*> _take(&free, size), f.walk.B, f.cell.back_series)
+        memory += 1 + MOST_SUMS
+    return 0
 
 
-cdef int _sum_layer(Layer* layer, const Series* dx, Py_ssize_t threads) except -1:
+cdef int _sum_layer(
+    Layer* layer,
+    const Series* dx,
+    bint accumulate,
+    Sums sums,
+    Py_ssize_t cell,
+    Py_ssize_t threads,
+) except -1:
     """Compute the gradients of the layer's input and parameters, after its walks."""
     cdef Py_ssize_t direction, k, count
+    cdef bint ends = sums.later + layer.passes[0].walk.T == sums.steps
     cdef Pass* f
     cdef Product into_x
-    cdef Outer[MOST_SUMS] sums
+    cdef Outer[MOST_SUMS] outer
+    cdef void** memory = sums.memory + cell * (1 + MOST_SUMS)
     for direction in range(layer.directions):
         f = &layer.passes[direction]
         into_x.walk, into_x.walk.reverse = f.walk, False
         into_x.K, into_x.N = f.cell.d_input_size, f.cell.inputs
         into_x.a, into_x.out = f.saved[f.cell.d_input], dx[0]
         into_x.panels, into_x.bias = f.cell.transposed, NULL
-        into_x.accumulate = direction > 0
+        into_x.accumulate = accumulate or direction > 0
         _lead(_multiply_all, &into_x, _product_scratch(), threads)
-        count = f.cell.sums(f, sums)
+        count = f.cell.sums(f, outer)
         for k in range(count):
-            _lead_sum(&sums[k], threads)
-        f.cell.after_sums(f)
+            outer[k].steps, outer[k].summed, outer[k].ends = f.steps, sums.summed, ends
+            _lead_sum(&outer[k], threads, memory + 1 + k)
+        if ends:
+            f.cell.after_sums(f)
+            for k in range(1 + MOST_SUMS):
+                PyMem_RawFree(memory[k])
+                memory[k] = NULL
+        memory += 1 + MOST_SUMS
     return 0

@@ -174,7 +174,7 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
     try:
         if not _read_state(m, &read, state, first, zeros):
             return NotImplemented
-        if not _read_walk_of(&read, lengths, resets):
+        if not _read_walk_of(&read, lengths, resets, read.T):
             return NotImplemented
         if out is not None and (
             keep

@@ -32,10 +32,11 @@ cdef void _order_rows(
     Walk* walk,
     const char* lengths,  # [B] Py_ssize_t, each from 0 to T
     Py_ssize_t stride,  # bytes
+    Py_ssize_t T,  # the steps of the walk, or more
     void* memory,
 ) noexcept nogil:
     """Set `rows` and `live` for rows of these lengths, in `memory`."""
-    cdef Py_ssize_t t, b, length, longer = 0, count, T = walk.T, B = walk.B
+    cdef Py_ssize_t t, b, length, longer = 0, count, B = walk.B
     cdef Py_ssize_t* place = <Py_ssize_t*> memory  # [T + 1] by length
     cdef Py_ssize_t* rows = place + T + 1
     memset(place, 0, (T + 1) * sizeof(Py_ssize_t))
@@ -94,6 +95,14 @@ cdef inline Py_ssize_t _live_at(const Walk* walk, Py_ssize_t i) noexcept nogil:
     if i < 0 or i >= walk.T:
         return 0
     return walk.n if walk.live == NULL else walk.live[_step(walk, i)]
+
+
+cdef Py_ssize_t _live_rows(const Walk* walk) noexcept nogil:
+    """How many rows are live, over all steps."""
+    cdef Py_ssize_t i, count = 0
+    for i in range(walk.T):
+        count += _live_at(walk, i)
+    return count
 
 
 cdef inline Py_ssize_t _row(const Walk* walk, Py_ssize_t s) noexcept nogil:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm.kernels.arguments import Array
-from fastlstm.kernels.reference.core.walk import quiet, sum_outer
+from fastlstm.kernels.reference.core.sums import Sum
+from fastlstm.kernels.reference.core.walk import quiet
 
 
 def pack(matrix: Array) -> Array:
@@ -36,6 +37,9 @@ def linear(x: Array, packed: Array, outputs: int, bias: Array | None) -> Any:
 @quiet
 def weight_gradient(dz: Array, x: Array, dW: Array, db: Array | None = None) -> None:
     """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N], and db [M], if any, to Σ dz."""
-    dW[...] = sum_outer(dz, x)
+    outer, columns = Sum(), Sum()
+    outer.add([(dz, x)], ends=True)
+    dW[...] = outer.total()
     if db is not None:
-        db[...] = dz.sum(axis=0, dtype=np.float64)
+        columns.add([dz], ends=True)
+        db[...] = columns.total()

@@ -1,6 +1,7 @@
 """Stacks: layers of cells, in one direction or several, called with a user's arrays."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from fastlstm.kernels.reference.core.layout import (
     is_room,
     read_layout,
 )
+from fastlstm.kernels.reference.core.sums import Sum
 from fastlstm.kernels.reference.core.walk import quiet, walk_backward, walk_forward
 
 
@@ -274,6 +276,27 @@ def step(stack: Stack, x: Any, state: State, rows: Any = None, out: Any = None) 
     return y
 
 
+@dataclass
+class Sums:
+    """What `new_sums` returns."""
+
+    stack: Stack
+    steps: int
+    B: int
+    cells: list[dict[str, Sum]]
+    later: int = 0  # steps of the calls until now
+
+
+def new_sums(stack: Stack, steps: int, B: int) -> Sums:
+    """Return sums of the gradients of parameters, for calls of `backward`.
+
+    The calls are parts of one call of `steps` steps of B rows, the last steps of the walk first.
+    So the stack has one direction or one layer. The bits of the gradients do not depend on the
+    number of calls.
+    """
+    return Sums(stack, steps, B, [{} for _ in stack.cells])
+
+
 @quiet
 @_naming_sizes
 def backward(
@@ -286,6 +309,8 @@ def backward(
     saved: tuple[Saved, ...],
     dy: Any,
     dstate: State,
+    sums: Sums | None = None,
+    into: Any = None,
 ) -> Any:
     """Return (dx, dstate, gradients), or NotImplemented if dy or dstate is not ready.
 
@@ -299,6 +324,11 @@ def backward(
         Gradient of y; None for zeros. Values after a row's end are ignored.
     dstate : ready array, tuple of ready arrays, or None
         Gradient of the final state; None for zeros.
+    sums : Sums or None
+        From `new_sums`, if these steps are a part of a call. Then `lengths` may be greater than T:
+        these rows go on after the part.
+    into : ready array or None
+        Is returned as dx: the gradient of x is added to it.
 
     Returns
     -------
@@ -306,8 +336,9 @@ def backward(
         Gradient of x, zero where a row has ended.
     dstate : array or tuple of arrays
         Gradient of the initial state.
-    gradients : tuple of tuples of arrays
-        For each cell, the gradients of its parameters in the order of the cell's `names`.
+    gradients : tuple of tuples of arrays, or None
+        For each cell, the gradients of its parameters in the order of the cell's `names`; None if
+        `sums` expects further steps.
     """
     layout = stack.layout_of(x)
     if layout is None or not is_ready_state(dstate, stack.dtype, stack.state_shapes(layout)):
@@ -316,13 +347,18 @@ def backward(
     if dy is not None and not (is_ready(dy, stack.dtype) and dy.shape == y_shape):
         return NotImplemented
 
-    dx = np.zeros(x.shape, stack.dtype)
+    sums = sums or new_sums(stack, layout.T, layout.B)
+    later = sums.later + layout.T
+    if sums.stack is not stack or sums.B != layout.B or later > sums.steps:
+        raise ValueError("sums: expected those of this stack, for as many steps and rows")
+    ends = later == sums.steps
+    dx = np.zeros(x.shape, stack.dtype) if into is None else into
     initial = [layout.by_cell(part) for part in _copy_of_state(stack, layout, _parts(stack, state))]
     gradient = _copy_of_state(stack, layout, _parts(stack, dstate))
     d_states = [layout.by_cell(part) for part in gradient]
     dy = layout.steps_first(np.zeros(y_shape, stack.dtype) if dy is None else dy)
     walk = lengths, None if resets is None else layout.steps_first(resets)
-    gradients: list[tuple[Array, ...]] = []
+    gradients: list[tuple[Array, ...] | None] = []
     for number, layer in reversed(list(enumerate(stack.layers()))):
         y = saved[number].y
         y = layout.steps_first(y) if number == len(saved) - 1 else y
@@ -332,13 +368,16 @@ def backward(
         for d, (k, cell, reverse, columns) in enumerate(layer):
             before, after = (tuple(part[k] for part in parts) for parts in (initial, d_states))
             outputs = before, y[:, :, columns], saved[number].cells[d], dy[:, :, columns]
-            mask = _masks_of(masks, k)
+            mask, of_cell = _masks_of(masks, k), sums.cells[k]
             of_layer.append(
-                walk_backward(cell, below, *outputs, after, d_below, *walk, reverse, mask)
+                walk_backward(
+                    cell, below, *outputs, after, d_below, *walk, reverse, mask, of_cell, ends
+                )
             )
         gradients[:0] = of_layer
         dy = d_below
-    return dx, _in_form(gradient), tuple(gradients)
+    sums.later = later
+    return dx, _in_form(gradient), tuple(gradients) if ends else None
 
 
 def _are_ready(stack: Stack, layout: Layout, state: Any, lengths: Any, resets: Any) -> bool:

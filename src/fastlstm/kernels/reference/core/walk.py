@@ -8,14 +8,13 @@ its output is zero.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from fastlstm.kernels.arguments import Array, Masks
-from fastlstm.kernels.reference.core.cell import Factors, Parts, PythonCell, Term
-
-DEPTH = 256  # rows that are summed in the arrays' dtype before the sums are added in float64
+from fastlstm.kernels.reference.core.cell import Parts, PythonCell, Term
+from fastlstm.kernels.reference.core.sums import Sum
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -81,8 +80,10 @@ def walk_backward(
     resets: Array | None,
     reverse: bool,
     masks: Masks,
-) -> tuple[Array, ...]:
-    """Run one cell back through time; returns the gradients of its parameters."""
+    sums: dict[str, Sum],  # by parameter; none at first
+    ends: bool,  # whether no call for steps before these follows
+) -> tuple[Array, ...] | None:
+    """Run one cell back through time; returns the gradients of its parameters if this `ends` it."""
     T, B, _ = x.shape
     cuts = cuts_of(resets, lengths, reverse)
     states = y, *saved[1 : len(state)]  # the state after each step
@@ -106,7 +107,9 @@ def walk_backward(
             part[rows] = value
         for name in cell.names:
             terms[name].append(terms_t[name])
-    return tuple(_total(terms[name]) for name in cell.names)
+    for name in cell.names:
+        sums.setdefault(name, Sum()).add(terms[name], ends)
+    return tuple(sums[name].total() for name in cell.names) if ends else None
 
 
 def cuts_of(resets: Array | None, lengths: Array | None, reverse: bool) -> Array | None:
@@ -187,27 +190,3 @@ def _terms_of_no_rows(cell: PythonCell, saved: Parts, masks: Masks) -> dict[str,
     x, state, no_masks, *_ = _step_of_no_rows(cell, masks)
     no_saved = tuple(np.zeros((0, *array.shape[2:]), array.dtype) for array in saved)
     return cell.step_backward(x, state, no_saved, state, no_masks)[2]
-
-
-def _total(terms: list[Term]) -> Array:
-    """The sum over all steps of a parameter's terms: see `PythonCell.step_backward`."""
-    if isinstance(terms[0], np.ndarray):
-        # NumPy adds rows one after the other: in float32, 10⁶ of them lose three digits.
-        total = np.concatenate(cast(list[Array], terms)).sum(axis=0, dtype=np.float64)
-        return np.asarray(total, terms[0].dtype)
-    if isinstance(terms[0], list):
-        blocks = zip(*cast(list[list[Factors]], terms), strict=True)
-        return np.concatenate([_total(list(block)) for block in blocks])
-    left, right = zip(*cast(list[Factors], terms), strict=True)
-    return sum_outer(np.concatenate(left), np.concatenate(right))
-
-
-def sum_outer(left: Array, right: Array) -> Array:
-    """[M, N] Σ left[k]ᵀ · right[k], for left [K, M] and right [K, N].
-
-    Some products of NumPy add all K one after the other, so the sums restart after a few.
-    """
-    total = np.zeros((left.shape[1], right.shape[1]))
-    for part in (slice(start, start + DEPTH) for start in range(0, len(left), DEPTH)):
-        total += left[part].T @ right[part]
-    return total.astype(left.dtype)
