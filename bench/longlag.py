@@ -1,4 +1,4 @@
-"""Long time lags, tasks of Hochreiter & Schmidhuber (1997): `python -m bench.longlag` from the root.
+"""The long time lags of Hochreiter & Schmidhuber (1997): `python -m bench.longlag`.
 
 The tasks, their criteria and the training are those of `examples/`. Each seed has weights and data
 of its own, and as many sequences as the LSTM of the paper needed. Seconds are of one core's time.
