@@ -16,8 +16,7 @@ def make_batch(rng, T, rows=4):
     lengths, row = rng.integers(T, T + T // 10 + 1, rows), np.arange(rows)
     first, second = rng.integers(10, size=rows), rng.integers(T // 2 - 2, size=rows)
     second += second >= first  # among those that are not marked yet
-    numbers = rng.uniform(-1, 1, (rows, lengths.max()))
-    markers = np.zeros_like(numbers)
+    numbers, markers = rng.uniform(-1, 1, (rows, lengths.max())), np.zeros((rows, lengths.max()))
     markers[row, first] = markers[row, second] = 1
     markers[:, 0] = markers[row, lengths - 1] = -1  # so a mark on the first number is lost
     added = (numbers * (markers == 1)).sum(axis=1, keepdims=True)
@@ -37,7 +36,7 @@ ADDING = {"sizes": (2, 1), "loss": "mse", "make_batch": make_batch, "right": rig
 
 
 def solve(cell, T, budget, seed, sizes, loss, make_batch, right):
-    """Train on new sequences; return how many it took, or None if `budget` was too few."""
+    """Train; return how many sequences it took, or None if `budget` was too few."""
     options = {"init": "chrono", "t_max": T} if cell is fl.LSTM else {}
     layer, dense = cell(sizes[0], 16, rng=seed, **options), fl.Linear(16, sizes[1], rng=seed)
     model, schedule = fl.Sequential(layer, fl.Last(), dense), fl.schedules.cosine(1e-2, budget // 4)
@@ -47,15 +46,15 @@ def solve(cell, T, budget, seed, sizes, loss, make_batch, right):
         rng = np.random.default_rng([seed, epoch])
         return (make_batch(rng, T) for _ in range(125))
 
-    watch = {"metrics": right, "callbacks": Solved(), "progress": False}
-    history = trainer.fit(batches, epochs=budget // 500, **watch)
+    epochs, watch = budget // 500, {"metrics": right, "callbacks": Solved()}
+    history = trainer.fit(batches, epochs=epochs, progress=False, **watch)
     return 500 * history.epochs if history.stopped_by == "callback" else None
 
 
 if __name__ == "__main__":
     quick = "--quick" in sys.argv
-    T, budget = (12, 12_000) if quick else (100, 74_000)
-    for cell in (fl.LSTM,) if quick else (fl.LSTM, fl.RNN):
+    T, budget, cells = (12, 12_000, [fl.LSTM]) if quick else (100, 74_000, [fl.LSTM, fl.RNN])
+    for cell in cells:
         took = solve(cell, T, budget, 0, **ADDING)
         print(f"T = {T}: {cell.__name__} needs {took or f'more than {budget}'} sequences")
         assert (took is not None) == (cell is fl.LSTM)

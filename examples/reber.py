@@ -29,8 +29,6 @@ def make_string(rng):
 
 
 class Solved:
-    """Stops when the legal symbols come first after every symbol of these strings."""
-
     def __init__(self, strings):
         self.x = [np.eye(7)[string[:-1]] for string, _ in strings]
         self.legal = np.concatenate([legal[1:] for _, legal in strings])
@@ -49,8 +47,8 @@ def solve(cell, budget, seed):
     options = {"forget_bias": 1.0} if cell is fl.LSTM else {}
     model = fl.Sequential(cell(7, 16, rng=seed, **options), fl.Linear(16, 7, rng=seed))
     trainer = fl.Trainer(model, "cross_entropy", fl.optim.Adam(2e-2), clip_norm=1.0, seed=seed)
-    options = {"batch_size": 4, "callbacks": Solved(strings), "progress": False}
-    history = trainer.fit(x, y, epochs=budget // 256, **options)
+    options = {"epochs": budget // 256, "callbacks": Solved(strings), "progress": False}
+    history = trainer.fit(x, y, batch_size=4, **options)
     return 256 * history.epochs if history.stopped_by == "callback" else None
 
 

@@ -34,8 +34,8 @@ ORDER = {"sizes": (8, 4), "loss": "cross_entropy", "make_batch": make_batch, "ri
 
 if __name__ == "__main__":
     quick = "--quick" in sys.argv
-    T, budget = (20, 10_000) if quick else (100, 31_390)
-    for cell in (fl.LSTM,) if quick else (fl.LSTM, fl.RNN):
+    T, budget, cells = (20, 10_000, [fl.LSTM]) if quick else (100, 31_390, [fl.LSTM, fl.RNN])
+    for cell in cells:
         took = solve(cell, T, budget, 0, **ORDER)
         print(f"T = {T}: {cell.__name__} needs {took or f'more than {budget}'} sequences")
         assert (took is not None) == (cell is fl.LSTM)
