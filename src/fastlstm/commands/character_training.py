@@ -9,7 +9,6 @@ import numpy as np
 
 import fastlstm as fl
 from fastlstm.commands.character_model import CharacterModel
-from fastlstm.training import Streams
 
 ROWS = 16  # parts of the text that are read in parallel
 STEPS = 64  # characters between two updates; the state is carried over, its gradient is not
@@ -107,10 +106,10 @@ class Clock:
         )
 
 
-def cut(model: CharacterModel, text: bytes) -> Streams:
+def cut(model: CharacterModel, text: bytes) -> fl.training.Streams:
     """Return the text in `ROWS` parts of whole steps, each read from its beginning."""
     symbols = model.encode(text)[: _length(text) * ROWS + 1]
-    return Streams(symbols[:-1], symbols[1:], rows=ROWS, steps=STEPS)
+    return fl.training.Streams(symbols[:-1], symbols[1:], rows=ROWS, steps=STEPS)
 
 
 def make_trainer(model: CharacterModel, schedule: Any = None) -> fl.Trainer:
