@@ -55,8 +55,10 @@ def main() -> int:
 
 def load() -> list[Set]:
     """The chorales to train on, to validate with, and to test with."""
-    from scipy.io import loadmat
-
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError:
+        sys.exit('The chorales need scipy: pip install "fastlstm[bench]"')
     folder = Path(os.environ.get("FASTLSTM_CASES", ROOT.parent / "shared" / "cases"))
     if not (folder / FILE).exists():
         sys.exit(f"FASTLSTM_CASES: expected a folder with {FILE}, got {folder}")
