@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,6 @@ from models import Branches, Recurrent, Residual, TwoResults
 from slopes import assert_slope_along
 
 import fastlstm as fl
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "own_module.py"
-
 
 SIZE = 3
 MODELS = [Residual, Branches, TwoResults]
@@ -237,12 +232,6 @@ def test_what_a_subclass_does_not_write():
     for call in (lambda: Empty()(0), lambda: Empty().forward(0), lambda: Empty().backward(0, 0)):
         with pytest.raises(NotImplementedError, match=r"Empty: expected a .* of its own"):
             call()
-
-
-def test_the_example(capsys):
-    runpy.run_path(str(EXAMPLE), run_name="__main__")
-    assert "loss" in capsys.readouterr().out
-    assert len(EXAMPLE.read_text().splitlines()) < 60
 
 
 ONES = np.ones(2)

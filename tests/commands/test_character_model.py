@@ -10,7 +10,15 @@ import pytest
 import fastlstm as fl
 from fastlstm.commands import compressors, corpus, step_times
 from fastlstm.commands.character_model import CharacterModel, frequent_bytes
-from fastlstm.commands.character_training import ROWS, STEPS, History, Trainer
+from fastlstm.commands.character_training import (
+    ROWS,
+    STEPS,
+    Clock,
+    LossCurve,
+    cut,
+    make_trainer,
+    text_read,
+)
 
 TEXT = b"she sells sea shells by the sea shore; " * 300
 
@@ -67,21 +75,34 @@ def test_writes_known_bytes(model):
     assert set(written) <= set(TEXT)
 
 
-def test_training_learns_and_starts_again(model):
-    trainer = Trainer(model, TEXT)
-    losses = [trainer.step(1e-2) for _ in range(60)]  # the text is as long as 11 steps
-    assert losses[-1] < 0.6 * losses[0]
-    assert trainer.characters == 60 * ROWS * STEPS
-    assert len(TEXT) - trainer.characters < len(trainer.text_read()) <= len(TEXT)
+def test_training_learns(model):
+    streams = cut(model, TEXT)
+    losses = make_trainer(model).fit(streams, epochs=6, progress=False)["loss"]
+    assert len(streams) == 11
+    assert losses[-1] < 0.7 * losses[0]
 
 
-def test_text_read_is_what_was_read(model):
-    trainer = Trainer(model, TEXT)
-    trainer.step(1e-3)
-    length = len(TEXT) // ROWS
-    assert trainer.text_read() == b"".join(
-        TEXT[row * length : row * length + STEPS + 1] for row in range(ROWS)
-    )
+@pytest.mark.parametrize("steps", [1, 11, 60])
+def test_text_read_is_what_was_read(model, steps):
+    streams = cut(model, TEXT)
+    read, length = min(steps, 11) * STEPS + 1, 11 * STEPS
+    expected = [TEXT[row * length : row * length + read] for row in range(ROWS)]
+    assert text_read(TEXT, steps * ROWS * STEPS) == b"".join(expected)
+    ((x, y, *_),) = [
+        b for k, b in enumerate(streams.batches(ROWS, None, 0)) if k == read // STEPS - 1
+    ]
+    for row, part in enumerate(expected):
+        np.testing.assert_array_equal(model.encode(part)[-STEPS - 1 : -1], x[row])
+        np.testing.assert_array_equal(model.encode(part)[-STEPS:], y[row])
+
+
+def test_the_learning_rate_follows_the_time():
+    clock = Clock(10.0, tqdm=None)
+    rates = []
+    for elapsed in (0.0, 5.0, 10.0, 11.0):
+        clock.elapsed = elapsed
+        rates.append(clock.learning_rate(3))
+    np.testing.assert_allclose(rates, [6e-3, 3e-3, 0, 0], atol=1e-12)
 
 
 def test_step_times(model, tmp_path):
@@ -91,14 +112,14 @@ def test_step_times(model, tmp_path):
     assert min(times.values()) > 0
 
 
-def test_history():
-    history = History(seconds=12.0)
+def test_loss_curve():
+    curve = LossCurve(seconds=12.0)
     for elapsed, nats in [(0.01, 4.0), (0.02, 2.0), (7.0, 1.0)]:
-        history.add(elapsed, nats * math.log(2))
-    seconds, bits = history.curve()
+        curve.add(elapsed, nats * math.log(2))
+    seconds, bits = curve.points()
     np.testing.assert_allclose(seconds, [0.05, 7.05])
     np.testing.assert_allclose(bits, [3.0, 1.0])
-    assert history.running == pytest.approx(7 / 3)
+    assert curve.running == pytest.approx(7 / 3)
 
 
 def test_standard_library():

@@ -1,10 +1,8 @@
 """One step of some rows, in place: every stream gets what it gets alone."""
 
-import runpy
 import threading
 import tracemalloc
 from contextvars import copy_context
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ import fastlstm as fl
 from fastlstm.engine import OneStep, Stack
 
 B, I, H = 7, 3, 4
-EXAMPLE = Path(__file__).parents[2] / "examples" / "streams.py"
 ONE_WAY = {
     name: {key: value for key, value in options.items() if key != "bidirectional"}
     for name, options in (OPTIONS | VARIANTS | GRU_AND_RNN).items()
@@ -163,11 +160,6 @@ def test_streams_join_and_leave(kernels, dtype, rng):
             assert_close(y, expected, dtype)
         else:
             assert_same_bits(y, expected)
-
-
-def test_the_example(capsys):
-    runpy.run_path(str(EXAMPLE), run_name="__main__")
-    assert "as each stream alone" in capsys.readouterr().out
 
 
 # The arrays.

@@ -1,10 +1,8 @@
 """Training of a character model for a given time."""
 
 import math
-import signal
 import sys
 import time
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,60 +15,12 @@ STEPS = 64  # characters between two updates; the state is carried over, its gra
 LEARNING_RATE = 6e-3
 BETAS = (0.8, 0.99)  # Adam's; short averages, since there are only a few thousand updates
 LARGEST_NORM = 1.0  # of the gradients; larger ones are scaled down
+MOST_EPOCHS = 2**31 - 1  # the time ends the training
 SLICES = 120  # parts of the training time: points of the loss curve
 RUNNING_STEPS = 50  # steps of the running mean of the loss
 
 
-class Trainer:
-    """Stateful truncated back-propagation through time with Adam.
-
-    Parameters
-    ----------
-    model : CharacterModel
-    text : bytes
-        Divided into `ROWS` equal streams, each read from its beginning; long enough for one step.
-
-    Attributes
-    ----------
-    characters : int
-        Number of characters read so far; those read again count again.
-    """
-
-    def __init__(self, model: CharacterModel, text: bytes):
-        self.model = model
-        self.characters = 0
-        self._text = text
-        self._length = len(text) // ROWS
-        symbols = model.encode(text)[: ROWS * self._length]
-        self._streams = symbols.reshape(ROWS, self._length).T  # [length, B]
-        self._optimizer = fl.optim.Adam(lr=LEARNING_RATE, betas=BETAS)
-        self._position = 0
-        self._state: Any = None
-
-    def step(self, learning_rate: float) -> float:
-        """Do one update, and return the loss before it, in nats per character."""
-        if self._position + STEPS >= self._length:
-            self._position, self._state = 0, None
-        window = self._streams[self._position : self._position + STEPS + 1]
-        layers = self.model.layers
-        (logits, self._state), tape = layers.forward(window[:-1], self._state)
-        loss, d_logits = fl.losses.cross_entropy(logits, window[1:])
-        gradients = layers.backward(tape, d_logits)
-        fl.optim.clip_grad_norm(gradients, LARGEST_NORM)
-        self._optimizer.lr = learning_rate
-        self._optimizer.step(layers, gradients)
-        self._position += STEPS
-        self.characters += STEPS * ROWS
-        return loss
-
-    def text_read(self) -> bytes:
-        """Return the part of the text that was read, each character once."""
-        read = min(self.characters // ROWS + 1, self._length)
-        streams = (self._text[row * self._length :][:read] for row in range(ROWS))
-        return b"".join(streams)
-
-
-class History:
+class LossCurve:
     """The loss over time: its mean in every slice of the training time, and a running mean.
 
     Attributes
@@ -94,64 +44,119 @@ class History:
         total, count = self._sums.get(number, (0.0, 0))
         self._sums[number] = total + bits, count + 1
 
-    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the points of the curve: seconds, and bits per character."""
         seconds = [(number + 0.5) * self._slice for number in self._sums]
         return np.array(seconds), np.array([total / count for total, count in self._sums.values()])
 
 
-class InterruptOnce:
-    """Within the block, the first Ctrl-C only sets `requested`; the next one interrupts."""
-
-    requested = False
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, self._note)
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def train(trainer: Trainer, seconds: float, tqdm: Any) -> tuple[History, float]:
-    """Train for `seconds`, or until Ctrl-C, but at least one step.
-
-    The learning rate follows a cosine to 0.
+class Clock:
+    """Ends a fit after some seconds, and displays them; gives the learning rate meanwhile.
 
     Parameters
     ----------
-    trainer : Trainer
+    seconds : float
+    tqdm : type
+        The class of the progress bar.
+
+    Attributes
+    ----------
+    curve : LossCurve
+    elapsed : float
+        Seconds of training so far.
+    """
+
+    def __init__(self, seconds: float, tqdm: Any):
+        self.curve = LossCurve(seconds)
+        self.elapsed = 0.0
+        self._seconds = seconds
+        self._tqdm = tqdm
+
+    def learning_rate(self, step: int) -> float:
+        """Return that of the present moment: a cosine of the time, down to 0."""
+        share = min(self.elapsed / self._seconds, 1.0)
+        return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * share))
+
+    def on_fit_begin(self, run: Any) -> None:
+        self._start = time.perf_counter()
+
+    def on_step_end(self, run: Any) -> bool:
+        self.elapsed = time.perf_counter() - self._start
+        self.curve.add(self.elapsed, run.logs["loss"])
+        if run.step == 1:
+            self._progress = self._make_progress()
+        self._progress.set_postfix_str(
+            f"loss {self.curve.running * math.log(2):.3f}, "
+            f"{self.curve.running:.3f} bits per character, "
+            f"{run.step * ROWS * STEPS / self.elapsed:,.0f} characters/s",
+            refresh=False,
+        )
+        self._progress.update(min(self.elapsed, self._seconds) - self._progress.n)
+        return self.elapsed >= self._seconds
+
+    def on_fit_end(self, run: Any) -> None:
+        if run.step:
+            self._progress.close()
+
+    def _make_progress(self) -> Any:
+        return self._tqdm(
+            total=self._seconds,
+            bar_format="{percentage:3.0f}%|{bar:24}| {n:.1f}/{total:g} s{postfix}",
+            mininterval=0.25 if sys.stderr.isatty() else 5.0,  # seconds; few lines in a log
+        )
+
+
+def cut(model: CharacterModel, text: bytes) -> fl.training.Streams:
+    """Return the text in `ROWS` parts of whole steps, each read from its beginning."""
+    symbols = model.encode(text)[: _length(text) * ROWS + 1]
+    return fl.training.Streams(symbols[:-1], symbols[1:], rows=ROWS, steps=STEPS)
+
+
+def make_trainer(model: CharacterModel, schedule: Any = None) -> fl.Trainer:
+    """Return a trainer of the model; the learning rate is constant without a schedule."""
+    optimizer = fl.optim.Adam(LEARNING_RATE, betas=BETAS)
+    return fl.Trainer(
+        model.layers, "cross_entropy", optimizer, schedule=schedule, clip_norm=LARGEST_NORM
+    )
+
+
+def train(
+    model: CharacterModel, text: bytes, seconds: float, tqdm: Any
+) -> tuple[LossCurve, float, int]:
+    """Train for `seconds`, or until Ctrl-C after the first step.
+
+    Parameters
+    ----------
+    model : CharacterModel
+    text : bytes
+        Long enough for one step.
     seconds : float
     tqdm : type
         The class of the progress bar.
 
     Returns
     -------
-    history : History
+    curve : LossCurve
     elapsed : float
         Seconds of training.
+    characters : int
+        Number of characters read; those read again count again.
     """
-    history = History(seconds)
-    interrupt = InterruptOnce()
-    bar_format = "{percentage:3.0f}%|{bar:24}| {n:.1f}/{total:g} s{postfix}"
-    pause = 0.25 if sys.stderr.isatty() else 5.0  # seconds; few lines in a log
-    with interrupt, tqdm(total=seconds, bar_format=bar_format, mininterval=pause) as progress:
-        start = time.perf_counter()
-        elapsed, more = 0.0, True
-        while more:
-            share = elapsed / seconds
-            loss = trainer.step(LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * share)))
-            elapsed = time.perf_counter() - start
-            more = elapsed < seconds and not interrupt.requested
-            history.add(elapsed, loss)
-            progress.set_postfix_str(
-                f"loss {history.running * math.log(2):.3f}, "
-                f"{history.running:.3f} bits per character, "
-                f"{trainer.characters / elapsed:,.0f} characters/s",
-                refresh=False,
-            )
-            progress.update(min(elapsed, seconds) - progress.n)
-    return history, elapsed
+    clock = Clock(seconds, tqdm)
+    trainer = make_trainer(model, clock.learning_rate)
+    trainer.fit(cut(model, text), epochs=MOST_EPOCHS, callbacks=clock, progress=False)
+    if not trainer.step:
+        raise KeyboardInterrupt
+    return clock.curve, clock.elapsed, trainer.step * ROWS * STEPS
+
+
+def text_read(text: bytes, characters: int) -> bytes:
+    """Return the part of the text of which `characters` were read, each character once."""
+    length = _length(text)
+    read = min(characters // ROWS, length) + 1  # the last one was only predicted
+    return b"".join(text[row * length :][:read] for row in range(ROWS))
+
+
+def _length(text: bytes) -> int:
+    """The characters that a part of the text has."""
+    return (len(text) - 1) // (ROWS * STEPS) * STEPS

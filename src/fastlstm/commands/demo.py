@@ -10,7 +10,7 @@ from typing import Any
 import fastlstm as fl
 from fastlstm.commands import CommandError, compressors, corpus, step_times
 from fastlstm.commands.character_model import CharacterModel, frequent_bytes
-from fastlstm.commands.character_training import History, Trainer, train
+from fastlstm.commands.character_training import LossCurve, text_read, train
 from fastlstm.commands.compressors import Compression
 from fastlstm.commands.corpus import Corpus
 from fastlstm.commands.loss_curve import save_loss_curve
@@ -45,24 +45,23 @@ def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed:
     data = corpus.standard_library() if text is None else corpus.from_file(text)
     _make_directory(output)
     model = CharacterModel(frequent_bytes(data.training), EMBEDDING_SIZE, hidden_size, rng=seed)
-    trainer = Trainer(model, data.training)
     _print_task(data, model)
 
-    history, elapsed = train(trainer, seconds, tqdm)
+    curve, elapsed, characters = train(model, data.training, seconds, tqdm)
     model.save(output / "model.npz")
     print(
-        f"Learned from {trainer.characters / 1e6:.2f} MB in {elapsed:.1f} s"
+        f"Learned from {characters / 1e6:.2f} MB in {elapsed:.1f} s"
         f"{'' if elapsed >= seconds else ' (interrupted)'}: "
-        f"{trainer.characters / elapsed:,.0f} characters/s.",
+        f"{characters / elapsed:,.0f} characters/s.",
         flush=True,
     )
 
     held_out = model.bits_per_character(data.training, data.held_out)
-    rivals = compressors.compare(trainer.text_read(), data.held_out)
+    rivals = compressors.compare(text_read(data.training, characters), data.held_out)
     _print_comparison(held_out, rivals)
     _print_sample(model, seed)
     _print_backend(output / "model.npz")
-    _save_loss_curve(output / "loss.png", history, held_out, rivals)
+    _save_loss_curve(output / "loss.png", curve, held_out, rivals)
     print(f"Model: {output / 'model.npz'}")
 
 
@@ -138,10 +137,10 @@ def _print_backend(model: Path) -> None:
 
 
 def _save_loss_curve(
-    path: Path, history: History, held_out: float, rivals: list[Compression]
+    path: Path, curve: LossCurve, held_out: float, rivals: list[Compression]
 ) -> None:
     try:
-        save_loss_curve(path, history, held_out, rivals)
+        save_loss_curve(path, curve, held_out, rivals)
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from fastlstm.commands.character_training import History
+from fastlstm.commands.character_training import LossCurve
 from fastlstm.commands.compressors import Compression
 
 INK, GREY, BLUE = "#222222", "#888888", "#1f6fb4"
 
 
 def save_loss_curve(
-    path: Path, history: History, held_out: float, rivals: list[Compression]
+    path: Path, curve: LossCurve, held_out: float, rivals: list[Compression]
 ) -> None:
     """Draw bits per character against seconds, as a PNG."""
     from matplotlib.figure import Figure
 
-    seconds, bits = history.curve()
+    seconds, bits = curve.points()
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(seconds, bits, color=BLUE, linewidth=1.5, label="text being learned")

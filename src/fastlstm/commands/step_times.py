@@ -4,14 +4,17 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import fastlstm as fl
 from fastlstm.commands import one_thread
 from fastlstm.commands.character_model import CharacterModel
-from fastlstm.commands.character_training import LEARNING_RATE, ROWS, STEPS, Trainer
+from fastlstm.commands.character_training import ROWS, STEPS, cut, make_trainer
 
 ROUNDS = 6
 MOST_SECONDS = 3.0
@@ -28,24 +31,26 @@ def measure(model: Path) -> dict[str, float]:
 
 def shortest_steps(model: Path) -> dict[str, float]:
     """Return the seconds of the shortest of a few steps by backend; the backends alternate."""
-    trainers = {name: _trainer(model) for name in (fl.backend(), "reference")}
-    shortest = dict.fromkeys(trainers, math.inf)
+    steps = {name: _step(model) for name in (fl.backend(), "reference")}
+    shortest = dict.fromkeys(steps, math.inf)
     end = time.perf_counter() + MOST_SECONDS
     for _ in range(ROUNDS):
-        for name, trainer in trainers.items():
+        for name, step in steps.items():
             with fl.use_backend(name):
                 start = time.perf_counter()
-                trainer.step(LEARNING_RATE)
+                step()
                 shortest[name] = min(shortest[name], time.perf_counter() - start)
         if time.perf_counter() > end:
             break
     return shortest
 
 
-def _trainer(path: Path) -> Trainer:
+def _step(path: Path) -> Callable[[], Any]:
+    """A fit of one step."""
     model = CharacterModel.load(path)
-    text = np.random.default_rng(0).choice(model.known, 2 * ROWS * STEPS)
-    return Trainer(model, text.tobytes())
+    text = np.random.default_rng(0).choice(model.known, ROWS * STEPS + 1)
+    fit, streams = make_trainer(model).fit, cut(model, text.tobytes())
+    return partial(fit, streams, epochs=1, progress=False)
 
 
 if __name__ == "__main__":
