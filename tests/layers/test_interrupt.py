@@ -118,7 +118,9 @@ def test_every_function(work, threads):
 
 
 @pytest.mark.parametrize(("error", "threads"), [(KeyboardInterrupt, 2), (HandlerError, 1)])
-@pytest.mark.parametrize("work", ["LSTM", "LSTM, many rows, backward"])
+@pytest.mark.parametrize(
+    "work", ["LSTM", pytest.param("LSTM, many rows, backward", marks=pytest.mark.slow)]
+)
 def test_interrupted(compiled, work, error, threads):
     assert_ends(WORK[work](), threads, error)
 
