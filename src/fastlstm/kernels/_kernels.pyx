@@ -24,7 +24,6 @@ depend on the other rows. Compiler flags and macros set `real`, V, and the numbe
 
 import numpy as np
 
-cimport cython
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uintptr_t

@@ -167,7 +167,7 @@ cdef struct Outer:
     bint ends  # whether this call has the first steps: it completes the gradients
     real* parts  # [levels - 1][M][N + P]: see `_levels`
     real* lost  # [M] what rounding took from the sums in db
-    real* waiting  # [depth][M + N + 2P] rows of dz, x, h, factors; NULL if one call has all steps
+    real* waiting  # [depth][M + N + 2P] rows of dz, x, h, factors; unused if one call has all steps
 
 
 cdef struct OuterRows:

@@ -47,46 +47,53 @@ cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssi
     )
 
 
-@cython.no_gc
-@cython.final
-cdef class Sums:
-    # The gradients of parameters, as sums over the steps of one or several calls of `backward`.
-    cdef object stack
-    cdef Py_ssize_t steps  # of all calls
-    cdef Py_ssize_t B
-    cdef Py_ssize_t later  # steps of the calls until now
-    cdef Py_ssize_t summed  # rows of the batch in these steps
-    cdef list gradients  # for each cell, a tuple of arrays
-    cdef Py_ssize_t slots
-    cdef void** memory  # for each cell: of `row_sums`, and of MOST_SUMS sums; NULL until used
+cdef const char* SUMS = "fastlstm.sums"
 
-    def __dealloc__(self):
-        cdef Py_ssize_t k
-        for k in range(self.slots):
-            PyMem_RawFree(self.memory[k])
-        PyMem_RawFree(self.memory)
+
+cdef struct Sums:
+    # The gradients of parameters, as sums over the steps of one or several calls of `backward`.
+    const Stack* stack
+    Py_ssize_t steps  # of all calls
+    Py_ssize_t B
+    Py_ssize_t later  # steps of the calls until now
+    Py_ssize_t summed  # rows of the batch in these steps
+    Py_ssize_t slots
+    void** memory  # for each cell: of `row_sums`, and of MOST_SUMS sums; NULL until used
+
+
+cdef void _drop_sums(object capsule) noexcept:
+    cdef Sums* sums
+    cdef Py_ssize_t k
+    if PyCapsule_IsValid(capsule, SUMS):
+        kept = <object> PyCapsule_GetContext(capsule)
+        sums = <Sums*> PyCapsule_GetPointer(capsule, SUMS)
+        for k in range(sums.slots):
+            PyMem_RawFree(sums.memory[k])
+        PyMem_RawFree(sums)
+        Py_DECREF(kept)
 
 
 def new_sums(stack, Py_ssize_t steps, Py_ssize_t B):
-    """Return sums of gradients for calls of `backward`: see reference/core/stack.py."""
-    return _new_sums(stack, steps, B)
+    """Return sums of gradients for calls of `backward`: see reference/core/stack.py.
 
-
-cdef Sums _new_sums(object stack, Py_ssize_t steps, Py_ssize_t B):
+    A capsule, whose context is (stack, gradients): for each cell, a tuple of arrays.
+    """
     cdef const Stack* m = _stack_of(stack)
-    cdef Sums sums = Sums.__new__(Sums)
-    cdef Py_ssize_t k, cells = m.layers * m.directions
-    sums.stack, sums.steps, sums.B = stack, steps, B
-    sums.memory = <void**> PyMem_RawCalloc(cells * (1 + MOST_SUMS), sizeof(void*))
-    if sums.memory == NULL:
+    cdef Py_ssize_t k, cells = m.layers * m.directions, slots = cells * (1 + MOST_SUMS)
+    kept = stack, tuple([_new_gradients(m.cells[k]) for k in range(cells)])
+    cdef Sums* sums = <Sums*> PyMem_RawCalloc(1, sizeof(Sums) + slots * sizeof(void*))
+    if sums == NULL:
         raise MemoryError("expected memory for sums of gradients, got none")
-    sums.slots = cells * (1 + MOST_SUMS)
-    sums.gradients = [_new_gradients(m.cells[k]) for k in range(cells)]
-    return sums
+    sums.stack, sums.steps, sums.B, sums.slots = m, steps, B, slots
+    sums.memory = <void**> (sums + 1)
+    capsule = PyCapsule_New(sums, SUMS, _drop_sums)
+    Py_INCREF(kept)
+    PyCapsule_SetContext(capsule, <void*> kept)
+    return capsule
 
 
 def backward(
-    stack, x, state, lengths, resets, masks, saved, dy, dstate, Sums sums=None, into=None
+    stack, x, state, lengths, resets, masks, saved, dy, dstate, sums=None, into=None
 ):
     """Return all gradients of a call of `forward` with `keep`: see reference/core/stack.py.
 
@@ -97,6 +104,7 @@ def backward(
     cdef Arguments read
     cdef Series[MOST_STATES] first, last
     cdef const real* zeros
+    cdef Sums* own
     x, state, dy, dstate = _as_reals(x), _as_reals(state), _as_reals(dy), _as_reals(dstate)
     if not _read_axes(m, x, &read):
         return NotImplemented
@@ -110,16 +118,19 @@ def backward(
     zeros = _zeros_for(m)
     try:
         if sums is None:
-            sums = _new_sums(stack, read.T, read.B)
-        _expect(sums.stack is stack and sums.B == read.B, "sums")
-        _expect(sums.later + read.T <= sums.steps, "sums")
+            sums = new_sums(stack, read.T, read.B)
+        own = <Sums*> PyCapsule_GetPointer(sums, SUMS)
+        _expect(own.stack == m and own.B == read.B and own.later + read.T <= own.steps, "sums")
         if not (
             _read_state(m, &read, state, first, zeros)
             and _read_state(m, &read, dstate, last, zeros)
-            and _read_walk_of(&read, lengths, resets, sums.steps)
+            and _read_walk_of(&read, lengths, resets, own.steps)
         ):
             return NotImplemented
-        return _backward(m, &read, x, first, zeros, masks, saved, dy, dstate, sums, into)
+        gradients = (<tuple> <object> PyCapsule_GetContext(sums))[1]
+        return _backward(
+            m, &read, x, first, zeros, masks, saved, dy, dstate, own, gradients, into
+        )
     except MemoryError as error:
         raise no_memory(x, m.directions * m.cells[0].P) from error
     finally:
@@ -137,7 +148,8 @@ cdef object _backward(
     tuple saved,
     object dy,
     object dstate,
-    Sums sums,
+    Sums* sums,
+    tuple gradients,
     object into,
 ):
     cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
@@ -200,7 +212,7 @@ cdef object _backward(
                 _read_drawn(masks, k, &f.drawn)
                 _read_saved(f.cell, T, B, kept[direction], f.saved)
                 f.steps, f.later = sums.steps, sums.later
-                _find_gradients(sums.gradients[k], f.gradients)
+                _find_gradients(gradients[k], f.gradients)
             scratch = _scratch(_series_scratch(&run))
             try:
                 _begin_sums(&run, sums, layer * D, scratch)
@@ -218,7 +230,7 @@ cdef object _backward(
     finally:
         PyMem_RawFree(inner)
     sums.later, sums.summed = sums.later + T, sums.summed + _live_rows(&read.walk)
-    return dx, d_first, tuple(sums.gradients) if ends else None
+    return dx, d_first, gradients if ends else None
 
 
 cdef inline Py_ssize_t _row_sums_size(const Pass* f) noexcept:
@@ -232,7 +244,7 @@ cdef Py_ssize_t _series_scratch(const Layer* layer) noexcept:
     return layer.directions * _padded(f.walk.T * f.walk.B * f.cell.back_series * sizeof(real))
 
 
-cdef int _begin_sums(Layer* layer, Sums sums, Py_ssize_t cell, void* scratch) except -1:
+cdef int _begin_sums(Layer* layer, const Sums* sums, Py_ssize_t cell, void* scratch) except -1:
     """Set `series` and `row_sums` of a layer whose first cell is the stack's `cell`."""
     cdef Py_ssize_t direction, size
     cdef char* free = _aligned(scratch)
@@ -258,7 +270,7 @@ cdef int _sum_layer(
     Layer* layer,
     const Series* dx,
     bint accumulate,
-    Sums sums,
+    const Sums* sums,
     Py_ssize_t cell,
     Py_ssize_t threads,
 ) except -1:
