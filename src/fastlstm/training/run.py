@@ -12,6 +12,7 @@ import numpy as np
 from fastlstm.training.callbacks import EarlyStopping
 from fastlstm.training.data.batch import Batch, Order, Source
 from fastlstm.training.history import History
+from fastlstm.training.optim.base import NonfiniteError
 from fastlstm.training.optim.clip import clip_grad_norm
 from fastlstm.training.progress import Progress
 from fastlstm.training.scores import Means, Metric
@@ -162,10 +163,8 @@ class Run:
             before = self.model.parameters()
             try:
                 self.optimizer.step(self.model, grads)
-            except ValueError as error:
-                if "finite" in str(error):
-                    raise self._diverged(str(error)) from error
-                raise
+            except NonfiniteError as error:
+                raise self._diverged(str(error)) from error
             self._last = before, batch, state
         self.sums.add({"loss": part, **parts})
         self.position += 1

@@ -23,6 +23,10 @@ from fastlstm.module import Gradients, Module
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 
+class NonfiniteError(ValueError):
+    """A gradient has an infinity or NaN."""
+
+
 class Optimizer:
     """Base class of all optimizers. The first step binds an optimizer to its module.
 
@@ -98,7 +102,7 @@ class Optimizer:
             arrays = Update(p, *old, g, new_p, *made)
             if not kernels(p.dtype).update(rule if self._decays(p) else spared, arrays):
                 if not self.skip_nonfinite:
-                    raise ValueError(
+                    raise NonfiniteError(
                         f"grads.params[{name!r}]: expected finite numbers, got inf or NaN"
                     )
                 self.skipped += 1
