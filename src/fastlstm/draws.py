@@ -29,6 +29,15 @@ def _key(seed: int, purpose: int) -> np.ndarray:
     return np.random.SeedSequence((seed, purpose)).generate_state(2, np.uint64)
 
 
+def bound_of(chance: float, uniform: Any) -> Any:
+    """The whole number below which 16 random bits are, as a number, with probability `chance`.
+
+    `chance` is rounded to 16 bits up or down by a number drawn from [0, 1), so that the probability
+    is exact.
+    """
+    return np.floor(chance * 2**16 + uniform).astype(np.uint32)
+
+
 class Draws:
     """What is drawn in one step of training.
 
@@ -67,9 +76,8 @@ class Draws:
         size = math.prod(of_row)
         rows = shape[axis]
         words = self._words(rows, 1 + -(-size // 4))
-        # As in `fastlstm.engine.dropout`, `chance` is rounded to 16 bits up or down at random.
-        bound = (chance * 2**16 + (words[:, :1] >> np.uint64(11)) * 2.0**-53).astype(np.uint32)
-        flags = words[:, 1:].view(np.uint16)[:, :size] < bound
+        bounds = bound_of(chance, (words[:, :1] >> np.uint64(11)) * 2.0**-53)
+        flags = words[:, 1:].view(np.uint16)[:, :size] < bounds
         return np.ascontiguousarray(np.moveaxis(flags.reshape(rows, *of_row), 0, axis))
 
     def _words(self, rows: int, count: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastlstm.checks import quiet
-from fastlstm.draws import current
+from fastlstm.draws import bound_of, current
 
 CHUNK = 2**17  # flags drawn at a time, so that their random bits stay in the second cache
 
@@ -52,9 +52,7 @@ def draw(
         return draws.by_row(shape, chance, axis)
     size = math.prod(shape)
     flags = np.empty(size, np.bool_)
-    # The 16 bits of a flag are a number in [0, 1). `chance` is rounded to 16 bits up or down at
-    # random, so that the probability of every flag is exact.
-    bound = int(chance * 2**16 + rng.random())
+    bound = int(bound_of(chance, rng.random()))
     for start in range(0, size, CHUNK):
         part = flags[start : start + CHUNK]
         words = rng.integers(2**64 - 1, size=-(-len(part) // 4), dtype=np.uint64, endpoint=True)

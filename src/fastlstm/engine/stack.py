@@ -246,8 +246,7 @@ class Stack(Module):
             if result is not NotImplemented:
                 return result
         k, parameters = kernels(self.dtype), self._parameters
-        threads = pool.get_num_threads() if threads is None else threads
-        prepared = self._prepared(k, parameters, threads)
+        prepared = self._prepared(k, parameters, _most_threads(threads))
         call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
         target = None
         if out is not None:
@@ -453,16 +452,16 @@ class Stack(Module):
         """
         tape = check_tape(tape, RecurrentTape, self)
         change, k, parameters, prepared = self._last_training
-        if (
+        if tape.recompute is not None:
+            prepared = self._recomputing(tape.kernels, tape.parameters, threads, tape.recompute)
+        elif (
             change is not CHANGES.last
             or threads is not None
             or parameters is not tape.parameters
             or k is not tape.kernels
         ):
-            limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+            limit = _most_threads(threads)
             prepared = self._prepared(tape.kernels, tape.parameters, limit, training=True)
-        if tape.recompute is not None:
-            prepared = self._recomputing(tape.kernels, tape.parameters, threads, tape.recompute)
         form, result = self._form, NotImplemented
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
@@ -501,7 +500,7 @@ class Stack(Module):
     def _get_infer(self, threads: Any) -> Any:
         """The function of inference, for a caller's arguments before they are checked."""
         change, k, parameters = CHANGES.last, kernels(self.dtype), self._parameters
-        limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+        limit = _most_threads(threads)
         infer = parameters.derived.get((k, limit))
         if infer is None:
             infer = parameters.derive((k, limit), self._prepared(k, parameters, limit).get_infer)
@@ -512,7 +511,7 @@ class Stack(Module):
     def _get_training(self, threads: Any) -> tuple[Kernels, Parameters, Whole | Chain]:
         """The kernels and parameters of a training call, and what is prepared of them."""
         change, k, parameters = CHANGES.last, kernels(self.dtype), self._parameters
-        limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+        limit = _most_threads(threads)
         prepared = self._prepared(k, parameters, limit, training=True)
         if threads is None and not have_choices():
             self.__dict__["_last_training"] = change, k, parameters, prepared
@@ -544,7 +543,7 @@ class Stack(Module):
         self, k: Kernels, parameters: Parameters, threads: Any, every: int | str
     ) -> Recomputing:
         """As `_prepared` for training, with the state kept after so many steps."""
-        limit = pool.get_num_threads() if threads is None else read_size("threads", threads)
+        limit = _most_threads(threads)
         legs = parameters.derive(
             (k, limit, "legs"), lambda: self._prepare(k, parameters, limit, True, prepare_legs)
         )
@@ -650,6 +649,11 @@ class Stack(Module):
                     total if tape.learned_state else np.zeros_like(total)
                 )
         return gradients
+
+
+def _most_threads(threads: Any) -> int:
+    """The most threads of a call with this argument."""
+    return pool.get_num_threads() if threads is None else read_size("threads", threads)
 
 
 def _check_cells(cells: Sequence[Sequence[Cell]], directions: int) -> None:
