@@ -117,9 +117,13 @@ def test_every_function(work, threads):
     assert_ends(WORK[work](), threads, KeyboardInterrupt)
 
 
-@pytest.mark.parametrize(("error", "threads"), [(KeyboardInterrupt, 2), (HandlerError, 1)])
 @pytest.mark.parametrize(
-    "work", ["LSTM", pytest.param("LSTM, many rows, backward", marks=pytest.mark.slow)]
+    ("work", "error", "threads"),
+    [
+        ("LSTM", KeyboardInterrupt, 2),
+        ("LSTM", HandlerError, 1),
+        ("LSTM, many rows, backward", KeyboardInterrupt, 2),
+    ],
 )
 def test_interrupted(compiled, work, error, threads):
     assert_ends(WORK[work](), threads, error)
