@@ -28,13 +28,15 @@ def main() -> int:
         "python -m bench.throughput", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="a row; default: 10")
+    parser.add_argument("--steps", type=int, help="T, in place of that of each row")
     options = parser.parse_args()
     limit(1)
     how = protocol(cold=False)
     print(
         how.describe(), f"{'B, T, H':<14}{'ms':>8}{'torch':>8}{'times':>8}{'wanted':>8}", sep="\n"
     )
-    for *shape, wanted in CASES:
+    for B, T, H, wanted in CASES:
+        shape = B, options.steps or T, H
         ours, theirs = steps(*shape)
         loss, expected = ours(), theirs()
         if abs(loss - expected) > TOLERANCE:
