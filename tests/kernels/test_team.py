@@ -81,6 +81,26 @@ def test_layers_and_directions(build, rng, dtype, cell, variant, kind):
     assert_same_on(build, case, 3, thresholds=UNITS)
 
 
+@pytest.mark.parametrize("number", [0, 3, 6, 7])
+def test_members_that_rest(build, rng, dtype, number):
+    """Far more threads than cores: members are late, are sent to rest, and come back.
+
+    With so wide an input and so few rows, each has computed the products of x with W for steps
+    that it then misses.
+    """
+    sizes = 80, 2, 64, 256
+    steps = walk(rng, *sizes[:2], "plain" if number % 2 else "ragged-resets-reverse")
+    case = Case(rng, dtype, *VARIANTS[number], sizes, steps)
+    alone = case.stack(build)
+    forward, saved = case.forward(build, alone)
+    backward = case.backward(build, alone, saved)
+    team = case.stack(build, threads=32, thresholds=UNITS)
+    for _ in range(2):
+        actual, saved = case.forward(build, team)
+        assert_same(actual, forward)
+        assert_same(case.backward(build, team, saved), backward)
+
+
 def test_inference(build, rng, dtype):
     """Training has the helpers that are tested above; here the results alone."""
     case = Case(rng, dtype, "LSTM", "plain", SIZES, walk(rng, T, B, "ragged-resets"))

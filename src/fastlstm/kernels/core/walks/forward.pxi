@@ -21,7 +21,9 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
     cdef Py_ssize_t pairs = min(HOIST, walk.T * walk.n), blocks = cell.sets * cell.blocks
     cdef Py_ssize_t i = -1, s, n, n_before, row, count, room, state, phase, t_before
     cdef Py_ssize_t hoist_rows = _hoist_rows(cell.inputs) if walk.T > 1 else 0
-    cdef Py_ssize_t used = 0, prepared = 0, prepared_begin = 0, prepared_end = 0
+    # What `z` holds: W x from some step up to step `prepared`, for units `prepared_begin` to
+    # `prepared_end`. Pair `used` is the first of step `reached`.
+    cdef Py_ssize_t prepared = 0, prepared_begin = 0, prepared_end = 0, used = 0, reached = 0
     cdef Py_ssize_t T = walk.T, units = cell.blocks, phases = cell.phases
     cdef bint is_cut
     cdef char* free = _aligned(memory)
@@ -113,14 +115,16 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
         at.hoisted = NULL
         if 0 < n <= hoist_rows and (team.parts == team.members or i >= LATE):
             if i >= prepared or at.begin < prepared_begin or at.end > prepared_end:
-                used = 0
+                used, reached = 0, i
                 prepared_begin, prepared_end = at.begin, at.end
                 room = min(pairs, <Py_ssize_t> 2 * TILE) if _may_grow(team) else pairs
                 prepared = _gather(walk, i, &f.x, hoist_rows, room, pair_x, &count)
                 _input_part(cell, pair_x, count, at.begin, at.end, z, at.watch)
                 team.kept = prepared
+            while reached < i:  # by more than one step after a rest
+                used += _live_at(walk, reached)
+                reached += 1
             at.hoisted = z + used * blocks * PANEL
-            used += n
         cell.phase[0](f, &at, team)
         for phase in range(1, phases):
             _phase_done(team, phases * i + phase)
