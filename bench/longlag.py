@@ -5,6 +5,9 @@ of its own, and as many sequences as the LSTM of the paper needed. Seconds are o
 """
 
 import argparse
+import itertools
+import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -12,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bench.arguments import names
-from bench.limits import limit
+from bench.limits import limit, usable_cores
 from bench.origin import ROOT
 
 
@@ -43,17 +46,20 @@ def main() -> int:
     parser.add_argument("--cells", type=names, default=["LSTM", "RNN"], help="LSTM, GRU, RNN")
     parser.add_argument("--seeds", type=int, default=10, help="how many; default: 10")
     parser.add_argument("--sequences", type=int, help="at most, in place of the paper's")
+    parser.add_argument("--processes", type=int, default=1, help="each on one core; default: 1")
     options = parser.parse_args()
-    limit(1)
-    solvers, missed = make_solvers(), []
+    missed = []
     print(HEADER)
-    for name in options.tasks:
-        task = TASKS[name]
-        budget = min(task.sequences, options.sequences or task.sequences)
-        for cell in options.cells:
-            runs = [timed(solvers[name], cell, budget, seed) for seed in range(options.seeds)]
-            print(row(name, cell, task, runs), flush=True)
-            if cell == "LSTM" and not reached(task, runs):
+    with pool(options.processes) as workers:
+        found = {}
+        for name, cell in itertools.product(options.tasks, options.cells):
+            budget = min(TASKS[name].sequences, options.sequences or TASKS[name].sequences)
+            jobs = [(name, cell, budget, seed) for seed in range(options.seeds)]
+            found[name, cell] = workers.starmap_async(timed, jobs, chunksize=1)
+        for (name, cell), pending in found.items():
+            runs = pending.get()
+            print(row(name, cell, TASKS[name], runs), flush=True)
+            if cell == "LSTM" and not reached(TASKS[name], runs):
                 missed.append(name)
     if missed:
         print(f"less than is wanted: {', '.join(missed)}")
@@ -63,10 +69,29 @@ def main() -> int:
 Run = tuple[int | None, float]  # the sequences that it took, None if not solved; seconds
 
 
-def timed(solve: Callable[..., int | None], cell: str, budget: int, seed: int) -> Run:
+def pool(processes: int) -> Any:
+    """Processes that have a core each, and solve."""
+    context = multiprocessing.get_context("spawn")
+    cores = context.Queue()
+    for _, core in zip(range(processes), itertools.cycle(usable_cores()), strict=False):
+        cores.put(core)
+    return context.Pool(processes, _settle, (cores,))
+
+
+def _settle(cores: Any) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cores.get()})
+    limit(1)
+    _solvers.update(make_solvers())
+
+
+_solvers: dict[str, Callable[..., int | None]] = {}  # of a process of the pool
+
+
+def timed(name: str, cell: str, budget: int, seed: int) -> Run:
     """Solve a task once."""
     start = time.process_time()
-    return solve(cell, budget, seed), time.process_time() - start
+    return _solvers[name](cell, budget, seed), time.process_time() - start
 
 
 def row(name: str, cell: str, task: Task, runs: list[Run]) -> str:

@@ -33,7 +33,10 @@ FLOORS = {
     "module": ("changes", "checks"),
     "safetensors": ("checks",),
     "threads": ("changes", "checks"),
-    "training": ("_version", "checks", "draws", "module", "safetensors", *KERNELS[:2]),  # no layer
+    "training": (  # no layer
+        *("_version", "changes", "checks", "draws", "module", "safetensors"),
+        *KERNELS[:2],
+    ),
     "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
     "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
     "files": ("checks", "module", "layers", "safetensors"),

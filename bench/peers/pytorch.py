@@ -25,8 +25,8 @@ class Torch(Peer):
         import torch
 
         refuse(problem, "resets")
-        torch.set_num_threads(threads)
-        self._torch = torch
+        self._torch, self._threads = torch, threads
+        self.prepare()
         case = problem.case
         layer = getattr(torch.nn, case.cell)
         dtype = getattr(torch, case.dtype)
@@ -40,6 +40,9 @@ class Torch(Peer):
         self._state = as_layers_take_it(problem.state, torch.from_numpy)
         self._lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
         self._layer.eval()
+
+    def prepare(self) -> None:
+        self._torch.set_num_threads(self._threads)
 
     def _forward(self, x):
         if self._lengths is None:

@@ -5,12 +5,13 @@ import threading
 
 
 class _Changes:
-    """Of parameters, of the number of threads and of the backend."""
+    """Of modules and their parameters, of the number of threads and of the backend."""
 
-    __slots__ = ("last", "lock")
+    __slots__ = ("attributes", "last", "lock")
 
     def __init__(self) -> None:
         self.last = object()  # another object after every change
+        self.attributes = object()  # another one after a change of modules beside parameters
         self.renew_lock()
 
     def renew_lock(self) -> None:

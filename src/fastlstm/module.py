@@ -39,7 +39,7 @@ class Parameters(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]):
-        self._arrays = {name: _sealed(array) for name, array in arrays.items()}
+        self.arrays = {name: _sealed(array) for name, array in arrays.items()}
         self.derived: dict[Any, Any] = {}
 
     def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -51,16 +51,19 @@ class Parameters(Mapping[str, np.ndarray]):
         return found
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
+        return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
+        return iter(self.arrays)
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self.arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Parameters, (self._arrays,)
+        return Parameters, (self.arrays,)
+
+
+_NONE = Parameters({})
 
 
 def _sealed(array: np.ndarray) -> np.ndarray:
@@ -138,6 +141,8 @@ class Module:
     acts_on_steps = False  # whether each step of the result depends on that step of x alone
     pools_steps = False  # whether the result has no steps, but one vector for each row
     _parameters: Parameters
+    # The last change of attributes that was seen, and the modules after it: see `_parts`.
+    _last_parts: tuple[object, tuple[tuple[str, "Module"], ...]] = None, ()
 
     def __call__(self, x: Any) -> Any:
         """Return the result for x, as inference: nothing is saved."""
@@ -180,12 +185,16 @@ class Module:
 
     def parameters(self) -> Mapping[str, np.ndarray]:
         """Return every parameter by name, as read-only arrays; a child's as "child.name"."""
-        own: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", {})
-        children = self._children
-        if not children:
+        parts = self._parts()
+        if len(parts) == 1:
+            own: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", _NONE)
             return own
         with CHANGES.lock:
-            return {**own, **_prefixed({k: m.parameters() for k, m in children.items()})}
+            return {
+                prefix + name: array
+                for prefix, module in parts
+                for name, array in module.__dict__.get("_parameters", _NONE).arrays.items()
+            }
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Set all parameters to `arrays` at once, without a copy.
@@ -213,23 +222,33 @@ class Module:
             if type(new) is not np.ndarray or new.dtype != old.dtype:
                 got = new.dtype if isinstance(new, np.ndarray) else type(new).__name__
                 raise TypeError(f"arrays[{name!r}]: expected a {old.dtype} array, got {got}")
-            check_shape(f"arrays[{name!r}]", new, *old.shape)
-        new_parameters = self._divided(arrays)
-        with CHANGES.lock:
-            for module, own in new_parameters:
-                module._parameters = own
+            if new.shape != old.shape:
+                check_shape(f"arrays[{name!r}]", new, *old.shape)
+        self._replace(arrays)
 
-    def _divided(
-        self, arrays: Mapping[str, np.ndarray], prefix: str = ""
-    ) -> list[tuple["Module", Parameters]]:
-        """`arrays` as the new parameters of this module and of all modules in it."""
-        parts = []
-        for name, child in self._children.items():
-            parts += child._divided(arrays, f"{prefix}{name}.")
-        own = self.__dict__.get("_parameters", {})
-        if own or not self._children:
-            given = {name: np.asarray(arrays[prefix + name], order="C") for name in own}
-            parts.append((self, Parameters(given)))
+    def _replace(self, arrays: Mapping[str, np.ndarray]) -> object:
+        """`assign` without checks; returns the change of `CHANGES` that it made."""
+        new = [
+            (module, Parameters({k: np.asarray(arrays[prefix + k], order="C") for k in own.arrays}))
+            for prefix, module in self._parts()
+            if (own := module.__dict__.get("_parameters", _NONE)).arrays
+        ]
+        with CHANGES.lock:
+            for module, parameters in new:
+                module._parameters = parameters
+            return CHANGES.last
+
+    def _parts(self) -> tuple[tuple[str, "Module"], ...]:
+        """This module and all modules in it, each with the prefix of its parameters' names."""
+        change, parts = self._last_parts
+        if change is not CHANGES.attributes:
+            change = CHANGES.attributes
+            parts = ("", self), *(
+                (f"{name}.{prefix}", module)
+                for name, child in self._children.items()
+                for prefix, module in child._parts()
+            )
+            self.__dict__["_last_parts"] = change, parts
         return parts
 
     def collect(self, *, x: Any = None, state: Any = None, **parts: Any) -> Gradients:
@@ -338,6 +357,14 @@ class Module:
                 own["_original_module"] = self._unbound
         return twin
 
+    def _renewed(self, original: "Module") -> "Module":
+        """This bound copy of a module without others in it, with the parameters of this moment."""
+        renewed = self
+        if "_parameters" in self.__dict__:
+            renewed = object.__new__(type(self))
+            renewed.__dict__.update(self.__dict__, _parameters=original._parameters)
+        return renewed
+
     @property
     def _unbound(self) -> "Module":
         """The module itself, which `_bound_copy` copied."""
@@ -362,7 +389,9 @@ class Module:
         elif name in self._children:
             del self._children[name]
         super().__setattr__(name, value)
-        CHANGES.last = object()
+        if name != "_parameters":
+            CHANGES.attributes = object()
+        CHANGES.last = object()  # after the other, so that who sees it sees both
 
     def __delattr__(self, name: str) -> None:
         original = self._unbound
@@ -370,6 +399,7 @@ class Module:
             delattr(original, name)
         super().__delattr__(name)
         self._children.pop(name, None)
+        CHANGES.attributes = object()
         CHANGES.last = object()
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -459,12 +489,6 @@ def _without_graph(name: str, value: Any) -> Any:
         return value.detach().cpu().numpy()
     except Exception as error:
         raise TypeError(f"{name}: expected an array, got a tensor without one ({error})") from error
-
-
-def _prefixed(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {
-        f"{prefix}.{name}": array for prefix, own in parts.items() for name, array in own.items()
-    }
 
 
 @dataclass(slots=True, eq=False)

@@ -228,7 +228,7 @@ def test_sums_fit_their_calls(kernels, rng):
     k = build(np.dtype(np.float32))
     cell = make_lstm(rng, np.float32, 3, 2).build(k)
     stack, other = (
-        k.stack((cell,), (False,), False, False, 1, Thresholds(1, 1, 1, 1)) for _ in range(2)
+        k.stack((cell,), (False,), False, False, 1, Thresholds(1, 1, 1, 1, 1)) for _ in range(2)
     )
     x = np.ones((4, 5, 3), np.float32)
     for sums in (k.new_sums(other, 4, 5), k.new_sums(stack, 4, 6), k.new_sums(stack, 3, 5)):

@@ -188,10 +188,15 @@ class Part(NamedTuple):
         states = []
         for span in self._spans(leg.reverse):
             states.append(self._cut(leg, span, state))
-            result = self._compute(d, leg, span, states[-1])
+            result, target = NotImplemented, self._at(y, span)
+            if self.drawn[d] is None:  # so inference has the same bits
+                result = self._compute(d, leg, span, states[-1], target, keep=False)
+            if result is NotImplemented:
+                result = self._compute(d, leg, span, states[-1])
             if result is NotImplemented:
                 return result
-            self._at(y, span)[...] = result[0]
+            if result[0] is not target:
+                target[...] = result[0]
             state = result[1]
         return [*states, state]
 
@@ -226,7 +231,9 @@ class Part(NamedTuple):
             own = self._at(dx, span)
             own[...] = self._dropped(self.dropped, span)(own)
 
-    def _compute(self, d: int, leg: Leg, span: slice, state: State) -> Any:
+    def _compute(
+        self, d: int, leg: Leg, span: slice, state: State, out: Any = None, keep: bool = True
+    ) -> Any:
         lengths, resets = self.lengths, self.resets
         if lengths is not None:
             lengths = np.clip(lengths - span.start, 0, span.stop - span.start)
@@ -235,7 +242,7 @@ class Part(NamedTuple):
         x = self._at(self.x, span)
         if self.dropped is not None:
             x = self._dropped(self.dropped, span)(x)
-        return leg.calls.forward(x, state, lengths, resets, None, self._drawn(d, span), True)
+        return leg.calls.forward(x, state, lengths, resets, out, self._drawn(d, span), keep)
 
     def _spans(self, reverse: bool = False) -> list[slice]:
         """Spans of steps, in the order of a leg."""

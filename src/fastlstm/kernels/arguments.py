@@ -115,6 +115,7 @@ class Thresholds(NamedTuple):
     parallel_work: int
     step_work: int
     few_rows: int
+    many_weights: int
     lanes: int
 
 

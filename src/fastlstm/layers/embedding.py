@@ -152,10 +152,13 @@ class Embedding(Module):
         dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
         # Equal indices are brought together in a stable order, so that sums are reproducible.
         order = np.argsort(tape.indices, axis=None, kind="stable")
-        used, starts = np.unique(tape.indices.ravel()[order], return_index=True)
+        ordered = tape.indices.ravel()[order]
+        differs = np.ones(len(ordered), np.bool_)  # from the index before
+        np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
+        (starts,) = differs.nonzero()
         rows = dy.reshape(-1, self.embedding_dim)[order]
         with quiet():
-            dweight[used] = np.add.reduceat(rows, starts, axis=0)
+            dweight[ordered[starts]] = np.add.reduceat(rows, starts, axis=0)
         if self.padding_idx is not None:
             dweight[self.padding_idx] = 0
         return Gradients(params={"weight": dweight})

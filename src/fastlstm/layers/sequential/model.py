@@ -67,6 +67,7 @@ class Sequential(Module):
 
     # The last change that was seen, and the layers as they were after it.
     _last_bound: tuple[object, tuple[Any, ...]] = None, ()
+    _last_attributes: object = None  # the last change of attributes that was seen
     _before = Output()  # what is known of x within another Sequential
 
     def __init__(self, *modules: Module):
@@ -386,9 +387,14 @@ class Sequential(Module):
         if self._unbound is not self:  # the layers are bound already, by the model around it
             return self._modules
         with CHANGES.lock:
-            change, twins = CHANGES.last, dict[int, Module]()
-            modules = _in_a_row([module._bound_copy(twins) for module in self._modules], Output())
-            self.__dict__["_last_bound"] = change, modules
+            change, attributes, twins = CHANGES.last, CHANGES.attributes, dict[int, Module]()
+            if self._last_attributes is attributes and len(self._parts()) == 1 + len(self._modules):
+                pairs = zip(self._last_bound[1], self._modules, strict=True)
+                modules = tuple(twin._renewed(module) for twin, module in pairs)
+            else:
+                copies = [module._bound_copy(twins) for module in self._modules]
+                modules = _in_a_row(copies, Output())
+            self.__dict__.update(_last_bound=(change, modules), _last_attributes=attributes)
         return modules
 
     def _bound_copy(self, twins: dict[int, Module], bind: bool = True) -> Module:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.changes import CHANGES
 from fastlstm.checks import (
     check_shape,
     read_array,
@@ -55,6 +56,8 @@ class Optimizer:
         self.steps = self.skipped = 0
         self._moments: dict[str, Moments] = {}  # by the parameter's name
         self._module: weakref.ref[Module] | None = None
+        # The change that the last step made, and the parameters after it.
+        self._after_last: tuple[object, Mapping[str, np.ndarray]] = None, {}
 
     @property
     def lr(self) -> float:
@@ -88,17 +91,18 @@ class Optimizer:
         After an error, module and optimizer are unchanged.
         """
         parameters = self._check(module, grads)
-        trained = {n: p for n, p in parameters.items() if not n.startswith(self.freeze)}
-        if self.steps and self._moment_names:
-            self._check_moments(trained)
         rule = self._rule()
         spared = rule._replace(decay=0.0, shrink=1.0)
         # All arrays are new: tapes refer to the old parameters, and a later error must change none.
         new, moments = dict(parameters), {}
-        for name, p in trained.items():
-            g = _read_gradient(name, grads, p)
+        for name, p in parameters.items():
+            if self.freeze and name.startswith(self.freeze):
+                continue
+            g = grads.params[name]
+            if not _is_ready(g, p):
+                g = _read_gradient(f"grads.params[{name!r}]", g, p)
             old = self._moments.get(name) or self._first_moments(p)
-            new_p, made = np.empty_like(p), Moments(*map(_empty_like, old))
+            new_p, made = np.empty_like(p), Moments._make(map(_empty_like, old))
             arrays = Update(p, *old, g, new_p, *made)
             if not kernels(p.dtype).update(rule if self._decays(p) else spared, arrays):
                 if not self.skip_nonfinite:
@@ -108,9 +112,10 @@ class Optimizer:
                 self.skipped += 1
                 return
             new[name], moments[name] = new_p, made
-        module.assign(new)
+        change = module._replace(new)
         self._moments = moments
         self._module = weakref.ref(module)
+        self._after_last = change, module.parameters()
         self.steps += 1
 
     def _check(self, module: Module, grads: Gradients) -> Mapping[str, np.ndarray]:
@@ -124,17 +129,35 @@ class Optimizer:
                 "module: expected the one of the first step; use an optimizer for each"
             )
         check_params("grads", grads)
-        parameters = module.parameters()
+        change, parameters = self._after_last
+        known = self._module is not None and change is CHANGES.last
+        if not known:
+            parameters = module.parameters()
         if grads.params.keys() != parameters.keys():
             missing = sorted(parameters.keys() - grads.params.keys())
             unknown = sorted(grads.params.keys() - parameters.keys())
             raise ValueError(f"grads: missing names {missing}, unknown names {unknown}")
+        if not known:
+            self._check_parameters(parameters)
+        return parameters
+
+    def _check_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """Raise unless the parameters fit `freeze` and the running means."""
         for prefix in self.freeze:
             if not any(name.startswith(prefix) for name in parameters):
                 raise ValueError(
                     f"freeze: expected prefixes of names in {list(parameters)}, got {prefix!r}"
                 )
-        return parameters
+        if not self.steps or not self._moment_names:
+            return
+        trained = {n: p for n, p in parameters.items() if not n.startswith(self.freeze)}
+        fits = self._moments.keys() == trained.keys() and all(
+            moment is None or (moment.shape == p.shape and moment.dtype == p.dtype)
+            for name, p in trained.items()
+            for moment in self._moments[name]
+        )
+        if not fits:
+            raise ValueError("module: expected the parameters that this optimizer remembers")
 
     def _rule(self) -> Rule:
         """Return how the next step computes; `self.steps` is 0 at the first one."""
@@ -147,15 +170,6 @@ class Optimizer:
     def _first_moments(self, parameter: np.ndarray) -> Moments:
         kept = (kind in self._moment_names for kind in Moments._fields)
         return Moments(*(np.zeros_like(parameter) if keeps else None for keeps in kept))
-
-    def _check_moments(self, parameters: Mapping[str, np.ndarray]) -> None:
-        fits = self._moments.keys() == parameters.keys() and all(
-            moment is None or (moment.shape == p.shape and moment.dtype == p.dtype)
-            for name, p in parameters.items()
-            for moment in self._moments[name]
-        )
-        if not fits:
-            raise ValueError("module: expected the parameters that this optimizer remembers")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a step depends on beside the constructor's arguments, as numbers and arrays.
@@ -229,7 +243,7 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(texts)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_module": None}
+        return {**self.__dict__, "_module": None, "_after_last": (None, {})}
 
 
 def check_params(name: str, grads: Gradients) -> None:
@@ -243,16 +257,17 @@ def _empty_like(array: np.ndarray | None) -> np.ndarray | None:
     return None if array is None else np.empty_like(array)
 
 
-def _read_gradient(name: str, grads: Gradients, parameter: np.ndarray) -> np.ndarray:
-    gradient = grads.params[name]
-    if (
+def _is_ready(gradient: Any, parameter: np.ndarray) -> bool:
+    """Whether kernels can read a gradient as it is."""
+    return (
         type(gradient) is np.ndarray
-        and gradient.dtype == parameter.dtype
+        and gradient.dtype is parameter.dtype
         and gradient.shape == parameter.shape
         and gradient.flags.carray
-    ):
-        return gradient
-    of_name = f"grads.params[{name!r}]"
-    gradient = read_array(of_name, gradient, parameter.dtype)
-    check_shape(of_name, gradient, *parameter.shape)
-    return np.array(gradient, order="C", subok=False)
+    )
+
+
+def _read_gradient(name: str, gradient: Any, parameter: np.ndarray) -> np.ndarray:
+    array = read_array(name, gradient, parameter.dtype)
+    check_shape(name, array, *parameter.shape)
+    return np.array(array, order="C", subok=False)

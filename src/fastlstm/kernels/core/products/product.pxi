@@ -14,12 +14,33 @@ cdef called_void _pack_rows(
 ) noexcept nogil:
     """The rows of `matrix` from `begin` on, times `scale`, as columns.
 
-    Each column is written as a whole, and its next numbers are read from the same cache lines.
+    A matrix with contiguous rows is read in squares, and one with contiguous columns by these.
     """
-    cdef Py_ssize_t n, k
-    for k in range(matrix.shape[1]):
+    cdef Py_ssize_t n, k = 0, j, at, K = matrix.shape[1]
+    cdef Py_ssize_t row = matrix.strides[0], column = matrix.strides[1]
+    cdef const char* source = <const char*> &matrix[begin, 0]
+    cdef const real* numbers
+    cdef vec[V] square
+    if row == sizeof(real):
+        for k in range(K):
+            numbers = <const real*> (source + k * column)
+            for n in range(_blocks(rows, V)):
+                at = n * V
+                _store(target + k * step + at, scale * _load(numbers + at, rows - at), rows - at)
+        return
+    if TRANSPOSES and column == sizeof(real) and rows % V == 0:
+        while k <= K - V:
+            for n in range(rows // V):
+                for j in range(V):
+                    square[j] = (<const vec*> (source + (n * V + j) * row + k * column))[0]
+                vec_transpose(square)
+                for j in range(V):
+                    (<vec*> (target + (k + j) * step + n * V))[0] = scale * square[j]
+            k += V
+    while k < K:
         for n in range(rows):
             target[k * step + n] = scale * matrix[begin + n, k]
+        k += 1
 
 
 def pack(const real[:, :] matrix):

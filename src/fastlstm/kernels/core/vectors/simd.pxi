@@ -80,6 +80,39 @@ cdef extern from *:
     static inline void vec_store_first(real *target, vec a, int n) { if (n > 0) *target = a; }
     #endif
 
+    #if defined(__GNUC__) && !defined(__clang__)
+    enum { TRANSPOSES = 1 };
+    /* Transposes a square of as many rows as a row has lanes: at each size, the upper right and the
+       lower left quarter of all squares of twice the size change places. */
+    static inline void vec_transpose(vec *rows) {
+        enum { LANES = sizeof(vec) / sizeof(real) };
+    #ifdef FASTLSTM_FLOAT64
+        typedef long long places __attribute__((vector_size(VEC_BYTES)));
+    #else
+        typedef int places __attribute__((vector_size(VEC_BYTES)));
+    #endif
+        _Pragma("GCC unroll 4")
+        for (int size = LANES / 2; size > 0; size /= 2) {
+            places upper, lower;  /* which lane of two rows each lane comes from */
+            _Pragma("GCC unroll 16")
+            for (int j = 0; j < LANES; j++) {
+                upper[j] = j & size ? j - size + LANES : j;
+                lower[j] = j & size ? j + LANES : j + size;
+            }
+            _Pragma("GCC unroll 16")
+            for (int i = 0; i < LANES; i++) {
+                if (i & size) continue;
+                vec row = rows[i];
+                rows[i] = __builtin_shuffle(row, rows[i + size], upper);
+                rows[i + size] = __builtin_shuffle(row, rows[i + size], lower);
+            }
+        }
+    }
+    #else
+    enum { TRANSPOSES = 0 };
+    static inline void vec_transpose(vec *rows) { (void) rows; }
+    #endif
+
     enum {
         V = sizeof(vec) / sizeof(real),  /* lanes */
         PANEL = 4 * V,                   /* reals of one k of one block */
@@ -105,6 +138,7 @@ cdef extern from *:
     ctypedef void called_void
     ctypedef float vec  # Cython sees a number; C sees a register
     enum:
+        TRANSPOSES  # whether `vec_transpose` does something
         V
         PANEL
         TILE
@@ -118,6 +152,7 @@ cdef extern from *:
     vec vec_first(vec lanes, int n) nogil  # zeros after the first n
     vec vec_of_flags(const unsigned char* flags, int n) nogil  # 1 where true; zeros after n
     real vec_sum(vec lanes) nogil
+    void vec_transpose(vec* rows) nogil
     void vec_store_first(real* target, vec lanes, int n) nogil
     unsigned int flush_subnormals() nogil  # returns the mode for restore_mode
     void restore_mode(unsigned int mode) nogil

@@ -12,7 +12,11 @@ cdef Sharing _sharing(const Stack* m, const Cell* cell, Py_ssize_t T, Py_ssize_t
     sharing.threads, sharing.parts, sharing.splits_units = 1, 1, False
     if m.threads == 1 or T * B * m.directions * cell.weights <= m.parallel_work:
         return sharing
-    if m.directions == 1 and cell.H >= m.threads * m.lanes and B < m.threads * m.few_rows:
+    if (
+        m.directions == 1
+        and cell.H >= m.threads * m.lanes
+        and (B < m.threads * m.few_rows or cell.weights >= m.many_weights)
+    ):
         if B * cell.weights >= m.step_work:
             sharing.threads, sharing.splits_units = m.threads, True
         return sharing

@@ -11,6 +11,7 @@ cdef struct Stack:
     Py_ssize_t parallel_work
     Py_ssize_t step_work
     Py_ssize_t few_rows
+    Py_ssize_t many_weights
     Py_ssize_t lanes
     const Cell** cells  # [layers][directions]
 
@@ -54,7 +55,7 @@ def stack(cells, reverse, bint batch_first, bint one_step, Py_ssize_t threads, t
     made.batch_first, made.one_step = batch_first, one_step
     made.cells = <const Cell**> (made + 1)
     try:
-        made.parallel_work, made.step_work, made.few_rows, made.lanes = thresholds
+        made.parallel_work, made.step_work, made.few_rows, made.many_weights, made.lanes = thresholds
         for k in range(directions):
             made.reverse[k] = reverse[k]
         for k in range(layers * directions):
