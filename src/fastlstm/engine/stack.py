@@ -64,8 +64,9 @@ class Stack(Module):
 
     is_recurrent = True
     one_step = False  # whether x is one step without an axis of steps
-    # The last change that a call saw, and what calls without `threads` use until the next one.
-    _last_infer: tuple[object, Any] = None, None
+    # The last change that a call saw, and what calls use until the next one: of inference with the
+    # same `threads`, and of training without `threads`.
+    _last_infer: tuple[object, Any, Any] = None, None, None
     _last_training: tuple[object, Any, Any, Any] = None, None, None, None
 
     def __init__(
@@ -237,8 +238,8 @@ class Stack(Module):
         >>> bool((y[3:, 1] == y[:4, 0]).all()), float(abs(y[:3, 1]).max())
         (True, 0.0)
         """
-        change, infer = self._last_infer
-        if change is not CHANGES.last or threads is not None:
+        change, same_threads, infer = self._last_infer
+        if change is not CHANGES.last or threads is not same_threads:
             infer = self._get_infer(threads)
         is_plain = mask is None and masked_output == "zero"
         if is_plain and (state is not None or not self.learn_initial_state):
@@ -504,8 +505,8 @@ class Stack(Module):
         infer = parameters.derived.get((k, limit))
         if infer is None:
             infer = parameters.derive((k, limit), self._prepared(k, parameters, limit).get_infer)
-        if threads is None and not have_choices():
-            self.__dict__["_last_infer"] = change, infer
+        if not have_choices():
+            self.__dict__["_last_infer"] = change, threads, infer
         return infer
 
     def _get_training(self, threads: Any) -> tuple[Kernels, Parameters, Whole | Chain]:
