@@ -55,7 +55,8 @@ def stack(cells, reverse, bint batch_first, bint one_step, Py_ssize_t threads, t
     made.batch_first, made.one_step = batch_first, one_step
     made.cells = <const Cell**> (made + 1)
     try:
-        made.parallel_work, made.step_work, made.few_rows, made.many_weights, made.lanes = thresholds
+        made.parallel_work, made.step_work, made.few_rows = thresholds[:3]
+        made.many_weights, made.lanes = thresholds[3:]
         for k in range(directions):
             made.reverse[k] = reverse[k]
         for k in range(layers * directions):
