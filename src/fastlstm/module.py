@@ -243,10 +243,13 @@ class Module:
         change, parts = self._last_parts
         if change is not CHANGES.attributes:
             change = CHANGES.attributes
-            parts = ("", self), *(
-                (f"{name}.{prefix}", module)
-                for name, child in self._children.items()
-                for prefix, module in child._parts()
+            parts = (
+                ("", self),
+                *(
+                    (f"{name}.{prefix}", module)
+                    for name, child in self._children.items()
+                    for prefix, module in child._parts()
+                ),
             )
             self.__dict__["_last_parts"] = change, parts
         return parts
