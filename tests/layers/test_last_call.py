@@ -73,6 +73,49 @@ def test_a_copy_has_parameters_of_its_own(lstm, copied):
     assert_same(lstm, fl.LSTM(3, 5, num_layers=2, rng=0), X)
 
 
+def test_attributes_and_parameters_in_turn():
+    """A Sequential sees a change of either kind, alone and after one of the other kind."""
+    model = fl.Sequential(fl.Linear(3, 4, rng=0), fl.Dropout(0.0), fl.Linear(4, 2, rng=0))
+    for p in (0.0, 1.0, 0.0):
+        model[1].p = p
+        for seed in (1, 2):
+            first, last = fl.Linear(3, 4, rng=seed), fl.Linear(4, 2, rng=seed)
+            model.load_state_dict(fl.Sequential(first, fl.Dropout(), last).state_dict())
+            np.testing.assert_array_equal(model.forward(X)[0], last((1 - p) * first(X)))
+
+
+def test_another_layer_in_its_place():
+    """The parameters of a model are those of the children that it has now."""
+
+    class Model(fl.Module):
+        def __init__(self):
+            self.inner = fl.Sequential(fl.Linear(3, 3, rng=0))
+
+    model = Model()
+    assert list(model.parameters()) == ["inner.0.weight", "inner.0.bias"]
+    model.inner = fl.Linear(3, 3, bias=False, rng=1)
+    assert list(model.parameters()) == ["inner.weight"]
+    model.assign({"inner.weight": np.ones((3, 3), np.float32)})
+    assert (model.inner.weight == 1).all()
+    model.other = fl.Linear(2, 2, bias=False, rng=1)
+    assert list(model.parameters()) == ["inner.weight", "other.weight"]
+    del model.inner
+    assert list(model.parameters()) == ["other.weight"]
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2, np.int64(2)])
+def test_calls_with_threads_in_turn(lstm, threads):
+    """Each checks its own argument, whatever the call before was given."""
+    expected, _ = lstm(X)
+    for _ in range(2):
+        np.testing.assert_array_equal(lstm(X, threads=threads)[0], expected)
+        for wrong in (True, 1.0, 0):
+            with pytest.raises((TypeError, ValueError), match="threads"):
+                lstm(X, threads=wrong)
+    lstm.load_state_dict(fl.LSTM(3, 5, num_layers=2, rng=1).state_dict())
+    assert (lstm(X, threads=threads)[0] != expected).any()
+
+
 def test_another_backend(lstm):
     called(lstm, X)
     with fl.use_backend("reference"):

@@ -241,6 +241,24 @@ def test_a_copy_goes_on_with_a_copy_of_the_module(rng, name, options, through):
         twin.step(module, grads)
 
 
+def test_parameters_set_between_steps(rng):
+    """A step begins at the parameters that the module has, and refuses other names and shapes."""
+
+    class Model(fl.Module):
+        def __init__(self):
+            self.layer = fl.Linear(3, 2, bias=False, rng=0)
+
+    model, optimizer = Model(), fl.optim.Adam(lr=0.5)
+    grads = fl.Gradients(params={"layer.weight": np.ones((2, 3), np.float32)})
+    optimizer.step(model, grads)
+    model.load_state_dict({"layer.weight": np.full((2, 3), 10, np.float32)})
+    optimizer.step(model, grads)  # Adam's step on a constant gradient is the learning rate
+    np.testing.assert_allclose(model.layer.weight, 9.5, rtol=1e-6)
+    model.layer = fl.Linear(3, 4, bias=False, rng=0)
+    with pytest.raises(ValueError, match="module"):
+        optimizer.step(model, fl.Gradients(params={"layer.weight": np.ones((4, 3), np.float32)}))
+
+
 def test_a_copy_goes_on_with_the_same_parameters_only(rng):
     module = fl.Linear(3, 2, rng=rng)
     opt = optim.Adam()
