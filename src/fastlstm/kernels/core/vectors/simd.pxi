@@ -93,7 +93,7 @@ cdef extern from *:
     #endif
         _Pragma("GCC unroll 4")
         for (int size = LANES / 2; size > 0; size /= 2) {
-            places upper, lower;  /* which lane of two rows each lane comes from */
+            places upper = {0}, lower = {0};  /* which lane of two rows each lane comes from */
             _Pragma("GCC unroll 16")
             for (int j = 0; j < LANES; j++) {
                 upper[j] = j & size ? j - size + LANES : j;
