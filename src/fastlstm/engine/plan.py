@@ -68,6 +68,17 @@ class RecurrentTape(Tape):
         return Call(*self.arguments, self.given)
 
 
+class Opened(NamedTuple):
+    """What a call computed on the way: see `Stack._opened`."""
+
+    call: Call
+    y: np.ndarray  # before it is given the form of x
+    final: Any
+    saved: Any  # from the kernels' `forward`; None if a cell draws random numbers in training
+    steps: list[list[Any]]  # by layer and direction: `Whole` for one step of this cell alone
+    parameters: Parameters
+
+
 def read_call(
     x: Any,
     state: Any,

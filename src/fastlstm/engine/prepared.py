@@ -193,6 +193,22 @@ def prepare(
     return Chain(calls, layout) if by_layer else calls[0]
 
 
+def prepare_steps(
+    kernels: Kernels,
+    cells: Sequence[Sequence[Packed]],
+    reverse: tuple[bool, ...],
+    layout: StateLayout,
+    **options: Any,  # of `prepare`
+) -> list[list[Any]] | None:
+    """As `prepare`, by layer and direction: the calls of one step of one cell."""
+    options |= {"batch_first": False, "one_step": True, "by_layer": False}
+    steps = [
+        [prepare(kernels, [[cell]], (False,), layout, **options) for cell in layer]
+        for layer in cells
+    ]
+    return None if any(None in layer for layer in steps) else steps
+
+
 def _not_ready(*_: Any) -> Any:
     return NotImplemented
 

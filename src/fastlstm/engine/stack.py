@@ -24,13 +24,14 @@ from fastlstm.engine.dropout import draw_dropout
 from fastlstm.engine.plan import (
     Call,
     Form,
+    Opened,
     RecurrentTape,
     check_out,
     is_apart,
     read_call,
     read_gradient,
 )
-from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
+from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare, prepare_steps
 from fastlstm.engine.recompute import Recomputing, prepare_legs, read_recompute
 from fastlstm.engine.state import StateLayout, parts_of
 from fastlstm.engine.streams import read_step
@@ -495,6 +496,35 @@ class Stack(Module):
     def _check_dstate(self, tape: RecurrentTape, dstate: Any) -> None:
         """Raise unless a backward of this tape can take the gradient of the final state."""
         self._form.layout.read("dstate", dstate, tape.call.batch(self._form), self.dtype)
+
+    # Within `fastlstm.inspection`.
+
+    def _opened(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        mask: Any = None,
+        masked_output: str = "zero",
+        threads: int | None = None,
+    ) -> Opened:
+        """Compute the bits of a call, and save what `forward` would save."""
+        k, parameters, limit = kernels(self.dtype), self._parameters, _most_threads(threads)
+        prepared = self._prepared(k, parameters, limit, training=True)
+        steps = parameters.derive(
+            (k, limit, "steps"), lambda: self._prepare(k, parameters, limit, True, prepare_steps)
+        )
+        call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
+        if any(cell.draws for _, cell in self._named_cells()):  # training is another computation
+            y, final = prepared.forward(*call.arguments)
+            return Opened(call, y, final, None, steps, parameters)
+        y, final, saved, (x, _, lengths, resets) = prepared.forward(
+            *call.arguments, None, None, True
+        )
+        call = call._replace(x=x, lengths=lengths, resets=resets)
+        return Opened(call, y, final, saved, steps, parameters)
 
     # The work.
 
