@@ -31,6 +31,7 @@ def listed(module):
 
 
 OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | listed(reference)
+OBJECTS |= listed(fl.inspection)
 for module in (fl.losses, fl.schedules, kernels):
     OBJECTS |= own_functions(module)
 CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}

@@ -42,10 +42,14 @@ FLOORS = {
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("onnx",),
+    "inspection": (
+        *("changes", "checks", "module", "engine", "layers"),
+        *("kernels.arguments", "kernels.reference.core"),
+    ),
     "_config": ("_version", "kernels", "threads"),
     "fastlstm": (
         *("_version", "kernels", "module", "threads", "training"),
-        *("engine", "files", "layers", "onnx", "interop", "_config"),
+        *("engine", "files", "layers", "onnx", "interop", "inspection", "_config"),
     ),
     "commands": ("fastlstm",),
     "__main__": ("fastlstm", "commands"),

@@ -21,7 +21,7 @@ from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.training import losses, optim, schedules
 
 if TYPE_CHECKING:
-    from fastlstm import interop, onnx
+    from fastlstm import inspection, interop, onnx
     from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "backends",
     "engine",
     "get_num_threads",
+    "inspection",
     "interop",
     "load",
     "losses",
@@ -61,7 +62,7 @@ __all__ = [
     "use_backend",
 ]
 # Each is imported at its first use.
-WINGS = ("interop", "onnx")
+WINGS = ("inspection", "interop", "onnx")
 OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
 
 

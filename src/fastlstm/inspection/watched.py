@@ -1,0 +1,265 @@
+"""Copies of a model for one call, whose recurrent layers keep what their kernels compute."""
+
+from typing import Any
+
+import numpy as np
+
+from fastlstm.changes import CHANGES
+from fastlstm.checks import read_floats
+from fastlstm.engine.mask import Axes, Given, Kept, read_batch, within
+from fastlstm.engine.one_step import OneStep
+from fastlstm.engine.plan import Opened, read_gradient
+from fastlstm.engine.prepared import Link
+from fastlstm.engine.stack import Stack
+from fastlstm.engine.state import parts_of
+from fastlstm.inspection.steps import Parts, Seen
+from fastlstm.kernels.reference.core.walk import cuts_of
+from fastlstm.layers import gru, lstm_options, rnn
+from fastlstm.layers.dropout import Dropout
+from fastlstm.module import Gradients, Module, Output
+
+KINDS: dict[type, str] = {lstm_options.Cell: "LSTM", gru.Cell: "GRU", rnn.Cell: "RNN"}
+
+
+class Watch:
+    """A copy of a model, with its parameters of this moment, whose one call is recorded.
+
+    Its call, and its `forward`, compute the bits of the model's inference.
+    """
+
+    def __init__(self, model: Any):
+        if not isinstance(model, Module):
+            raise TypeError(f"model: expected a layer or a model of layers, got {model!r}")
+        self._original = model
+        self._calls: list[LayerCall] = []  # of the recurrent layers, in their order
+        with CHANGES.lock:
+            twins: dict[int, Module] = {}
+            for prefix, module in model._parts():
+                if isinstance(module, Stack) and (module is model or not module.one_step):
+                    kind = _watched(type(module))
+                elif isinstance(module, Dropout):
+                    kind = Undropped
+                else:
+                    continue
+                twin = module._bound_copy(twins)
+                # Past `Module.__setattr__`, which would set the layer's own attribute, too.
+                object.__setattr__(twin, "__class__", kind)
+                twin.__dict__.update(_prefix=prefix, _calls=self._calls)
+            self.model: Any = model._bound_copy(twins)
+
+    @property
+    def calls(self) -> "list[LayerCall]":
+        if not self._calls:
+            name = type(self._original).__name__
+            raise ValueError(f"model: expected one with a recurrent layer, got {name} without one")
+        return self._calls
+
+    def read(
+        self, x: Any, lengths: Any, resets: Any, mask: Any = None
+    ) -> tuple[Any, dict[str, Any], Given | None]:
+        """x as an array and the model's options for it; and its form, of a list or with a mask."""
+        options = {"lengths": lengths, "resets": resets, "mask": mask}
+        options = {name: value for name, value in options.items() if value is not None}
+        if isinstance(self._original, OneStep):
+            for name in options:
+                raise ValueError(f"{name}: a cell takes one step, so expected None")
+            return x, {}, None
+        if mask is None and not isinstance(x, (list, tuple)):
+            return x, options, None
+        stacks = [part for _, part in self._original._parts() if isinstance(part, Stack)]
+        batch_first = bool(stacks) and stacks[0].batch_first
+        batch = read_batch(x, lengths, resets, mask, features=None, batch_first=batch_first)
+        options = {"lengths": batch.lengths, "resets": batch.resets}
+        options = {name: value for name, value in options.items() if value is not None}
+        return batch.x, options, batch.given
+
+    def output(self, result: Any) -> Any:
+        """The output in what the model returned."""
+        if isinstance(self._original, OneStep):
+            return parts_of(result)[0]
+        return result[0] if self._original.is_recurrent else result
+
+    def has_steps(self, y: Any) -> bool:
+        """Whether an output of the model begins with the axes of x."""
+        first = self.calls[0]
+        if first.stack.one_step or self._original._output(Output()).pooled:
+            return False
+        given = first.call.given
+        lead = first.call.x.shape[:-1] if given is None else given.shape
+        return isinstance(y, np.ndarray) and y.shape[: len(lead)] == lead
+
+
+class Undropped(Dropout):
+    """Dropout that drops nothing, in training either."""
+
+    def forward(self, x: Any) -> tuple[np.ndarray, Any]:
+        return read_floats("x", x), None
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        return Gradients(x=dy)
+
+
+class Watched(Stack):
+    """A recurrent layer that records its call."""
+
+    _prefix: str  # of its parameters' names in the model
+    _calls: "list[LayerCall]"
+
+    def __call__(self, x: Any, state: Any = None, **options: Any) -> Any:
+        return self.forward(x, state, **options)[0]
+
+    def forward(
+        self, x: Any, state: Any = None, *, recompute: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        if any(call.stack is self for call in self._calls):
+            name = self._prefix.rstrip(".")
+            raise ValueError(f"model: expected one call of each recurrent layer, got two of {name}")
+        call = LayerCall(self, self._opened(x, state, **options))
+        self._calls.append(call)
+        return call.result, call
+
+    def backward(
+        self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: Any = None
+    ) -> Gradients:
+        gradients: Gradients = tape.backward(dy, dstate)
+        return gradients
+
+
+_CLASSES: dict[type, type] = {}
+
+
+def _watched(kind: type[Stack]) -> type:
+    """The subclass of a recurrent layer's class that records its call."""
+    return _CLASSES.setdefault(kind, type(kind.__name__, (Watched, kind), {}))
+
+
+class LayerCall:
+    """A call of a recurrent layer, which may be several layers in two directions.
+
+    Attributes
+    ----------
+    layers : list of lists of Seen
+        By layer and direction.
+    totals : list of lists of tuples of arrays
+        By layer and direction, after `backward`: see `Seen.walk_back`.
+    dx : array [T, B, I]
+        The gradient of x, after `backward`.
+    """
+
+    totals: list[list[Parts]]
+    dx: np.ndarray
+
+    def __init__(self, stack: Watched, opened: Opened):
+        self.stack, self.call, self._opened = stack, opened.call, opened
+        T, B = self.sizes = self.call.sizes(stack._form)
+        lengths, resets = self.call.lengths, self.call.resets
+        self.live = np.ones((T, B), np.bool_) if lengths is None else within(lengths, T).T
+        steps = None if resets is None else self.in_time(resets)
+        self._cuts = [cuts_of(steps, lengths, reverse) for reverse in stack._reverse]
+        x = self.in_time(self.call.x)
+        if opened.saved is None or not self.live.all():
+            x = np.where(self.live[..., None], x, x.dtype.type(0))
+        self.layers: list[list[Seen]] = []
+        for layer in range(len(stack._cells)):
+            self.layers.append(self._see(layer, x))
+            outputs = [seen.states[0] for seen in self.layers[-1]]
+            x = np.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
+
+    @property
+    def seen(self) -> list[Seen]:
+        return [seen for layer in self.layers for seen in layer]
+
+    @property
+    def axes(self) -> Axes:
+        """The first axes of x."""
+        return Axes(self.call.x.ndim == 3, self.stack.batch_first)
+
+    @property
+    def kept(self) -> Kept | None:
+        """The places of the steps, if this layer was given a mask."""
+        return None if self.call.given is None else self.call.given.kept
+
+    @property
+    def result(self) -> Any:
+        """What the layer returns."""
+        y, final = self._opened.y, self._opened.final
+        if self.stack.one_step:
+            return final
+        return y if self.call.given is None else self.call.given.give_back(y), final
+
+    def backward(self, dy: Any, dstate: Any) -> Gradients:
+        """Set `totals` and `dx`, step by step, and return gradients but those of parameters."""
+        form, call = self.stack._form, self.call
+        dy = read_gradient(dy, call, form)
+        dstate = form.layout.read("dstate", dstate, call.batch(form), form.dtype)
+        d_out = np.zeros((*self.sizes, form.outputs), form.dtype)
+        if dy is not None:
+            d_out = np.where(self.live[..., None], self.in_time(dy), d_out)
+        firsts: list[Any] = []
+        self.totals = []
+        for k, layer in reversed(list(enumerate(self.layers))):
+            parts, lasts = np.split(d_out, len(layer), axis=-1), self._by_direction(dstate, k)
+            walks = list(map(Seen.walk_back, layer, parts, lasts))
+            d_out = np.sum([dx for dx, _, _ in walks], axis=0, dtype=form.dtype)
+            self.totals.insert(0, [totals for _, _, totals in walks])
+            shape = len(layer), *call.batch(form), -1
+            first = zip(*(d_first for _, d_first, _ in walks), strict=True)
+            firsts.insert(0, tuple(np.stack(part).reshape(shape) for part in first))
+        self.dx = d_out
+        dx = self.axes.of_rows(d_out.swapaxes(0, 1))
+        if call.given is not None:
+            dx = call.given.give_back(dx, repeat=False)
+        return Gradients(dx, form.layout.joined(firsts), {})
+
+    def in_time(self, array: np.ndarray) -> np.ndarray:
+        """An array with the axes of the call's x as [T, B, ...]."""
+        if self.stack.one_step:
+            return array.reshape(*self.sizes, *array.shape[self.call.x.ndim - 1 :])
+        return self.axes.rows(array).swapaxes(0, 1)
+
+    def _see(self, layer: int, x: np.ndarray) -> list[Seen]:
+        """What a layer computed from x [T, B, I], by direction."""
+        stack, opened = self.stack, self._opened
+        firsts, saved = self._by_direction(self.call.state, layer), None
+        if opened.saved is not None:
+            of_layer = opened.saved[layer]
+            # The output has the form of x where it is that of a whole call.
+            in_form = isinstance(of_layer, Link) or layer == len(stack._cells) - 1
+            y, saved = of_layer.saved[0] if isinstance(of_layer, Link) else of_layer
+            y = self.in_time(y) if in_form else y
+        by_direction = []
+        for d, cell in enumerate(stack._cells[layer]):
+            suffix = stack._suffix(layer, d)
+            seen = Seen(
+                name=f"{stack._prefix}l{layer}{'_reverse' if d else ''}",
+                kind=KINDS.get(type(cell), type(stack).__name__),
+                cell=cell,
+                parameters={name: opened.parameters[name + suffix] for name in cell.shapes()},
+                one_step=opened.steps[layer][d],
+                x=x,
+                first=firsts[d],
+                reverse=stack._reverse[d],
+                lengths=self.call.lengths,
+                live=self.live,
+                cuts=self._cuts[d],
+            )
+            if saved is None:
+                seen.walk()
+            else:
+                P = cell.sizes[0]
+                seen.states = y[..., d * P : (d + 1) * P], *saved[d][1 : len(cell.sizes)]
+                seen.saved = saved[d]
+            seen.clear()
+            by_direction.append(seen)
+        return by_direction
+
+    def _by_direction(self, state: Any, layer: int) -> list[Parts]:
+        """The state of one layer by direction, each part [B, size]; zeros for None."""
+        D, B, sizes = len(self.stack._reverse), self.sizes[1], self.stack._cells[layer][0].sizes
+        if state is None:
+            parts = [np.zeros((D, B, size), self.stack.dtype) for size in sizes]
+        else:
+            own = state if self.stack.one_step else self.stack._form.layout.of_layer(state, layer)
+            pairs = zip(parts_of(own), sizes, strict=True)
+            parts = [part.reshape(D, B, size) for part, size in pairs]
+        return list(zip(*parts, strict=True))
