@@ -46,8 +46,9 @@ class CharacterModel:
             fl.Linear(hidden_size, symbols, rng=rng),
         )
 
-    def encode(self, text: bytes) -> np.ndarray:
-        """Return the symbols of a text, uint8 (len(text),)."""
+    def encode(self, text: bytes | str) -> np.ndarray:
+        """Return the symbols of a text, in UTF-8 if it is a str: uint8 (bytes,)."""
+        text = text.encode() if isinstance(text, str) else text
         return self._symbol_of_byte[np.frombuffer(text, np.uint8)]
 
     def bits_per_character(self, context: bytes, text: bytes) -> float:

@@ -80,13 +80,14 @@ class History(Mapping[str, np.ndarray]):
         return {name: getattr(self, name) for name in ("monitor", "best_epoch", "stopped_by")}
 
     def plot(self, names: Any = None, ax: Any = None) -> Any:
-        """Draw curves over the epochs, and a line at the best one.
+        """Draw curves over the epochs, those of validation dashed, and a line at the best epoch.
 
         Parameters
         ----------
         names : list of str, optional
             Without it, the losses.
         ax : matplotlib Axes, optional
+            Without it, a new figure.
 
         Returns
         -------
@@ -94,20 +95,29 @@ class History(Mapping[str, np.ndarray]):
 
         Raises
         ------
+        KeyError
+            A name is not in the history.
         ImportError
-            matplotlib is not installed: ``pip install fastlstm[plot]``.
+            matplotlib is not installed.
         """
+        names = [n for n in self if n.endswith("loss")] if names is None else list(names)
+        curves = {name: self[name] for name in names}
+        try:
+            from matplotlib import pyplot
+            from matplotlib.ticker import MaxNLocator
+        except ImportError as error:
+            message = 'a plot needs matplotlib: pip install "fastlstm[plot]"'
+            raise ImportError(message) from error
         if ax is None:
-            try:
-                from matplotlib.figure import Figure
-            except ImportError as error:
-                raise ImportError("plot needs matplotlib: pip install fastlstm[plot]") from error
-            ax = Figure().add_subplot()
-        epochs = range(1, self.epochs + 1)
-        for name in [n for n in self if n.endswith("loss")] if names is None else names:
-            ax.plot(epochs[: len(self[name])], self[name], label=name)
+            ax = pyplot.subplots(layout="constrained")[1]
+        for name, values in curves.items():
+            style = "--" if name.startswith("val_") else "-"
+            ax.plot(range(1, len(values) + 1), values, style, label=name)
         if self.best_epoch is not None:
             ax.axvline(self.best_epoch + 1, color="0.6", linestyle=":", label="best epoch")
         ax.set_xlabel("epoch")
-        ax.legend()
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.spines[["top", "right"]].set_visible(False)
+        if ax.lines:
+            ax.legend(frameon=False)
         return ax
