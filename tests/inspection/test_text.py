@@ -15,6 +15,13 @@ from fastlstm.inspection.trace import trace
 TEXT = 'if a < b:\n    x = "&amp;"  # naïve €\n\tend'
 
 
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 @pytest.fixture
 def model():
     return fl.Sequential(
@@ -121,14 +128,14 @@ def test_html_is_alone_and_follows_dark_mode(model, tmp_path):
     assert "{" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("what", ["cell", "output_gate"])
+@pytest.mark.parametrize("what", ["hidden", "output_gate"])
 def test_picture(model, what):
     plt = pytest.importorskip("matplotlib.pyplot")
-    shown = text_trace(model, TEXT, what=what)
+    shown = text_trace(model, TEXT, what=what, unit=3)
     axes = plt.subplots()[1]
     assert shown.plot(ax=axes, columns=9) is axes
     drawn = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
-    lines = ["if a < b:", "\n", '    x = "&', 'amp;"  # ', "naïve €\n", "\tend"]
+    lines = ["if a < b:", "\n", '    x = "', '&amp;"  #', " naïve €\n", "\tend"]
     assert drawn.shape == (len(lines), 9)
     places = [(k, column) for k, line in enumerate(lines) for column in range(len(line))]
     np.testing.assert_array_equal([drawn[place] for place in places], shown.values)
@@ -137,9 +144,10 @@ def test_picture(model, what):
         (text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts
     }
     assert "".join(texts[place] for place in places) == re.sub(r"\t", "□", TEXT.replace("\n", "↵"))
-    bars = axes.collections[0].get_segments()
-    assert len(bars) == (shown.values < 0).sum()
-    plt.close("all")
+    bars = {tuple(bar.mean(axis=0)) for lines in axes.collections for bar in lines.get_segments()}
+    below = [place for place, value in zip(places, shown.values, strict=True) if value < 0]
+    assert {(round(x), round(y - 0.42)) for x, y in bars} == {(x, y) for y, x in below}
+    assert bool(bars) == (what == "hidden")
 
 
 def test_png(model, tmp_path):

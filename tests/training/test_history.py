@@ -39,14 +39,29 @@ def test_json_and_back(rng):
 
 
 def test_plot(rng):
-    pytest.importorskip("matplotlib")
-    ax = fit(rng, validation=0.2).plot()
-    assert [line.get_label() for line in ax.lines] == ["loss", "val_loss", "best epoch"]
-    assert list(ax.lines[0].get_xdata()) == [1, 2, 3]
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    history = fit(rng, validation=0.2)
+    history.best_epoch = 1
+    axes = plt.subplots()[1]
+    assert history.plot(ax=axes) is axes
+    assert [line.get_label() for line in axes.lines] == ["loss", "val_loss", "best epoch"]
+    for line, name in zip(axes.lines, ["loss", "val_loss"], strict=False):
+        assert list(line.get_xdata()) == [1, 2, 3]
+        np.testing.assert_array_equal(line.get_ydata(), history[name])
+    assert list(axes.lines[2].get_xdata()) == [2, 2]
+    assert len({line.get_linestyle() for line in axes.lines}) == 3  # read without color
+    own = history.plot(["lr"])
+    assert own is not axes
+    assert [line.get_label() for line in own.lines] == ["lr", "best epoch"]
+    with pytest.raises(KeyError, match="val_acc"):
+        history.plot(["val_acc"])
+    fl.History().plot()
+    plt.close("all")
 
 
 def test_plot_without_matplotlib(rng, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install fastlstm\[plot\]"):
         fit(rng).plot()
 

@@ -140,9 +140,11 @@ class TextTrace:
         style = {"family": "monospace", "fontsize": 9, "ha": "center", "va": "center"}
         for character, (line, column) in zip(self.text, places, strict=True):
             ax.text(column, line, glyphs(character), parse_math=False, **style)
-        line, column = np.nonzero(grid < 0)
-        bars = {"color": PAPER[0], "alpha": np.minimum(-grid[line, column], 1), "linewidth": 1.5}
-        ax.hlines(line + 0.42, column - 0.5, column + 0.5, **bars)
+        y, x = np.nonzero(grid < 0)
+        if y.size:
+            strength = np.minimum(-grid[y, x], 1)
+            look = {"color": PAPER[0], "alpha": strength, "linewidth": 1.5}
+            ax.hlines(y + 0.42, x - 0.5, x + 0.5, **look)
         ax.set_title(self.caption, loc="left", fontsize="small", color=pictures.INK)
         ax.set_axis_off()
         return ax

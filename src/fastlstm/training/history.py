@@ -98,7 +98,7 @@ class History(Mapping[str, np.ndarray]):
         KeyError
             A name is not in the history.
         ImportError
-            matplotlib is not installed.
+            matplotlib is not installed: ``pip install fastlstm[plot]``.
         """
         names = [n for n in self if n.endswith("loss")] if names is None else list(names)
         curves = {name: self[name] for name in names}
@@ -106,8 +106,7 @@ class History(Mapping[str, np.ndarray]):
             from matplotlib import pyplot
             from matplotlib.ticker import MaxNLocator
         except ImportError as error:
-            message = 'a plot needs matplotlib: pip install "fastlstm[plot]"'
-            raise ImportError(message) from error
+            raise ImportError("plot needs matplotlib: pip install fastlstm[plot]") from error
         if ax is None:
             ax = pyplot.subplots(layout="constrained")[1]
         for name, values in curves.items():
