@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples"
-PACKAGES = {"forecast": "statsmodels"}  # that an example needs
+PACKAGES = {"forecast": "statsmodels", "see_gates": "matplotlib"}  # that an example needs
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
