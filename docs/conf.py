@@ -10,10 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 project, author = "fastlstm", "the fastlstm authors"
 version = release = fastlstm.__version__
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "run_page"]
+templates_path = ["templates"]
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["fastlstm.css"]
-exclude_patterns = ["generated/README*"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False

@@ -56,7 +56,7 @@ def pictures():
 
 def before_parsing(app, page, source):
     """Run a page in an empty folder, as the tests do."""
-    if app.env.doc2path(page).endswith(".md"):
+    if str(app.env.doc2path(page)).endswith(".md"):
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             try:
                 source[0] = run_page(source[0], f"{page}.md")

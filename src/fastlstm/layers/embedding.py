@@ -98,7 +98,7 @@ class Embedding(Module):
 
         Returns
         -------
-        y : array (*x.shape, embedding_dim)
+        y : array (..., embedding_dim), with the axes of x first
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Embedding(Module):
 
         Returns
         -------
-        y : array (*x.shape, embedding_dim)
+        y : array (..., embedding_dim), with the axes of x first
         tape : EmbeddingTape
             The argument of one `backward`.
         """

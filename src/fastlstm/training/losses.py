@@ -172,7 +172,7 @@ def mse(
 def mae(
     pred: Any, target: Any, mask: Any = None, sample_weight: Any = None, *, broadcast: bool = False
 ) -> _Terms:
-    """Return the mean of |pred - target| over the positions that count.
+    """Return the mean of ``|pred - target|`` over the positions that count.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def huber(
 ) -> _Terms:
     """Return the mean of Huber's loss (1964) over the positions that count.
 
-    With e = pred - target, it is e² / 2 where |e| ≤ δ, and δ (|e| - δ / 2) elsewhere.
+    With e = pred - target, it is ``e² / 2`` where ``|e| ≤ δ``, and ``δ (|e| - δ / 2)`` elsewhere.
 
     Parameters
     ----------

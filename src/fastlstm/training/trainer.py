@@ -153,7 +153,7 @@ class Trainer:
         Returns
         -------
         History
-            Of this fit: "loss", metrics, the same on the validation set with "val_", and "lr".
+            Of this fit: "loss", metrics, the same on the validation set with ``"val_"``, and "lr".
 
         Raises
         ------
