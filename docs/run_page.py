@@ -63,7 +63,7 @@ def before_parsing(app, page, source):
             except ModuleNotFoundError as error:
                 if error.name not in OTHERS:
                     raise
-                note = f"{error.name} was not installed where this page was made: no results are shown."
+                note = f"{error.name} was not installed when this page was made: it has no results."
                 source[0] += f"\n\n:::{{note}}\n{note}\n:::\n"
 
 
