@@ -1,0 +1,262 @@
+"""A model's inference as a function that has gradients: nothing is drawn, nothing is dropped."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlstm.checks import read_floats, read_integers, read_size
+from fastlstm.engine.cell import Cell
+from fastlstm.engine.mask import read_lengths, within
+from fastlstm.engine.one_step import OneStep
+from fastlstm.engine.stack import Stack
+from fastlstm.kernels.arguments import Kernels, Masks, Packed
+from fastlstm.layers import lstm_options
+from fastlstm.layers.dropout import Dropout
+from fastlstm.layers.embedding import Embedding
+from fastlstm.layers.sequential import Sequential
+from fastlstm.module import Gradients, Module, Output
+
+
+def without_draws(model: Module, *others: Module) -> Module:
+    """Return a copy of the model whose `forward` computes what a call computes.
+
+    It has the model's parameters. There is no dropout; zoneout is the expected value. A module of
+    one's own that draws numbers still draws them. If nothing is drawn, this is the model itself.
+
+    Parameters
+    ----------
+    model : Module
+    *others : Module
+        Modules in it to leave out: they return x as it is.
+
+    Raises
+    ------
+    ValueError
+        A cell that is not of this library draws numbers.
+    """
+    twins: dict[int, Module] = {id(module): _Same() for module in others}
+    for _, module in model._parts():
+        if isinstance(module, Dropout):
+            twins[id(module)] = _Same()
+        elif isinstance(module, Stack) and module._draws:
+            twins[id(module)] = Stack(
+                [[_without_draws(cell) for cell in cells] for cells in module._cells],
+                reverse=module._reverse,
+                batch_first=module.batch_first,
+                learn_initial_state=module.learn_initial_state,
+                dtype=module.dtype,
+                parameters=module._parameters,
+            )
+    return model._bound_copy(twins, bind=False) if twins else model
+
+
+class _Same(Module):
+    """Returns x."""
+
+    acts_on_steps = True
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return read_floats("x", x)
+
+    def forward(self, x: Any) -> tuple[np.ndarray, None]:
+        return self(x), None
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        return Gradients(x=dy)
+
+    def _output(self, before: Output) -> Output:
+        return before
+
+
+def _without_draws(cell: Any) -> Cell:
+    if not cell.draws:
+        checked: Cell = cell
+        return checked
+    if not isinstance(cell, lstm_options.Cell):
+        raise ValueError(
+            f"model: expected cells whose inference has gradients, got {type(cell).__name__}, "
+            "which draws random numbers"
+        )
+    plain = cell._replace(variant=cell.variant._replace(recurrent_dropout=0.0, zoneout=(0.0, 0.0)))
+    return _Zoneout(plain, cell.variant.zoneout) if any(cell.variant.zoneout) else plain
+
+
+class _Zoneout:
+    """A cell around an LSTM's, whose training computes zoneout's expected value.
+
+    The kernels have no gradients of it: training draws which numbers are kept.
+    """
+
+    draws = False
+
+    def __init__(self, cell: lstm_options.Cell, kept: tuple[float, float]):
+        self.cell, self.kept = cell, kept
+        self.inputs, self.state, self.sizes = cell.inputs, cell.state, cell.sizes
+        self.shapes, self.initial, self.draw = cell.shapes, cell.initial, cell.draw
+
+    def pack(
+        self, kernels: Kernels, parameters: Mapping[str, np.ndarray], backward: bool
+    ) -> Packed:
+        return _ZoneoutStep(self, self.cell.pack(kernels, parameters, backward))
+
+
+class _ZoneoutStep:
+    """A `fastlstm.engine.PythonCell`: s' = m ∗ s + (1 - m) ∗ step(s), for each part s."""
+
+    def __init__(self, cell: _Zoneout, inner: Any):
+        self.kept, self.inner = cell.kept, inner
+        self.inputs, self.sizes, self.dtype = cell.inputs, cell.sizes, cell.cell.dtype
+        self.names = tuple(cell.shapes())
+
+    def step(self, x: Any, state: Any, masks: Masks | None) -> Any:
+        after, saved = self.inner.step(x, state, None)
+        parts = zip(self.kept, state, after, strict=True)
+        h, c = (m * old + (1 - m) * new for m, old, new in parts)
+        gates, cell, *rest = saved
+        return (h, c), (gates, c, *rest, cell)
+
+    def step_backward(self, x: Any, state: Any, saved: Any, d_state: Any, masks: Masks) -> Any:
+        gates, _, *rest, cell = saved
+        d_after = tuple((1 - m) * d for m, d in zip(self.kept, d_state, strict=True))
+        own = gates, cell, *rest
+        dx, d_before, terms = self.inner.step_backward(x, state, own, d_after, masks)
+        parts = zip(self.kept, d_state, d_before, strict=True)
+        return dx, tuple(m * d + before for m, d, before in parts), terms
+
+
+class Batch(NamedTuple):
+    """The axes of x and of the outputs: those of steps and rows, and each row's steps."""
+
+    has_rows: bool
+    batch_first: bool
+    lengths: np.ndarray  # [B]
+
+    def by_row(self, array: np.ndarray) -> np.ndarray:
+        """A view [B, T, ...]."""
+        if not self.has_rows:
+            return array[None]
+        return array if self.batch_first else array.swapaxes(0, 1)
+
+    def back_in_time(self, array: np.ndarray) -> np.ndarray:
+        """[B, T, ...], each row from its last step to its first, and zeros after these."""
+        rows = self.by_row(array)
+        at = self.lengths[:, None] - 1 - np.arange(rows.shape[1])
+        backward = rows[np.arange(len(rows))[:, None], at]
+        backward[at < 0] = 0
+        return np.asarray(backward)
+
+    def last(self, y: np.ndarray, has_steps: bool) -> tuple[np.ndarray, np.ndarray]:
+        """A view [n, ...] of the outputs, by step and row, and where the last ones are.
+
+        Without steps, each row's output is its last.
+        """
+        if not has_steps:
+            rows = y if self.has_rows else y[None]
+            return rows, np.ones(len(rows), bool)
+        rows = self.by_row(y)
+        return rows, np.arange(rows.shape[1]) == self.lengths[:, None] - 1
+
+
+class Inference:
+    """A model's result as a function of x, and the gradient of a number that is made of it.
+
+    Parameters
+    ----------
+    model : Module
+        For a model that begins with an `Embedding`, x stands for the embedded vectors.
+    x : array
+        The input: of its shape are the arrays that calls take.
+    state, lengths
+        As in a call of the model.
+
+    Attributes
+    ----------
+    x : array
+        The input in floating point; the embedded vectors if it was of indices.
+    batch : Batch
+    """
+
+    def __init__(self, model: Any, x: Any, state: Any = None, lengths: Any = None):
+        if not isinstance(model, Module) or isinstance(model, OneStep):
+            raise TypeError(f"model: expected a layer or a model of layers, got {model!r}")
+        if isinstance(x, (list, tuple)):
+            raise TypeError(
+                f"x: expected an array, got a {type(x).__name__}; give a ragged batch as an array "
+                "with lengths"
+            )
+        first = next(model._leaves(), None) if isinstance(model, Sequential) else model
+        self.embedding = first if isinstance(first, Embedding) else None
+        self.model: Any = without_draws(
+            model, *([] if self.embedding is None else [self.embedding])
+        )
+        axes = np.ndim(x) + (self.embedding is not None)
+        if axes not in (2, 3):
+            raise ValueError(
+                "x: expected axes of steps, rows and features (none of features for indices), or "
+                f"of one row without the axis of rows, got shape {np.shape(x)}"
+            )
+        batch_first = bool(model._output(Output()).batch_first)
+        steps = int(axes == 3 and batch_first)
+        T, B = np.shape(x)[steps], np.shape(x)[1 - steps] if axes == 3 else 1
+        counts = np.full(B, T) if lengths is None else read_lengths("lengths", lengths, T, B)
+        self.batch = Batch(axes == 3, batch_first, counts)
+        self.x = self.read(x)
+        self.options: dict[str, Any] = {}
+        if state is not None:
+            self.options["state"] = state
+        if lengths is not None:
+            self.options["lengths"] = counts
+
+    def read(self, x: Any, name: str = "x") -> np.ndarray:
+        """x in floating point, embedded if it has indices."""
+        if self.embedding is None:
+            return read_floats(name, x)
+        indices = read_integers(name, x).copy()
+        rows = self.batch.by_row(indices)
+        rows[~within(self.batch.lengths, rows.shape[1])] = 0  # padding may hold any number
+        return self.embedding(indices)
+
+    def __call__(self, x: np.ndarray, **others: Any) -> Any:
+        """The result without the state; `others` in place of options that were given first."""
+        result = self.model(x, **(self.options | others))
+        return result[0] if self.model.is_recurrent else result
+
+    def gradient(self, x: np.ndarray, target: Any) -> tuple[float, np.ndarray]:
+        """A target's value and its gradient by x."""
+        result, tape = self.model.forward(x, **self.options)
+        value, dy = self.score(result[0] if self.model.is_recurrent else result, target)
+        gradients = self.model.backward(tape, dy)
+        if gradients.x is None:
+            raise ValueError("model: expected a backward that returns the gradient of x, got None")
+        return value, gradients.x
+
+    def score(self, y: Any, target: Any) -> tuple[float, Any]:
+        """The number that `target` makes of a result, and its gradient by the result."""
+        if callable(target):
+            pair = target(y)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise TypeError(
+                    f"target: expected a function that returns (number, dy), got {pair!r}"
+                )
+            return float(pair[0]), pair[1]
+        dy = np.zeros(y.shape, y.dtype)
+        rows, is_last = self.last(dy)
+        units: Any = slice(None)
+        if target is not None:
+            units = read_size("target", target, -rows.shape[-1])
+            if units >= rows.shape[-1]:
+                raise ValueError(f"target: expected a unit below {rows.shape[-1]}, got {target}")
+        chosen = np.zeros(rows.shape[-1], y.dtype)
+        chosen[units] = 1
+        rows[is_last] = chosen
+        return float(np.sum(y * dy, dtype=np.float64)), dy
+
+    def last(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """As `Batch.last`."""
+        if not isinstance(y, np.ndarray) or self.x.ndim - y.ndim not in (0, 1):
+            raise TypeError(
+                "target: expected a function of the result, which is not an array (steps, rows, "
+                f"units) or (rows, units), got {type(y).__name__}"
+            )
+        return self.batch.last(y, y.ndim == self.x.ndim)
