@@ -111,6 +111,7 @@ def test_html_has_an_element_for_every_character(model):
         assert ("b" in kinds) == (character == "\n")
         assert float(element["style"].removeprefix("--v:")) == pytest.approx(abs(value), abs=0.006)
         assert float(element["title"]) == pytest.approx(value, abs=0.0006)
+    assert all(f">{code}</i>" in shown.html for code in ("&lt;", "&gt;", "&amp;", "&quot;"))
     assert shown._repr_html_() == shown.html
     assert "unit 3" in shown.html
 
