@@ -22,7 +22,7 @@ class Configuration:
     """Everything that a seed decides, of a layer that it leaves open: LSTM, GRU or RNN."""
 
     def __init__(self, kind, seed):
-        self.kind = kind
+        self.kind, self.seed = kind, seed
         rng = np.random.default_rng(seed)
         self.dtype = (np.float32, np.float64)[seed % 2]
         T, B, I, H = rng.integers(1, (13, 8, 21, 34))
@@ -61,6 +61,7 @@ class Configuration:
     def torch(self):
         """The module, and everything it computes, by name."""
         dtype = {np.float32: torch.float32, np.float64: torch.float64}[self.dtype]
+        torch.manual_seed(self.seed)
         module = getattr(torch.nn, self.kind)(*self.sizes, **self.options, dtype=dtype)
         x = torch.tensor(self.x, requires_grad=True)
         state = None
