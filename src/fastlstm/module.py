@@ -222,8 +222,7 @@ class Module:
             if type(new) is not np.ndarray or new.dtype != old.dtype:
                 got = new.dtype if isinstance(new, np.ndarray) else type(new).__name__
                 raise TypeError(f"arrays[{name!r}]: expected a {old.dtype} array, got {got}")
-            if new.shape != old.shape:
-                check_shape(f"arrays[{name!r}]", new, *old.shape)
+            check_shape(f"arrays[{name!r}]", new, *old.shape)
         self._replace(arrays)
 
     def _replace(self, arrays: Mapping[str, np.ndarray]) -> object:

@@ -241,6 +241,20 @@ def test_a_copy_goes_on_with_a_copy_of_the_module(rng, name, options, through):
         twin.step(module, grads)
 
 
+@pytest.mark.parametrize("freeze", [("weight",), ("unknown",)])
+def test_freeze_set_between_steps(rng, freeze):
+    """Running means of other parameters, and unknown prefixes, are refused at any step."""
+    layer, optimizer = fl.Linear(3, 2, rng=0), fl.optim.Adam()
+    grads = fl.Gradients(params={name: np.ones_like(p) for name, p in layer.parameters().items()})
+    optimizer.step(layer, grads)
+    before = layer.state_dict()
+    optimizer.freeze = freeze
+    with pytest.raises(ValueError, match=r"module|freeze"):
+        optimizer.step(layer, grads)
+    for name, array in before.items():
+        np.testing.assert_array_equal(layer.parameters()[name], array)
+
+
 def test_parameters_set_between_steps(rng):
     """A step begins at the parameters that the module has, and refuses other names and shapes."""
 

@@ -29,7 +29,7 @@ FEW_ROWS = 20
 # Weights of a layer. With as many, threads divide the units whatever the rows. So many do not fit
 # the cache of one core, and a thread that reads them all, for a part of the rows, waits for the
 # cache that the cores share. Ratios with divided units and divided rows: 1.91 and 1.75 at
-# (50, 64, 512, 512), 2.1 million weights; 1.88 and 1.96 at (50, 128, 256, 256), 0.5 million.
+# (50, 64, 512, 512), 2.1 million weights; 1.90 and 1.96 at (50, 128, 256, 256), 0.5 million.
 MANY_WEIGHTS = 1_000_000
 # Multiply-adds of one step. With fewer, the units are not divided, since threads wait for each
 # other in every step. Ratios: 0.9 at (512, 1, 1, 40), 7 thousand; 1.3 at (30, 4, 32, 64), 98

@@ -189,7 +189,7 @@ class Part(NamedTuple):
         for span in self._spans(leg.reverse):
             states.append(self._cut(leg, span, state))
             result, target = NotImplemented, self._at(y, span)
-            if self.drawn[d] is None:  # so inference has the same bits
+            if self.drawn[d] is None:  # without random numbers, inference has the same bits
                 result = self._compute(d, leg, span, states[-1], target, keep=False)
             if result is NotImplemented:
                 result = self._compute(d, leg, span, states[-1])

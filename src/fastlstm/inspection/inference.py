@@ -35,10 +35,10 @@ def without_draws(model: Module, *others: Module) -> Module:
     ValueError
         A cell that is not of this library draws numbers.
     """
-    twins: dict[int, Module] = {id(module): _Same() for module in others}
+    twins: dict[int, Module] = {id(module): Same() for module in others}
     for _, module in model._parts():
         if isinstance(module, Dropout):
-            twins[id(module)] = _Same()
+            twins[id(module)] = Same()
         elif isinstance(module, Stack) and module._draws:
             twins[id(module)] = Stack(
                 [[_without_draws(cell) for cell in cells] for cells in module._cells],
@@ -51,8 +51,8 @@ def without_draws(model: Module, *others: Module) -> Module:
     return model._bound_copy(twins, bind=False) if twins else model
 
 
-class _Same(Module):
-    """Returns x."""
+class Same(Module):
+    """A module that returns x, in place of one that is left out."""
 
     acts_on_steps = True
 

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from fastlstm.changes import CHANGES
-from fastlstm.checks import read_floats
 from fastlstm.engine.mask import Axes, Given, Kept, read_batch, within
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.plan import Opened, read_gradient
 from fastlstm.engine.prepared import Link
 from fastlstm.engine.stack import Stack
 from fastlstm.engine.state import parts_of
+from fastlstm.inspection.inference import Same
 from fastlstm.inspection.steps import Parts, Seen
 from fastlstm.kernels.reference.core.walk import cuts_of
 from fastlstm.layers import gru, lstm_options, rnn
@@ -35,16 +35,13 @@ class Watch:
         with CHANGES.lock:
             twins: dict[int, Module] = {}
             for prefix, module in model._parts():
-                if isinstance(module, Stack) and (module is model or not module.one_step):
-                    kind = _watched(type(module))
-                elif isinstance(module, Dropout):
-                    kind = Undropped
-                else:
-                    continue
-                twin = module._bound_copy(twins)
-                # Past `Module.__setattr__`, which would set the layer's own attribute, too.
-                object.__setattr__(twin, "__class__", kind)
-                twin.__dict__.update(_prefix=prefix, _calls=self._calls)
+                if isinstance(module, Dropout):
+                    twins[id(module)] = Same()
+                elif isinstance(module, Stack) and (module is model or not module.one_step):
+                    twin = module._bound_copy(twins)
+                    # Past `Module.__setattr__`, which would set the layer's own attribute, too.
+                    object.__setattr__(twin, "__class__", _watched(type(module)))
+                    twin.__dict__.update(_prefix=prefix, _calls=self._calls)
             self.model: Any = model._bound_copy(twins)
 
     @property
@@ -87,16 +84,6 @@ class Watch:
         given = first.call.given
         lead = first.call.x.shape[:-1] if given is None else given.shape
         return isinstance(y, np.ndarray) and y.shape[: len(lead)] == lead
-
-
-class Undropped(Dropout):
-    """Dropout that drops nothing, in training either."""
-
-    def forward(self, x: Any) -> tuple[np.ndarray, Any]:
-        return read_floats("x", x), None
-
-    def backward(self, tape: Any, dy: Any) -> Gradients:
-        return Gradients(x=dy)
 
 
 class Watched(Stack):

@@ -56,8 +56,8 @@ class Optimizer:
         self.steps = self.skipped = 0
         self._moments: dict[str, Moments] = {}  # by the parameter's name
         self._module: weakref.ref[Module] | None = None
-        # The change that the last step made, and the parameters after it.
-        self._after_last: tuple[object, Mapping[str, np.ndarray]] = None, {}
+        # The change that the last step made, its `freeze`, and the parameters after it.
+        self._after_last: tuple[object, Any, Mapping[str, np.ndarray]] = None, None, {}
 
     @property
     def lr(self) -> float:
@@ -115,7 +115,7 @@ class Optimizer:
         change = module._replace(new)
         self._moments = moments
         self._module = weakref.ref(module)
-        self._after_last = change, module.parameters()
+        self._after_last = change, self.freeze, module.parameters()
         self.steps += 1
 
     def _check(self, module: Module, grads: Gradients) -> Mapping[str, np.ndarray]:
@@ -129,8 +129,8 @@ class Optimizer:
                 "module: expected the one of the first step; use an optimizer for each"
             )
         check_params("grads", grads)
-        change, parameters = self._after_last
-        known = self._module is not None and change is CHANGES.last
+        change, freeze, parameters = self._after_last
+        known = self._module is not None and change is CHANGES.last and freeze is self.freeze
         if not known:
             parameters = module.parameters()
         if grads.params.keys() != parameters.keys():
@@ -243,7 +243,7 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(texts)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_module": None, "_after_last": (None, {})}
+        return {**self.__dict__, "_module": None, "_after_last": (None, None, {})}
 
 
 def check_params(name: str, grads: Gradients) -> None:

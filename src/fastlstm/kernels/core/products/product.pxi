@@ -14,7 +14,8 @@ cdef called_void _pack_rows(
 ) noexcept nogil:
     """The rows of `matrix` from `begin` on, times `scale`, as columns.
 
-    A matrix with contiguous rows is read in squares, and one with contiguous columns by these.
+    A matrix with contiguous rows is read in squares of vectors, one with contiguous columns column
+    by column, and any other number by number.
     """
     cdef Py_ssize_t n, k = 0, j, at, K = matrix.shape[1]
     cdef Py_ssize_t row = matrix.strides[0], column = matrix.strides[1]
