@@ -34,6 +34,7 @@ def models(rng):
         "RNN": fl.RNN(3, [4, 5], nonlinearity=("leaky_relu", 0.3), init="keras", rng=rng),
         "Linear": fl.Linear(3, 5, rng=rng),
         "Linear, no bias": fl.Linear(3, 5, bias=False, dtype=np.float64, rng=rng),
+        "Activation": fl.Activation("leaky_relu", 0.2),
         "Dropout": fl.Dropout(0.2, rng=rng),
         "Pool": fl.Pool("mean"),
         "Pool, options": fl.Pool("max", batch_first=True, bidirectional=False),

@@ -8,6 +8,7 @@ from fastlstm._config import show_config
 from fastlstm._version import __version__
 from fastlstm.files import load, save
 from fastlstm.kernels import backend, backends, use_backend, warn_if_not_compiled
+from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
@@ -28,6 +29,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
     "CSVLogger",
     "Dropout",
     "EarlyStopping",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import read_size
+from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
@@ -29,7 +30,7 @@ LAYERS: dict[str, type[Module]] = {
     layer.__name__: layer
     for layer in (
         *(LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell),
-        *(Linear, Embedding, Dropout, Pool, Last, Sequential),
+        *(Linear, Activation, Embedding, Dropout, Pool, Last, Sequential),
     )
 }
 KEY = "fastlstm"  # of the architecture in the file's metadata

@@ -23,6 +23,8 @@ class Cell(Protocol):
         Features of the input, I.
     sizes : tuple of int
         Features of each array of the state.
+    untrained : tuple of str, optional
+        Names of parameters that begin as zero and have no gradient.
     """
 
     @property

@@ -105,6 +105,11 @@ class Stack(Module):
         self._names = [
             name + suffix for suffix, cell in self._named_cells() for name in cell.shapes()
         ]
+        self._untrained = [
+            name + suffix
+            for suffix, cell in self._named_cells()
+            for name in getattr(cell, "untrained", ())
+        ]
         self._parameters = Parameters(
             self._initial_parameters() if parameters is None else parameters
         )
@@ -126,6 +131,8 @@ class Stack(Module):
         for suffix, cell in self._named_cells():
             with memory_for("parameters", *cell.shapes().values()):
                 own = cell.initial(self._rng)
+            for name in getattr(cell, "untrained", ()):
+                own[name] = np.zeros_like(own[name])
             if self.learn_initial_state:
                 for part, size in zip(cell.state, cell.sizes, strict=True):
                     own[f"initial_{part}"] = np.zeros(size)
@@ -555,7 +562,10 @@ class Stack(Module):
             raise ValueError(
                 f"cells: expected gradients of {self._names}, got {len(arrays)} arrays"
             )
-        return dict(zip(self._names, arrays))  # noqa: B905 (strict=True takes half a microsecond)
+        params = dict(zip(self._names, arrays))  # noqa: B905 (strict takes half a microsecond)
+        for name in self._untrained:
+            params[name] = np.zeros_like(params[name])
+        return params
 
     def _prepared(
         self, k: Kernels, parameters: Parameters, threads: int, training: bool = False

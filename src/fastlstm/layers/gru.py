@@ -10,7 +10,7 @@ from fastlstm.engine.initial import read_init
 from fastlstm.engine.one_step import OneStep
 from fastlstm.kernels.arguments import GRUOptions, GRUWeights, Kernels, Packed
 from fastlstm.layers.activations import as_written, read_activations, read_clip
-from fastlstm.layers.recurrent import HiddenCell, Recurrent, describe_shared
+from fastlstm.layers.recurrent import HiddenCell, Recurrent, describe_shared, read_bias
 
 ACTIVATIONS = ("sigmoid", "tanh")
 
@@ -33,7 +33,7 @@ class _Options:
         self, *, bias: Any, linear_before_reset: Any, activations: Any, clip: Any, init: Any
     ) -> dict[str, Any]:
         """Set the attributes, and return the keyword arguments of `Cell`."""
-        self.bias = read_flag("bias", bias)
+        self.bias = read_bias(bias)
         self.linear_before_reset = read_flag("linear_before_reset", linear_before_reset)
         gate, candidate = read_activations("activations", activations, 2)
         self.activations = as_written(gate), as_written(candidate)
@@ -103,7 +103,7 @@ class GRU(_Options, Recurrent):
         input_size: int,
         hidden_size: Any,
         num_layers: int = 1,
-        bias: bool = True,
+        bias: Any = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -153,7 +153,7 @@ class GRUCell(_Options, OneStep):
         self,
         input_size: int,
         hidden_size: int,
-        bias: bool = True,
+        bias: Any = True,
         *,
         linear_before_reset: bool = True,
         activations: Any = ACTIVATIONS,

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_dtype, read_flag, read_size
+from fastlstm.checks import read_dtype, read_size
 from fastlstm.engine.one_step import OneStep
 from fastlstm.layers.activations import as_written
 from fastlstm.layers.lstm_options import ACTIVATIONS, Cell, read_start, read_variant
-from fastlstm.layers.recurrent import Recurrent, describe_shared
+from fastlstm.layers.recurrent import Recurrent, describe_shared, read_bias
 
 
 class _Options:
@@ -18,7 +18,7 @@ class _Options:
         self, *, bias: Any, dtype: Any, init: Any, forget_bias: Any, t_max: Any, **variant: Any
     ) -> dict[str, Any]:
         """Set the attributes, and return the keyword arguments of `Cell`."""
-        self.bias = read_flag("bias", bias)
+        self.bias = read_bias(bias)
         read = read_variant(**variant)
         for name, value in read._asdict().items():
             setattr(self, name, value)
@@ -125,7 +125,7 @@ class LSTM(_Options, Recurrent):
         input_size: int,
         hidden_size: Any,
         num_layers: int = 1,
-        bias: bool = True,
+        bias: Any = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -206,7 +206,7 @@ class LSTMCell(_Options, OneStep):
         self,
         input_size: int,
         hidden_size: int,
-        bias: bool = True,
+        bias: Any = True,
         *,
         peepholes: bool = False,
         coupled: bool = False,

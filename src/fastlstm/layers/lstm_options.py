@@ -18,6 +18,7 @@ from fastlstm.kernels.arguments import (
     Packed,
 )
 from fastlstm.layers.activations import read_activations, read_clip
+from fastlstm.layers.recurrent import untrained
 
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 
@@ -48,7 +49,7 @@ class Cell(NamedTuple):
     inputs: int  # features of x
     H: int  # hidden units
     P: int  # features of the output; H without a projection
-    bias: bool
+    bias: Any
     dtype: np.dtype
     variant: Variant = Variant()
     start: Start = Start("torch", None, None)
@@ -60,6 +61,10 @@ class Cell(NamedTuple):
     @property
     def sizes(self) -> tuple[int, ...]:
         return self.P, self.H
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        return untrained(self.bias)
 
     @property
     def draws(self) -> bool:
@@ -161,7 +166,7 @@ def read_variant(
     )
 
 
-def read_start(init: Any, forget_bias: Any, t_max: Any, bias: bool, coupled: bool) -> Start:
+def read_start(init: Any, forget_bias: Any, t_max: Any, bias: Any, coupled: bool) -> Start:
     """The arguments of `LSTM` that set initial values of parameters, checked."""
     read_init(init, (*INITS, "chrono"))
     if forget_bias is not None:

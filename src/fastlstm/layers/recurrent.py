@@ -21,8 +21,9 @@ SHARED = {
         state is a list of arrays (directions, B, H_k), one for each layer.""",
     "num_layers": """int
         Number of layers; the input of a layer is the output of the layer below.""",
-    "bias": """bool
-        Whether there are biases.""",
+    "bias": """bool or "single"
+        Whether there are biases. "single": only bias_ih is trained, as in libraries with one bias;
+        bias_hh begins as zero, and its gradient is given as zero.""",
     "batch_first": """bool
         Whether x and the output are (B, T, features) instead of (T, B, features).""",
     "dropout": """float in [0, 1]
@@ -47,6 +48,20 @@ SHARED = {
 AnyClass = TypeVar("AnyClass", bound=type)
 
 
+def read_bias(value: Any) -> Any:
+    """Read the argument `bias`: a bool or "single"."""
+    if isinstance(value, str) and value == "single":
+        return value
+    if isinstance(value, str):
+        raise ValueError(f'bias: expected True, False or "single", got {value!r}')
+    return read_flag("bias", value)
+
+
+def untrained(bias: Any) -> tuple[str, ...]:
+    """The parameters of a cell that stay as they are in training."""
+    return ("bias_hh",) if bias == "single" else ()
+
+
 def describe_shared(page: AnyClass) -> AnyClass:
     """Put the shared descriptions in place of lines "name : ..." of a class's docstring."""
     text = inspect.getdoc(page) or ""
@@ -64,7 +79,7 @@ class HiddenCell:
     GATES: ClassVar[int]
     inputs: int
     H: int
-    bias: bool
+    bias: Any
     options: Any
     init: str = "torch"
 
@@ -74,6 +89,10 @@ class HiddenCell:
     @property
     def sizes(self) -> tuple[int, ...]:
         return (self.H,)
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        return untrained(self.bias)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         rows, H = self.GATES * self.H, self.H

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_dtype, read_flag, read_size
+from fastlstm.checks import read_dtype, read_size
 from fastlstm.engine.initial import read_init
 from fastlstm.engine.one_step import OneStep
 from fastlstm.kernels.arguments import Kernels, Packed, RNNOptions, RNNWeights
 from fastlstm.layers.activations import as_written, read_activation, read_clip
-from fastlstm.layers.recurrent import HiddenCell, Recurrent, describe_shared
+from fastlstm.layers.recurrent import HiddenCell, Recurrent, describe_shared, read_bias
 
 
 class Cell(HiddenCell):
@@ -31,7 +31,7 @@ class _Options:
         self, *, bias: Any, nonlinearity: Any, clip: Any, init: Any
     ) -> dict[str, Any]:
         """Set the attributes, and return the keyword arguments of `Cell`."""
-        self.bias = read_flag("bias", bias)
+        self.bias = read_bias(bias)
         activation = read_activation("nonlinearity", nonlinearity)
         self.nonlinearity = as_written(activation)
         self.clip, self.init = read_clip("clip", clip), read_init(init)
@@ -94,7 +94,7 @@ class RNN(_Options, Recurrent):
         hidden_size: Any,
         num_layers: int = 1,
         nonlinearity: Any = "tanh",
-        bias: bool = True,
+        bias: Any = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -136,7 +136,7 @@ class RNNCell(_Options, OneStep):
         self,
         input_size: int,
         hidden_size: int,
-        bias: bool = True,
+        bias: Any = True,
         nonlinearity: Any = "tanh",
         *,
         clip: float | None = None,

@@ -1,0 +1,103 @@
+"""`Activation`: every function and its gradient, against scalar formulas and differences."""
+
+import math
+
+import numpy as np
+import pytest
+
+import fastlstm as fl
+
+E = math.exp
+FUNCTIONS = {
+    ("sigmoid",): lambda v: 1 / (1 + E(-v)),
+    ("tanh",): math.tanh,
+    ("relu",): lambda v: max(v, 0),
+    ("affine", 2.0, 0.3): lambda v: 2 * v + 0.3,
+    ("leaky_relu",): lambda v: v if v >= 0 else 0.01 * v,
+    ("leaky_relu", 0.2): lambda v: v if v >= 0 else 0.2 * v,
+    ("thresholded_relu", 0.4): lambda v: v if v > 0.4 else 0,
+    ("scaled_tanh", 1.7, 0.6): lambda v: 1.7 * math.tanh(0.6 * v),
+    ("hard_sigmoid",): lambda v: min(max(0.2 * v + 0.5, 0), 1),
+    ("hard_sigmoid", 1 / 6, 0.5): lambda v: min(max(v / 6 + 0.5, 0), 1),
+    ("elu", 0.7): lambda v: v if v >= 0 else 0.7 * (E(v) - 1),
+    ("softsign",): lambda v: v / (1 + abs(v)),
+    ("softplus",): lambda v: math.log(1 + E(v)),
+    ("silu",): lambda v: v / (1 + E(-v)),
+    ("gelu",): lambda v: v * (1 + math.erf(v / 2**0.5)) / 2,
+    ("gelu_tanh",): lambda v: v * (1 + math.tanh((2 / math.pi) ** 0.5 * (v + 0.044715 * v**3))) / 2,
+    ("selu",): lambda v: 1.0507009873554805 * (v if v >= 0 else 1.6732632423543772 * (E(v) - 1)),
+    ("exponential",): E,
+}
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(0, 2, (5, 3, 4))
+
+
+@pytest.mark.parametrize("arguments", FUNCTIONS, ids=str)
+def test_function_and_gradient(arguments, x, rng):
+    layer, function = fl.Activation(*arguments), np.vectorize(FUNCTIONS[arguments], otypes=[float])
+    np.testing.assert_allclose(layer(x), function(x), rtol=1e-12, atol=1e-14)
+    y, tape = layer.forward(x)
+    assert (y == layer(x)).all()
+    dy, h = rng.normal(size=x.shape), 1e-6
+    slope = (function(x + h) - function(x - h)) / (2 * h)
+    np.testing.assert_allclose(layer.backward(tape, dy).x, slope * dy, rtol=1e-6, atol=1e-8)
+
+
+def test_softmax(x, rng):
+    layer = fl.Activation("softmax")
+    powers = np.exp(x)
+    expected = powers / powers.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-13)
+    assert (layer(x + 1000) > 0).all()
+    _, tape = layer.forward(x)
+    dy = rng.normal(size=x.shape)
+    dx = layer.backward(tape, dy).x
+    for place in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[place] = 1e-6
+        slope = ((layer(x + step) - layer(x - step)) * dy).sum() / 2e-6
+        assert dx[place] == pytest.approx(slope, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["relu", "softmax", "gelu", "silu", "selu", "exponential"])
+def test_float32_stays(kind, x):
+    layer = fl.Activation(kind)
+    y, tape = layer.forward(x.astype(np.float32))
+    assert y.dtype == np.float32
+    assert layer.backward(tape, y).x.dtype == np.float32
+    np.testing.assert_allclose(y, layer(x.astype(np.float32).astype(float)), rtol=1e-5, atol=1e-6)
+
+
+def test_input_may_change_before_backward(x):
+    layer = fl.Activation("relu")
+    y, tape = layer.forward(x)
+    expected = (x > 0).astype(float)
+    x[...] = -1
+    assert (layer.backward(tape, np.ones_like(y)).x == expected).all()
+
+
+def test_in_a_model_of_lists():
+    model = fl.Sequential(fl.GRU(3, 4, rng=0), fl.Linear(4, 2, rng=0), fl.Activation("softmax"))
+    rows = [np.ones((5, 3)), np.ones((2, 3))]
+    ys, _ = model(rows)
+    for row, y in zip(rows, ys, strict=True):
+        assert (model(row)[0] == y).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("swish",), "kind: expected one of sigmoid.*exponential, got 'swish'"),
+        ((3,), "kind: expected one of"),
+        (("relu", 1.0), "relu takes no parameter"),
+        (("gelu", 1.0), "gelu takes no parameter"),
+        (("elu", None, 2.0), "alpha: expected a number with beta"),
+        (("elu", "a"), "alpha"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fl.Activation(*arguments)
