@@ -305,12 +305,6 @@ def test_halves_are_read_as_float32(tmp_path):
     np.testing.assert_allclose(fl.load(tmp_path / "model").weight, model.weight, rtol=1e-3)
 
 
-def test_a_file_of_arrays_alone_says_what_to_do(tmp_path):
-    write_safetensors(tmp_path / "arrays", fl.LSTM(3, 5).parameters(), {"format": "pt"})
-    with pytest.raises(ValueError, match=r"arrays: .*no fastlstm model.*load_state_dict"):
-        fl.load(tmp_path / "arrays")
-
-
 def test_a_damaged_file(tmp_path):
     fl.save(tmp_path / "model", fl.Linear(3, 2))
     (tmp_path / "model").write_bytes((tmp_path / "model").read_bytes()[:-1])

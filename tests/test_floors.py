@@ -41,7 +41,7 @@ FLOORS = {
     "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
-    "interop": ("onnx",),
+    "interop": ("checks", "module", "engine", "layers", "files", "onnx", "safetensors"),
     "inspection": (
         *("changes", "checks", "module", "engine", "layers"),
         *("kernels.arguments", "kernels.reference.core"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastlstm import engine, training
 from fastlstm._config import show_config
 from fastlstm._version import __version__
-from fastlstm.files import load, save
+from fastlstm.files import save
 from fastlstm.kernels import backend, backends, use_backend, warn_if_not_compiled
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
@@ -23,6 +23,8 @@ from fastlstm.training import losses, optim, schedules
 
 if TYPE_CHECKING:
     from fastlstm import inspection, interop, onnx
+    from fastlstm.interop.any_file import load
+    from fastlstm.interop.arrays import from_arrays
     from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "backend",
     "backends",
     "engine",
+    "from_arrays",
     "get_num_threads",
     "inspection",
     "interop",
@@ -66,18 +69,21 @@ __all__ = [
 # Each is imported at its first use.
 WINGS = ("inspection", "interop", "onnx")
 OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
+OF_INTEROP = {"from_arrays": "arrays", "load": "any_file"}
 
 
 def __getattr__(name: str) -> Any:
     if name in OF_TRAINING:
         return getattr(training, name)
+    if name in OF_INTEROP:
+        return getattr(importlib.import_module(f"{__name__}.interop.{OF_INTEROP[name]}"), name)
     if name not in WINGS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *WINGS, *OF_TRAINING})
+    return sorted({*globals(), *WINGS, *OF_TRAINING, *OF_INTEROP})
 
 
 warn_if_not_compiled(stacklevel=2)

@@ -38,7 +38,7 @@ MISSING = inspect.Parameter.empty
 
 
 def save(path: Path, model: Module) -> None:
-    """Write a model to one safetensors file, from which `load` makes it again.
+    """Write a model to one safetensors file, from which `fastlstm.load` makes it again.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def save(path: Path, model: Module) -> None:
     write_safetensors(path, model.parameters(), {KEY: architecture})
 
 
-def load(path: Path, *, modules: Mapping[str, type[Module]] | None = None) -> Any:
+def load_saved(path: Path, *, modules: Mapping[str, type[Module]] | None = None) -> Any:
     """Return the model that `save` wrote, in its dtype and with a random generator of its own.
 
     Parameters
@@ -102,8 +102,7 @@ def load(path: Path, *, modules: Mapping[str, type[Module]] | None = None) -> An
     arrays, metadata = read_safetensors(path)
     if KEY not in metadata:
         raise ValueError(
-            f"{os.fspath(path)}: has arrays, but no fastlstm model; construct the model, and give "
-            "its load_state_dict the arrays of fastlstm.safetensors.read_safetensors(path)"
+            f"{os.fspath(path)}: expected a file from fastlstm.save, got arrays without a model"
         )
     try:
         numbers = sum(array.size for array in arrays.values())

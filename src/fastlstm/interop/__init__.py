@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-MODULES = ("onnx",)
+MODULES = ("arrays", "audio", "keras", "numpy", "onnx", "rnnoise", "safetensors", "tflite", "torch")
 
 
 def __getattr__(name: str) -> ModuleType:
