@@ -14,6 +14,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     LOOK = 1 << 24  # multiply-adds after which a thread looks: 0.2 to 20 ms
+    STOPPED = 1 << 30  # value of `Watch.work` once the thread has seen that it is to stop
 
 
 cdef struct Watch:
@@ -36,6 +37,5 @@ cdef bint _look(Watch* watch) noexcept nogil:
         if interrupted():
             STORE(watch.stopped, 1)
         flush_subnormals()
-    if not LOAD(watch.stopped):
-        watch.work = 0
-    return watch.work > 0
+    watch.work = STOPPED if LOAD(watch.stopped) else 0
+    return watch.work == STOPPED

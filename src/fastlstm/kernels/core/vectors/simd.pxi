@@ -38,6 +38,42 @@ cdef extern from *:
         EACH_LANE(below[j] = x[j] < bound[j] ? below[j] : otherwise[j]);
         return below;
     }
+    /* Adds the upper half to the lower half until one number is left: always the same order. */
+    static inline real vec_sum(vec lanes) {
+        real sums[sizeof(vec) / sizeof(real)];
+        *(vec *) sums = lanes;
+        for (int half = (int) (sizeof(vec) / sizeof(real)) / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++) sums[j] += sums[j + half];
+        return sums[0];
+    }
+    /* First lanes. Whether a compiler makes one instruction of a loop depends on the code around. */
+    #if defined(__AVX512BW__) && defined(__AVX512VL__) && VEC_BYTES == 64
+    #include <immintrin.h>
+    #ifdef FASTLSTM_FLOAT64
+    #define masked(name) _mm512_##name##_pd
+    typedef __mmask8 vec_mask;
+    #else
+    #define masked(name) _mm512_##name##_ps
+    typedef __mmask16 vec_mask;
+    #endif
+    static inline vec_mask first_lanes(int n) {
+        return n >= (int) (sizeof(vec) / sizeof(real)) ? (vec_mask) -1
+                                                       : (vec_mask) ((1u << (n > 0 ? n : 0)) - 1);
+    }
+    static inline vec vec_load_first(const real *source, int n) {
+        return (vec) masked(maskz_loadu)(first_lanes(n), source);
+    }
+    static inline vec vec_first(vec lanes, int n) {
+        return (vec) masked(maskz_mov)(first_lanes(n), lanes);
+    }
+    static inline vec vec_of_flags(const unsigned char *flags, int n) {
+        __m128i bytes = _mm_maskz_loadu_epi8(first_lanes(n), flags);
+        return (vec) masked(maskz_mov)(_mm_test_epi8_mask(bytes, bytes), masked(set1)(1));
+    }
+    static inline void vec_store_first(real *target, vec lanes, int n) {
+        masked(mask_storeu)(target, first_lanes(n), lanes);
+    }
+    #else
     static inline vec vec_load_first(const real *source, int n) {
         vec lanes = {0};
         EACH_LANE(lanes[j] = j < n ? source[j] : 0);
@@ -47,23 +83,16 @@ cdef extern from *:
         EACH_LANE(lanes[j] = j < n ? lanes[j] : 0);
         return lanes;
     }
+    static inline void vec_store_first(real *target, vec lanes, int n) {
+        EACH_LANE(if (j < n) target[j] = lanes[j]);
+    }
     static inline vec vec_of_flags(const unsigned char *flags, int n) {
         vec lanes = {0};
         if (n >= (int) (sizeof(vec) / sizeof(real))) EACH_LANE(lanes[j] = flags[j] != 0);
         else EACH_LANE(lanes[j] = j < n ? flags[j] != 0 : 0);
         return lanes;
     }
-    /* Adds the upper half to the lower half until one number is left: always the same order. */
-    static inline real vec_sum(vec lanes) {
-        real sums[sizeof(vec) / sizeof(real)];
-        *(vec *) sums = lanes;
-        for (int half = (int) (sizeof(vec) / sizeof(real)) / 2; half > 0; half /= 2)
-            for (int j = 0; j < half; j++) sums[j] += sums[j + half];
-        return sums[0];
-    }
-    static inline void vec_store_first(real *target, vec lanes, int n) {
-        EACH_LANE(if (j < n) target[j] = lanes[j]);
-    }
+    #endif
     #else  /* no vector extensions: one lane, so that the same code compiles */
     typedef real vec;
     #define PREFETCH(address)
