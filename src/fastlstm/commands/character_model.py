@@ -24,6 +24,8 @@ class CharacterModel:
     embedding_size, hidden_size : int
     rng : None, seed or Generator
         Source of the initial parameters.
+    recurrent : type
+        The class of the recurrent layer.
 
     Attributes
     ----------
@@ -31,7 +33,14 @@ class CharacterModel:
         From symbols (T, B) to logits (T, B, symbols).
     """
 
-    def __init__(self, known: np.ndarray, embedding_size: int, hidden_size: int, rng: Any = None):
+    def __init__(
+        self,
+        known: np.ndarray,
+        embedding_size: int,
+        hidden_size: int,
+        rng: Any = None,
+        recurrent: type[fl.LSTM] | type[fl.RNN] = fl.LSTM,
+    ):
         rng = np.random.default_rng(rng)
         self.known = known
         self.embedding_size = embedding_size
@@ -42,7 +51,7 @@ class CharacterModel:
         symbols = len(known) + 1
         self.layers = fl.Sequential(
             fl.Embedding(symbols, embedding_size, rng=rng),
-            fl.LSTM(embedding_size, hidden_size, rng=rng),
+            recurrent(embedding_size, hidden_size, rng=rng),
             fl.Linear(hidden_size, symbols, rng=rng),
         )
 
@@ -111,6 +120,11 @@ class CharacterModel:
         model = cls(arrays.pop("known"), embedding_size, hidden_size)
         model.layers.load_state_dict(arrays)
         return model
+
+
+def printable(text: str) -> str:
+    """Return the text with a space in place of each character that has no picture."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def frequent_bytes(text: bytes) -> np.ndarray:

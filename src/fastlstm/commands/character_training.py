@@ -121,7 +121,7 @@ def make_trainer(model: CharacterModel, schedule: Any = None) -> fl.Trainer:
 
 
 def train(
-    model: CharacterModel, text: bytes, seconds: float, tqdm: Any
+    model: CharacterModel, text: bytes, seconds: float, tqdm: Any, watch: Any = None
 ) -> tuple[LossCurve, float, int]:
     """Train for `seconds`, or until Ctrl-C after the first step.
 
@@ -133,6 +133,8 @@ def train(
     seconds : float
     tqdm : type
         The class of the progress bar.
+    watch : object, optional
+        A callback.
 
     Returns
     -------
@@ -144,7 +146,8 @@ def train(
     """
     clock = Clock(seconds, tqdm)
     trainer = make_trainer(model, clock.learning_rate)
-    trainer.fit(cut(model, text), epochs=MOST_EPOCHS, callbacks=clock, progress=False)
+    callbacks = [clock] if watch is None else [clock, watch]
+    trainer.fit(cut(model, text), epochs=MOST_EPOCHS, callbacks=callbacks, progress=False)
     if not trainer.step:
         raise KeyboardInterrupt
     return clock.curve, clock.elapsed, trainer.step * ROWS * STEPS

@@ -1,4 +1,4 @@
-"""`fastlstm demo`: learn a text for a minute, then write in its style."""
+"""`fastlstm demo`: learn a text for a minute, write in its style, and report in a page."""
 
 import io
 import os
@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import fastlstm as fl
-from fastlstm.commands import CommandError, compressors, corpus, step_times
-from fastlstm.commands.character_model import CharacterModel, frequent_bytes
+from fastlstm.commands import CommandError, compressors, corpus, report, step_times
+from fastlstm.commands.character_model import CharacterModel, frequent_bytes, printable
 from fastlstm.commands.character_training import LossCurve, text_read, train
 from fastlstm.commands.compressors import Compression
 from fastlstm.commands.corpus import Corpus
 from fastlstm.commands.loss_curve import save_loss_curve
+from fastlstm.commands.report.gradients import Beginning
 
 EMBEDDING_SIZE = 64
 SAMPLE_SIZE = 400
 TEMPERATURE = 0.7
+OTHER_TEMPERATURES = 0.5, 1.0  # of the report
 
 
 def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed: int) -> None:
@@ -30,7 +32,7 @@ def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed:
     seconds : float
         Time to train.
     output : Path
-        Directory for the model and the loss curve.
+        Directory for the model, the loss curve and the report.
     hidden_size : int
         Units of the LSTM.
     seed : int
@@ -47,7 +49,8 @@ def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed:
     model = CharacterModel(frequent_bytes(data.training), EMBEDDING_SIZE, hidden_size, rng=seed)
     _print_task(data, model)
 
-    curve, elapsed, characters = train(model, data.training, seconds, tqdm)
+    beginning = Beginning()
+    curve, elapsed, characters = train(model, data.training, seconds, tqdm, beginning)
     model.save(output / "model.npz")
     print(
         f"Learned from {characters / 1e6:.2f} MB in {elapsed:.1f} s"
@@ -59,10 +62,25 @@ def run(text: Path | None, seconds: float, output: Path, hidden_size: int, seed:
     held_out = model.bits_per_character(data.training, data.held_out)
     rivals = compressors.compare(text_read(data.training, characters), data.held_out)
     _print_comparison(held_out, rivals)
-    _print_sample(model, seed)
-    _print_backend(output / "model.npz")
+    samples = _write_samples(model, seed)
+    step_seconds = _time_steps(output / "model.npz")
     _save_loss_curve(output / "loss.png", curve, held_out, rivals)
-    print(f"Model: {output / 'model.npz'}")
+    print(f"Model: {output / 'model.npz'}", flush=True)
+    done = report.Demo(
+        data=data,
+        model=model,
+        seed=seed,
+        curve=curve,
+        beginning=beginning,
+        seconds=elapsed,
+        characters=characters,
+        held_out=held_out,
+        rivals=rivals,
+        samples=samples,
+        step_seconds=step_seconds,
+    )
+    report.write(output / "report.html", done)
+    print(f"Report, to open in a browser: {output / 'report.html'}")
 
 
 def _tqdm() -> Any:
@@ -110,7 +128,8 @@ def _print_comparison(held_out: float, rivals: list[Compression]) -> None:
         print(f"Ahead of the model: {', '.join(ahead)}. They quote phrases; it is no contest won.")
 
 
-def _print_sample(model: CharacterModel, seed: int) -> None:
+def _write_samples(model: CharacterModel, seed: int) -> dict[float, str]:
+    """Print what the model writes, and return it by temperature, with that at others."""
     start = time.perf_counter()
     written = model.write(b"\n", SAMPLE_SIZE, TEMPERATURE, rng=seed)
     microseconds = (time.perf_counter() - start) / SAMPLE_SIZE * 1e6
@@ -118,22 +137,28 @@ def _print_sample(model: CharacterModel, seed: int) -> None:
     print(f"{microseconds:.0f} µs each):\n")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    text = written.decode(errors="replace")
-    print("".join(c if c.isprintable() or c in "\n\t" else " " for c in text))
+    samples = {TEMPERATURE: written}
+    for temperature in OTHER_TEMPERATURES:
+        samples[temperature] = model.write(b"\n", SAMPLE_SIZE, temperature, rng=seed)
+    texts = {t: printable(samples[t].decode(errors="replace")) for t in sorted(samples)}
+    print(texts[TEMPERATURE])
+    return texts
 
 
-def _print_backend(model: Path) -> None:
+def _time_steps(model: Path) -> dict[str, float] | None:
+    """Print the seconds of a step of training by backend, and return them."""
     backend = fl.backend()
     print(f"\nBackend: {backend}, threads: {fl.get_num_threads()}.", end=" ")
     if backend == "reference":
         print("It is the slow one, which any compiled build beats.")
-        return
+        return None
     times = step_times.measure(model)
     ours, reference = times[backend], times["reference"]
     print(
         f"On one thread, a step of training takes {ours * 1e3:.1f} ms, and {reference * 1e3:.1f} "
         f"ms in the NumPy reference: {reference / ours:.1f} times as long."
     )
+    return times
 
 
 def _save_loss_curve(
