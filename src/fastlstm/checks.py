@@ -28,6 +28,15 @@ def quiet() -> np.errstate:
     return np.errstate(all="ignore")
 
 
+def import_pyplot() -> Any:
+    """Return matplotlib.pyplot, or raise ImportError that says how to install it."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('a plot needs matplotlib: pip install "fastlstm[plot]"') from error
+    return pyplot
+
+
 @contextmanager
 def memory_for(name: str, *shapes: tuple[int, ...]) -> Iterator[None]:
     """Name the argument and the sizes in the MemoryError of new arrays of these shapes."""

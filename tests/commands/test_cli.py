@@ -1,5 +1,6 @@
 """The command line, from the outside."""
 
+import html
 import os
 import random
 import re
@@ -140,7 +141,7 @@ def test_demo_without_matplotlib(text, tmp_path):
     result = without("matplotlib", *arguments)
     assert result.returncode == 0, result.stderr
     assert "fastlstm[plot]" in result.stdout
-    assert [path.name for path in output.iterdir()] == ["model.npz"]
+    assert {path.name for path in output.iterdir()} == {"model.npz", "report.html"}
 
 
 def test_demo_learns_and_saves(text, tmp_path):
@@ -151,6 +152,8 @@ def test_demo_learns_and_saves(text, tmp_path):
     result = fastlstm("demo", *arguments, "--output", output)
     assert result.returncode == 0, result.stderr
     assert (output / "loss.png").read_bytes().startswith(b"\x89PNG")
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert str(output / "report.html") in result.stdout
     for expected in ("zlib", "bz2", "lzma", "characters/s", fl.backend()):
         assert expected in result.stdout
 
@@ -161,6 +164,9 @@ def test_demo_learns_and_saves(text, tmp_path):
     bits = model.bits_per_character(data.training, data.held_out)
     assert bits == pytest.approx(reported, abs=0.0051)
     assert bits < 4  # untrained: 5 and more
+    assert f"held-out text, {reported:.2f}" in page
+    sample = result.stdout.partition(" each):\n\n")[2].partition("\n\nBackend")[0]
+    assert html.escape(sample) in page
 
 
 class Demo:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_integers
+from fastlstm.checks import import_pyplot, read_integers
 
 INK, GREY, BLUE, ORANGE = "#222222", "#bbbbbb", "#1f6fb4", "#e08a1e"
 COLORS = BLUE, ORANGE, "#3b8f5a", "#8a5fb0"
@@ -78,7 +78,7 @@ def trace(
     ImportError
         matplotlib is not installed.
     """
-    plt = pyplot()
+    plt = import_pyplot()
     record = trace.layers[read_index("layer", layer, len(trace.layers))]
     row = read_index("row", row, trace.x.shape[1])
     end = trace.x.shape[0] if trace.lengths is None else int(trace.lengths[row])
@@ -154,15 +154,6 @@ def flows(comparison: Any, ax: Any = None) -> Any:
         matplotlib is not installed.
     """
     return _flows(comparison.flows, ax)
-
-
-def pyplot() -> Any:
-    """matplotlib.pyplot, or an error that says how to install it."""
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('a plot needs matplotlib: pip install "fastlstm[plot]"') from error
-    return pyplot
 
 
 def by_activity(values: np.ndarray) -> np.ndarray:
@@ -306,7 +297,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 def _flows(models: Mapping[str, Any], ax: Any) -> Any:
     if ax is None:
-        ax = pyplot().subplots(figsize=(8, 4.5), layout="constrained")[1]
+        ax = import_pyplot().subplots(figsize=(8, 4.5), layout="constrained")[1]
     styles = itertools.cycle(STYLES)
     steps = 1
     drawn = []

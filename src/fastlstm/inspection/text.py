@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import import_pyplot
 from fastlstm.inspection import pictures
 from fastlstm.inspection.trace import trace
 from fastlstm.layers.embedding import Embedding
@@ -17,17 +18,19 @@ from fastlstm.module import Module
 # Colors lie behind the text, the stronger the larger the value; a bar under the character tells
 # negative values from positive ones without color.
 STYLE = """<style>
-.fastlstm-text{--up:214 128 20;--down:31 111 180;font-family:ui-monospace,monospace;line-height:1.7}
+.fastlstm-text{--up:214 128 20;--down:31 111 180;--most:.75}
+.fastlstm-text{font-family:ui-monospace,monospace;line-height:1.7}
 .fastlstm-text pre{font:inherit;margin:.5em 0;white-space:pre-wrap;overflow-wrap:anywhere}
-.fastlstm-text i{font-style:normal;padding:.1em 0;background:rgb(var(--up)/calc(var(--v)*.75))}
+.fastlstm-text i{font-style:normal;padding:.1em 0;
+background:rgb(var(--up)/calc(var(--v)*var(--most)))}
 .fastlstm-text .n{background:rgb(var(--down)/calc(var(--v)*.6));
 box-shadow:inset 0 -.15em rgb(var(--down)/var(--v))}
 .fastlstm-text .b::before{content:"↵";opacity:.5}
-@media (prefers-color-scheme:dark){.fastlstm-text{--up:240 150 40;--down:80 160 235}}
+@media (prefers-color-scheme:dark){.fastlstm-text{--up:240 150 40;--down:80 160 235;--most:.55}}
 </style>
 """
 PAGE = """<!doctype html>
-<html>
+<html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
@@ -100,7 +103,7 @@ class TextTrace:
 
     def to_png(self, path: Any) -> None:
         """Write the picture that `plot` draws. It needs matplotlib (extra `plot`)."""
-        plt = pictures.pyplot()
+        plt = import_pyplot()
         figure = self.plot().figure
         figure.savefig(path, dpi=150, format="png")
         plt.close(figure)
@@ -125,7 +128,7 @@ class TextTrace:
         ImportError
             matplotlib is not installed.
         """
-        plt = pictures.pyplot()
+        plt = import_pyplot()
         places = _places(self.text, columns)
         lines = places[-1][0] + 1
         width = max(column for _, column in places) + 1

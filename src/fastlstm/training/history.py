@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import import_pyplot
+
 
 class History(Mapping[str, np.ndarray]):
     """What was measured in every epoch: arrays by name, as ``history["val_loss"]``.
@@ -98,15 +100,13 @@ class History(Mapping[str, np.ndarray]):
         KeyError
             A name is not in the history.
         ImportError
-            matplotlib is not installed: ``pip install fastlstm[plot]``.
+            matplotlib is not installed: ``pip install "fastlstm[plot]"``.
         """
         names = [n for n in self if n.endswith("loss")] if names is None else list(names)
         curves = {name: self[name] for name in names}
-        try:
-            from matplotlib import pyplot
-            from matplotlib.ticker import MaxNLocator
-        except ImportError as error:
-            raise ImportError("plot needs matplotlib: pip install fastlstm[plot]") from error
+        pyplot = import_pyplot()
+        from matplotlib.ticker import MaxNLocator
+
         if ax is None:
             ax = pyplot.subplots(layout="constrained")[1]
         for name, values in curves.items():

@@ -174,12 +174,13 @@ def _memory(diagnosis: fl.inspection.Diagnosis) -> dict[str, str]:
     constants = diagnosis.layers[0].time_constants
     assert constants is not None
     longest = int(constants.argmax())
+    life = f"{constants[longest] * math.log(2):.3g}"
     counted = [(name, float(count), str(count)) for name, count in half_lives(constants)]
     found = "".join(f"<li>{html.escape(str(finding))}</li>" for finding in diagnosis.findings)
     return {
         "half_lives": bars("Characters until half is forgotten, and number of units", counted),
         "half_life": f"In {counted[0][2]} of {len(constants)} units it takes one character or "
-        f"less. Unit {longest} holds on longest: {constants[longest] * math.log(2):.3g} characters.",
+        f"less. Unit {longest} holds on longest: {life} characters.",
         "findings": f"<ul>{found}</ul>" if found else "<p>It finds nothing wrong.</p>",
     }
 

@@ -65,8 +65,8 @@ def compare(
     """Measure the trained LSTM; and an RNN beside the LSTM after as many updates.
 
     The RNN has the same sizes, the same embedding at first, and learns from the same characters in
-    the same order at the same learning rates. The loss is the cross entropy of one character, its
-    gradient the mean over pieces of held-out text.
+    the same order at the same learning rates. The loss is the cross entropy of the last character
+    of some pieces of held-out text.
     """
     x, target = pieces(model, data.held_out)
     falls = [Fall("LSTM", updates, _fall(model, x, target))]

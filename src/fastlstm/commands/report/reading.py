@@ -59,9 +59,11 @@ def read(model: CharacterModel, held_out: bytes) -> Reading:
     start, text = _piece(held_out)
     lengths = [len(character.encode("utf-8", "surrogateescape")) for character in text]
     steps = start + np.cumsum(lengths) - 1  # of the last byte of each character
-    units = np.argsort(-memory[steps].std(axis=0), kind="stable")
+    activity = memory[steps].std(axis=0)
+    first = found[0].unit if found else int(activity.argmax())
+    activity[[follower.unit for follower in found]] = np.inf
+    units = np.argsort(-activity, kind="stable")
     units = np.sort(units[: max(1, MOST_VALUES // len(text))])
-    chosen = found[0].unit if found else int(units[memory[steps][:, units].std(axis=0).argmax()])
     cells = arrays["cell"][:, units]
     before = cells[start - 1 : start] if start else np.zeros_like(cells[:1])
     cells = np.concatenate([before, cells[steps]]).T  # [units, 1 + characters]
@@ -73,7 +75,7 @@ def read(model: CharacterModel, held_out: bytes) -> Reading:
         {
             "text": printable(text),
             "units": units.tolist(),
-            "first": chosen,
+            "first": first,
             "several": [place for place, length in enumerate(lengths) if length > 1],
             "gates": _base64(np.rint(gates * 255).astype(np.uint8)),
             "cells": _base64(np.rint(cells / scale).astype("<i2")),
