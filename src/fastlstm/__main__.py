@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         default=Path("fastlstm-demo"),
-        help="where the model and the loss curve go",
+        help="where the model, the loss curve and the report go",
     )
     demo.add_argument("--hidden", type=whole_number(1), default=256, help="units of the LSTM")
     demo.add_argument("--seed", type=whole_number(0), default=0, help="of parameters and sampling")
