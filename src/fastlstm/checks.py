@@ -70,6 +70,27 @@ def read_plain(name: str, value: Any) -> np.ndarray:
         ) from None
 
 
+def take_array(name: str, value: Any) -> Any:
+    """Return a torch tensor, or an array of `ml_dtypes`, as an array of NumPy's own dtypes.
+
+    A tensor may require grad. bfloat16 and its like become float32. Other values stay as they are.
+    """
+    if all(hasattr(value, method) for method in ("detach", "cpu", "numpy")):
+        try:
+            value = value.detach().cpu()
+            if "float8" in str(value.dtype) or "bfloat16" in str(value.dtype):
+                value = value.float()
+            return value.numpy()
+        except Exception as error:
+            raise TypeError(
+                f"{name}: expected an array, got a tensor without one ({error})"
+            ) from error
+    dtype = getattr(value, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind == "V" and "float" in dtype.name:
+        return np.asarray(value).astype(np.float32)
+    return value
+
+
 def check_unmasked(name: str, value: Any) -> None:
     """Raise TypeError if `value`, or an array in a list of them, is a masked array."""
     if _is_masked(value):

@@ -2,14 +2,14 @@
 
 import inspect
 import textwrap
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from fastlstm.changes import CHANGES
-from fastlstm.checks import check_shape, read_array, read_plain
+from fastlstm.checks import check_shape, read_array, read_flag, read_plain, take_array
 
 
 @dataclass
@@ -86,6 +86,13 @@ class Output(NamedTuple):
     reverse: tuple[bool, ...] = (False,)  # of the directions whose parts lie in the last axis
     batch_first: bool | None = None
     pooled: bool = False  # whether it has no steps, but one vector for each row
+
+
+class Names(NamedTuple):
+    """The names that `Module.load_state_dict` left, as in torch."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -289,12 +296,27 @@ class Module:
         """Return a copy of every parameter, under torch's names."""
         return {name: array.copy() for name, array in self.parameters().items()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, *, prefix: str = ""
+    ) -> Names:
         """Set every parameter to a copy of an array of the same name and shape.
 
         Parameters
         ----------
         state_dict : mapping of str to array
+            Arrays, or torch tensors; also bfloat16.
+        strict : bool
+            Whether names may neither be missing nor unknown. If not, parameters whose name is
+            missing stay as they are.
+        prefix : str
+            Only names that begin with it are taken, without it: "lstm." for a part of a larger
+            model.
+
+        Returns
+        -------
+        missing_keys, unexpected_keys : lists of str
+            A named tuple. The first has names of parameters, the second those of `state_dict` that
+            begin with `prefix`. Both are empty if `strict`.
 
         Raises
         ------
@@ -302,26 +324,42 @@ class Module:
             Names are missing or unknown, or a shape differs. The layer is then unchanged.
         TypeError
             `state_dict` is not a mapping of real arrays. The layer is then unchanged.
+
+        Examples
+        --------
+        >>> import fastlstm as fl
+        >>> names = {f"encoder.{k}": v for k, v in fl.LSTM(3, 5).state_dict().items()}
+        >>> fl.LSTM(3, 5).load_state_dict(names | {"step": 7}, prefix="encoder.")
+        Names(missing_keys=[], unexpected_keys=[])
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"state_dict: expected a mapping of names to arrays, got {type(state_dict)!r}"
             )
+        strict = read_flag("strict", strict)
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix: expected text, got {prefix!r:.60}")
         parameters = self.parameters()
-        missing = [name for name in parameters if name not in state_dict]
-        unknown = [name for name in state_dict if name not in parameters]
-        if missing or unknown:
+        wanted = {prefix + name: name for name in parameters}
+        missing = [full for full in wanted if full not in state_dict]
+        under = [
+            n for n in state_dict if not prefix or (isinstance(n, str) and n.startswith(prefix))
+        ]
+        unknown = [name for name in under if name not in wanted]
+        if strict and (missing or unknown):
             advice = _about_prefix(list(state_dict), parameters)
             raise ValueError(
                 f"state_dict: {advice}missing names {missing}, unknown names {unknown}"
             )
-        arrays = {}
-        for name, old in parameters.items():
-            entry = f"state_dict[{name!r}]"
-            new = read_array(entry, _without_graph(entry, state_dict[name]), old.dtype)
-            check_shape(entry, new, *old.shape)
-            arrays[name] = np.array(new, order="C", subok=False)
+        arrays = dict(parameters)
+        for full, name in wanted.items():
+            if full in state_dict:
+                old, entry = parameters[name], f"state_dict[{full!r}]"
+                new = read_array(entry, take_array(entry, state_dict[full]), old.dtype)
+                check_shape(entry, new, *old.shape)
+                arrays[name] = np.array(new, order="C", subok=False)
         self.assign(arrays)
+        return Names([wanted[full] for full in missing], unknown)
 
     def num_parameters(self) -> int:
         """Return how many numbers the parameters have together."""
@@ -468,29 +506,18 @@ def _with_twins(value: Any, twins: Mapping[int, Module]) -> Any:
     return value
 
 
-def _about_prefix(names: list[Any], wanted: Mapping[str, Any]) -> str:
-    """Advice where all names begin with a prefix, like "module.", that none of `wanted` has."""
-    if not names or not all(isinstance(name, str) for name in names):
-        return ""
-    for end, character in enumerate(names[0], 1):
-        prefix = names[0][:end]
-        if (
-            character == "."
-            and all(name.startswith(prefix) for name in names)
-            and any(name[end:] in wanted for name in names)
-        ):
-            return f"all names begin with {prefix!r}: remove it; "
+def _about_prefix(given: Iterable[Any], wanted: Mapping[str, Any]) -> str:
+    """Advice where the names have a prefix, like "module.", which those of `wanted` lack."""
+    names = [name for name in given if isinstance(name, str)]
+    end = f".{next(iter(wanted), '')}"
+    for name in names:
+        if wanted and name.endswith(end):
+            prefix = name[: len(name) - len(end) + 1]
+            under = {name[len(prefix) :] for name in names if name.startswith(prefix)}
+            if wanted.keys() <= under:
+                which = "all names" if len(under) == len(names) else "the missing names"
+                return f"{which} begin with {prefix!r}: pass prefix={prefix!r}; "
     return ""
-
-
-def _without_graph(name: str, value: Any) -> Any:
-    """The array of a torch tensor, also of one that requires grad; any other value as it is."""
-    if not all(hasattr(value, method) for method in ("detach", "cpu", "numpy")):
-        return value
-    try:
-        return value.detach().cpu().numpy()
-    except Exception as error:
-        raise TypeError(f"{name}: expected an array, got a tensor without one ({error})") from error
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,137 @@
+"""`from_arrays`: the recurrent layer among named arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastlstm.interop.arrays import of_keras, of_torch
+from fastlstm.interop.arrays.group import Group
+from fastlstm.interop.reading import Hints
+from fastlstm.interop.recurrent import make
+
+Facts = Mapping[str, Mapping[str, Any]]
+WANTED = "weight_ih_l0, weight_ih, w_ih or recurrent_kernel"
+
+
+def from_arrays(
+    mapping: Mapping[str, Any],
+    prefix: str | None = None,
+    *,
+    batch_first: bool | None = None,
+    nonlinearity: Any = None,
+    recurrent_activation: Any = None,
+    dtype: Any = None,
+) -> Any:
+    """Return the recurrent layer that is found among named arrays.
+
+    The names say what it is: torch's ``weight_ih_l0``, ``weight_hh_l0_reverse`` and so on, those of
+    a cell (``weight_ih``, also short, ``w_ih``), or Keras' ``kernel`` and ``recurrent_kernel``. All
+    may have a prefix. Sizes, layers, directions and projection are those of the arrays.
+
+    Parameters
+    ----------
+    mapping : mapping of str to array
+        Arrays, torch tensors, or lists; also bfloat16. Those under other names, as of other layers,
+        are not read.
+    prefix : str, optional
+        Which layer, where there are several: the beginning of its names.
+    batch_first : bool, optional
+        The layout of the layer's calls; False if None.
+    nonlinearity : "tanh", "relu" or another activation, optional
+        For an RNN, whose arrays do not say it.
+    recurrent_activation : "sigmoid", "hard_sigmoid" or another activation, optional
+        For Keras' LSTM and GRU, whose arrays do not say it. "hard_sigmoid" is 0.2 x + 0.5, as in
+        Keras 1 and 2; that of Keras 3 is ``("hard_sigmoid", 1 / 6, 0.5)``.
+    dtype : float32 or float64, optional
+        If None, float64 if all arrays are, and float32 otherwise.
+
+    Returns
+    -------
+    LSTM, GRU or RNN
+        The arrays of a cell make a layer of one direction, whose step is the cell's. A layer of
+        Keras' `Bidirectional` returns both directions' features, as ``merge_mode="concat"`` does.
+
+    Raises
+    ------
+    ValueError
+        There is no recurrent layer or more than one, arrays of it are missing or do not fit each
+        other, or an argument is missing or has no use.
+    TypeError
+        `mapping` is not a mapping of text to arrays of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> arrays = fl.GRU(3, 5, rng=0).state_dict()  # the names and layouts of torch
+    >>> arrays = {f"decoder.{name}": array for name, array in arrays.items()}
+    >>> fl.from_arrays(arrays)
+    GRU(3, 5)
+    """
+    if not isinstance(mapping, Mapping):
+        advice = ", of which state_dict() gives one" if hasattr(mapping, "state_dict") else ""
+        raise TypeError(
+            f"mapping: expected a mapping of names to arrays, got {type(mapping).__name__}{advice}"
+        )
+    hints = Hints(
+        prefix=prefix,
+        batch_first=batch_first,
+        nonlinearity=nonlinearity,
+        recurrent_activation=recurrent_activation,
+        dtype=dtype,
+    )
+    layer = read_layer(mapping, hints)
+    hints.check_all_asked()
+    return layer
+
+
+def read_layer(arrays: Mapping[str, Any], hints: Hints, facts: Facts | None = None) -> Any:
+    """Return the one recurrent layer among a file's arrays, or that which `hints` chooses.
+
+    `facts` has what a file says beside the arrays, by prefix: "batch_first", "nonlinearity".
+    """
+    group = _choose(arrays, hints.get("prefix"))
+    return _make(group, arrays, hints, facts or {})
+
+
+def read_layers(
+    arrays: Mapping[str, Any], hints: Hints, facts: Facts | None = None
+) -> dict[str, Any]:
+    """Return all recurrent layers among a file's arrays by their prefixes."""
+    return {group.prefix: _make(group, arrays, hints, facts or {}) for group in _find(arrays)}
+
+
+def _make(group: Group, arrays: Mapping[str, Any], hints: Hints, facts: Facts) -> Any:
+    part = group.read(arrays)
+    said = facts.get(group.prefix, {})
+    options = dict(part.options)
+    for name, argument, why in part.unsaid:
+        value = said[name] if name in said else hints.need(name, f"{group}: {why}")
+        options |= argument(value)
+    options["batch_first"] = hints.get("batch_first", said.get("batch_first", False))
+    return make(part.kind, part.layers, dtype=hints.get("dtype"), **options)
+
+
+def _find(arrays: Mapping[str, Any]) -> list[Group]:
+    for name in arrays:
+        if not isinstance(name, str):
+            raise TypeError(f"expected text as names of arrays, got {name!r:.60}")
+    return [*of_torch.find(arrays), *of_keras.find(arrays)]
+
+
+def _choose(arrays: Mapping[str, Any], prefix: Any) -> Group:
+    found = _find(arrays)
+    if not found:
+        raise ValueError(
+            f"expected the names of a recurrent layer ({WANTED} after any prefix), got {list(arrays)!r:.300}"
+        )
+    chosen = found
+    if prefix is not None:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix: expected text, got {prefix!r:.60}")
+        exact = [group for group in found if group.prefix == prefix]
+        chosen = exact or [group for group in found if group.prefix.startswith(prefix)]
+    if len(chosen) == 1:
+        return chosen[0]
+    known = ", ".join(f"{group.prefix!r} ({group.describe(arrays)})" for group in chosen or found)
+    if not chosen:
+        raise ValueError(f"prefix: no recurrent layer's names begin with {prefix!r}; got {known}")
+    raise ValueError(f"prefix: expected that of one recurrent layer, got several: {known}")
