@@ -92,7 +92,7 @@ def make(
         inputs,
         widths[0] if len(set(widths)) == 1 else widths,
         len(layers),
-        bias,
+        bias=bias,
         bidirectional=directions == 2,
         dtype=dtype_of(named) if dtype is None else dtype,
         rng=0,

@@ -103,9 +103,11 @@ def _make(group: Group, arrays: Mapping[str, Any], hints: Hints, facts: Facts) -
     part = group.read(arrays)
     said = facts.get(group.prefix, {})
     options = dict(part.options)
-    for name, argument, why in part.unsaid:
-        value = said[name] if name in said else hints.need(name, f"{group}: {why}")
-        options |= argument(value)
+    for unsaid in part.unsaid:
+        value = said.get(unsaid.name)
+        if value is None:
+            value = hints.need(unsaid.name, f"{unsaid.reason} (prefix {group.prefix!r})")
+        options |= unsaid.options(value)
     options["batch_first"] = hints.get("batch_first", said.get("batch_first", False))
     return make(part.kind, part.layers, dtype=hints.get("dtype"), **options)
 
@@ -121,7 +123,8 @@ def _choose(arrays: Mapping[str, Any], prefix: Any) -> Group:
     found = _find(arrays)
     if not found:
         raise ValueError(
-            f"expected the names of a recurrent layer ({WANTED} after any prefix), got {list(arrays)!r:.300}"
+            f"expected the names of a recurrent layer ({WANTED} after any prefix), "
+            f"got {list(arrays)!r:.300}"
         )
     chosen = found
     if prefix is not None:
