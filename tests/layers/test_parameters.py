@@ -179,6 +179,52 @@ def test_load_state_dict_names_a_common_prefix(lstm, prefix):
     assert "pass prefix" not in str(raised.value)
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "model_"])
+def test_load_state_dict_takes_names_under_a_prefix(lstm, rng, prefix):
+    given = {prefix + name: array + 1 for name, array in lstm.state_dict().items()}
+    other = fl.LSTM(I, H, rng=rng)
+    larger = given | {"fc.weight": np.zeros((2, 3)), 5: None} if prefix else given
+    assert other.load_state_dict(larger, prefix=prefix) == ([], [])
+    for name, array in lstm.state_dict().items():
+        assert_same_bits(other.parameters()[name], array + 1, name)
+    with pytest.raises(ValueError, match=rf"unknown names \['{prefix}weight_hr_l0'\]"):
+        lstm.load_state_dict(given | {f"{prefix}weight_hr_l0": np.zeros(3)}, prefix=prefix)
+    with pytest.raises(ValueError, match=f"missing names .*'{prefix}o.weight_ih_l0'"):
+        lstm.load_state_dict(given, prefix=f"{prefix}o.")
+    with pytest.raises(ValueError, match=rf"state_dict\['{prefix}bias_hh_l0'\]: expected shape"):
+        lstm.load_state_dict(given | {f"{prefix}bias_hh_l0": np.zeros(3)}, prefix=prefix)
+
+
+@pytest.mark.parametrize("prefix", ["", "lstm."])
+def test_load_state_dict_that_is_not_strict(rng, prefix):
+    lstm, other = (fl.LSTM(I, H, rng=rng) for _ in range(2))
+    old, given = lstm.state_dict(), other.state_dict()
+    del given["bias_hh_l0"]
+    given = {prefix + name: array for name, array in given.items()}
+    given[f"{prefix}weight_hr_l0"] = "is not read"
+    found = lstm.load_state_dict(given, strict=False, prefix=prefix)
+    assert found.missing_keys == ["bias_hh_l0"]
+    assert found.unexpected_keys == [f"{prefix}weight_hr_l0"]
+    for name, array in lstm.state_dict().items():
+        expected = old[name] if name == "bias_hh_l0" else other.parameters()[name]
+        assert_same_bits(array, expected, name)
+    before = lstm.state_dict()
+    given[f"{prefix}bias_ih_l0"] = np.zeros(4 * H + 1)
+    with pytest.raises(ValueError, match=r"bias_ih_l0'\]: expected shape"):
+        lstm.load_state_dict(given, False, prefix=prefix)
+    for name, array in lstm.state_dict().items():
+        assert_same_bits(array, before[name], name)
+    assert lstm.load_state_dict({}, strict=False) == (NAMES, [])
+
+
+def test_load_state_dict_reads_its_arguments(lstm):
+    given = lstm.state_dict()
+    with pytest.raises(TypeError, match="strict: expected True or False"):
+        lstm.load_state_dict(given, "no")
+    with pytest.raises(TypeError, match="prefix: expected text"):
+        lstm.load_state_dict(given, prefix=None)
+
+
 def test_load_state_dict_takes_torchs_tensors(rng):
     torch = pytest.importorskip("torch")
     theirs = torch.nn.LSTM(I, H)

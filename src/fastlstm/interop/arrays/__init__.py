@@ -19,6 +19,7 @@ def from_arrays(
     batch_first: bool | None = None,
     nonlinearity: Any = None,
     recurrent_activation: Any = None,
+    reset_after: bool | None = None,
     dtype: Any = None,
 ) -> Any:
     """Return the recurrent layer that is found among named arrays.
@@ -41,6 +42,8 @@ def from_arrays(
     recurrent_activation : "sigmoid", "hard_sigmoid" or another activation, optional
         For Keras' LSTM and GRU, whose arrays do not say it. "hard_sigmoid" is 0.2 x + 0.5, as in
         Keras 1 and 2; that of Keras 3 is ``("hard_sigmoid", 1 / 6, 0.5)``.
+    reset_after : bool, optional
+        For Keras' GRU without bias: whether the reset gate acts after the recurrent product.
     dtype : float32 or float64, optional
         If None, float64 if all arrays are, and float32 otherwise.
 
@@ -76,6 +79,7 @@ def from_arrays(
         batch_first=batch_first,
         nonlinearity=nonlinearity,
         recurrent_activation=recurrent_activation,
+        reset_after=reset_after,
         dtype=dtype,
     )
     layer = read_layer(mapping, hints)
@@ -109,7 +113,10 @@ def _make(group: Group, arrays: Mapping[str, Any], hints: Hints, facts: Facts) -
             value = hints.need(unsaid.name, f"{unsaid.reason} (prefix {group.prefix!r})")
         options |= unsaid.options(value)
     options["batch_first"] = hints.get("batch_first", said.get("batch_first", False))
-    return make(part.kind, part.layers, dtype=hints.get("dtype"), **options)
+    try:
+        return make(part.kind, part.layers, dtype=hints.get("dtype"), **options)
+    except ValueError as error:
+        raise ValueError(group.with_own_name(str(error))) from error
 
 
 def _find(arrays: Mapping[str, Any]) -> list[Group]:

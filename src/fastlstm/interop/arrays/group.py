@@ -64,6 +64,14 @@ class Group:
             words.append("bidirectional")
         return ", ".join(words)
 
+    def with_own_name(self, text: str) -> str:
+        """An error's text that begins with a parameter's name, with the name in the mapping."""
+        for (layer, direction, part), name in self.places.items():
+            parameter = f"{part}_l{layer}{'_reverse' if direction else ''}:"
+            if text.startswith(parameter):
+                return f"{name}:{text[len(parameter) :]}"
+        return text
+
     def depth(self) -> int:
         """The number of layers, of which none may be missing."""
         layers = {layer for layer, _, _ in self.places}

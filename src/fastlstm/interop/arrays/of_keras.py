@@ -41,6 +41,9 @@ class KerasGroup(Group):
             raise ValueError(f"{self.prefix!r}: expected two directions of one kind")
         kind, _, options = read[0]
         found = Found(kind, [[made for _, made, _ in read]], dict(options))
+        if kind == "GRU" and not has_bias:
+            reason = "only the shape of a bias would say it"
+            found.unsaid.append(Unsaid("reset_after", reason, lambda f: {"linear_before_reset": f}))
         if kind == "RNN":
             reason = "Keras' weights do not say which activation the layer has"
             found.unsaid.append(Unsaid("nonlinearity", reason, lambda f: {"nonlinearity": f}))
@@ -69,7 +72,10 @@ class KerasGroup(Group):
         kind = BY_GATES[columns // H]
         convert: Any = {"LSTM": lstm_arrays, "GRU": gru_arrays, "RNN": rnn_arrays}[kind]
         try:
-            made, options = convert(kernel, recurrent, bias)
+            if kind == "GRU" and bias is None:
+                made, options = gru_arrays(kernel, recurrent, reset_after=True)
+            else:
+                made, options = convert(kernel, recurrent, bias)
         except ValueError as error:
             raise ValueError(f"{self.prefixes[direction]}{error}") from error
         if kind != "RNN":

@@ -54,9 +54,15 @@ class TorchGroup(Group):
                 layers.append([])
             places = {part: (layer, direction, part) for part in ordered}
             taken = {part: self.take(arrays, place) for part, place in places.items()}
-            before = layers[-2] if layer else []
-            features = sum(each["weight_hh"].shape[1] for each in before)
-            kinds.add(self._check(places, taken, features))
+            names = {part: self.places[place] for part, place in places.items()}
+            if direction:
+                inputs = layers[-1][0]["weight_ih"].shape[1]
+                check_shape(
+                    names["weight_hh"], taken["weight_hh"], *layers[-1][0]["weight_hh"].shape
+                )
+            else:
+                inputs = sum(each["weight_hh"].shape[1] for each in layers[-2]) if layer else None
+            kinds.add(_kind(names, taken, inputs))
             layers[-1].append(taken)
         if len(kinds) > 1:
             raise ValueError(
@@ -70,31 +76,6 @@ class TorchGroup(Group):
             found.unsaid.append(Unsaid("nonlinearity", reason, lambda f: {"nonlinearity": f}))
         return found
 
-    def _check(
-        self, places: Mapping[str, Place], arrays: Mapping[str, np.ndarray], features: int
-    ) -> str:
-        """Return the kind of the arrays of one layer and direction, which must fit each other."""
-        names = {part: self.places[place] for part, place in places.items()}
-        for part in {"weight_ih", "weight_hh", "weight_hr"} & arrays.keys():
-            check_matrix(names[part], arrays[part])
-        rows, columns = arrays["weight_hh"].shape
-        H = arrays["weight_hr"].shape[1] if "weight_hr" in arrays else columns
-        if rows % H or rows // H not in BY_GATES:
-            raise ValueError(
-                f"{names['weight_hh']}: expected rows 4, 3 or 1 times the {H} hidden units, for "
-                f"the gates of an LSTM, GRU or RNN, got shape {(rows, columns)}"
-            )
-        kind = BY_GATES[rows // H]
-        if "weight_hr" in arrays:
-            if kind != "LSTM":
-                raise ValueError(f"{names['weight_hr']}: expected no projection of a {kind}")
-            check_shape(names["weight_hr"], arrays["weight_hr"], columns, H)
-        inputs = features or arrays["weight_ih"].shape[1]
-        check_shape(names["weight_ih"], arrays["weight_ih"], rows, inputs)
-        for part in {"bias_ih", "bias_hh"} & arrays.keys():
-            check_shape(names[part], arrays[part], rows)
-        return kind
-
     def _check_derived(self, arrays: Mapping[str, Any]) -> None:
         for name in arrays:
             match = DERIVED.fullmatch(name)
@@ -103,6 +84,31 @@ class TorchGroup(Group):
                     f"{name}: expected {match['name']} itself; compute it first, or save the model "
                     "again without weight norm, pruning or dropped weights"
                 )
+
+
+def _kind(names: Mapping[str, str], arrays: Mapping[str, np.ndarray], inputs: int | None) -> str:
+    """Return the kind of the arrays of one layer and direction, which must fit each other."""
+    for part in ("weight_ih", "weight_hh", "weight_hr"):
+        if part in arrays:
+            check_matrix(names[part], arrays[part])
+    rows, columns = arrays["weight_hh"].shape
+    H = arrays["weight_hr"].shape[1] if "weight_hr" in arrays else columns
+    if rows % H or rows // H not in BY_GATES:
+        raise ValueError(
+            f"{names['weight_hh']}: expected rows 4, 3 or 1 times the {H} hidden units, for the "
+            f"gates of an LSTM, GRU or RNN, got shape {(rows, columns)}"
+        )
+    kind = BY_GATES[rows // H]
+    if "weight_hr" in arrays:
+        if kind != "LSTM":
+            raise ValueError(f"{names['weight_hr']}: expected no projection of a {kind}")
+        check_shape(names["weight_hr"], arrays["weight_hr"], columns, H)
+    wanted = arrays["weight_ih"].shape[1] if inputs is None else inputs
+    check_shape(names["weight_ih"], arrays["weight_ih"], rows, wanted)
+    for part in ("bias_ih", "bias_hh"):
+        if part in arrays:
+            check_shape(names[part], arrays[part], rows)
+    return kind
 
 
 def _beginnings(prefix: str) -> set[str]:
