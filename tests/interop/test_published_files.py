@@ -1,5 +1,6 @@
 """Files in packages of PyPI, where these are installed; none of them is imported."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_silero_vad_torchscript(rng):
     torch = pytest.importorskip("torch")
     model = torch.jit.load(path)
     for prefix, layer in layers.items():
-        own = model.get_submodule(prefix[:-1])
+        own = functools.reduce(getattr, prefix.split(".")[:-1], model)
         for name, tensor in own.named_parameters():
             assert_same_bits(layer.parameters()[f"{name}_l0"], tensor.detach().numpy(), name)
         x, h, c = rng.standard_normal((3, 4, 128), dtype=np.float32)
@@ -37,7 +38,7 @@ def test_silero_vad_torchscript(rng):
             expected = own(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
         _, state = layer(x[None], (h[None], c[None]))
         for got, wanted in zip(state, expected, strict=True):
-            np.testing.assert_allclose(got[0], wanted.numpy(), rtol=0, atol=3e-7)
+            np.testing.assert_allclose(got[0], wanted.numpy(), rtol=0, atol=3e-6)
 
 
 def test_silero_vad_safetensors(rng):

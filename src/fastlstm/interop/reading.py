@@ -4,6 +4,7 @@ A reader takes nothing on trust. It checks counts, offsets and shapes against th
 before it makes an array, and it never executes what a file holds.
 """
 
+import errno
 import json
 import os
 import struct
@@ -34,7 +35,9 @@ def reading(path: Path, what: str) -> Iterator[None]:
     name = os.fspath(path)
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place to seek to
+            raise
         text = str(error) or type(error).__name__
         if isinstance(error, ValueError) and text.startswith(name):
             raise
@@ -107,14 +110,18 @@ class Archive:
         """Return the bytes of a member."""
         if name not in self.sizes:
             raise ValueError(f"expected a member {name!r:.80}, got {list(self.sizes)!r:.200}")
-        self.left -= self.sizes[name]
-        if self.left < 0:
-            raise ValueError(f"{name!r:.80}: expands beyond {MOST_TIMES} times the file's size")
+        self.charge(name, self.sizes[name])
         with self._file.open(name) as member:
             data = member.read(self.sizes[name] + 1)
         if len(data) != self.sizes[name]:
             raise ValueError(f"{name!r:.80}: expected {self.sizes[name]} bytes")
         return data
+
+    def charge(self, name: str, size: int) -> None:
+        """Account for memory that a member takes; ValueError if it is too much for the file."""
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(f"{name!r:.80}: expands beyond {MOST_TIMES} times the file's size")
 
 
 def read_json(text: bytes) -> Any:

@@ -1,6 +1,5 @@
 """Files of torch, read without torch, and modules of torch made of models."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from fastlstm.interop.arrays import read_layer, read_layers
 from fastlstm.interop.arrays.of_torch import find
-from fastlstm.interop.reading import Hints, most_memory, reading
+from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.torch.files import open_file
 from fastlstm.interop.torch.tensors import Tensors
 from fastlstm.safetensors import Path
@@ -64,7 +63,7 @@ def layers(
 def _open(path: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, dict[str, Any]]]]:
     """The tensors of a file and what it says beside them, from the one state dict in it."""
     with reading(path, "torch"), open_file(path) as file:
-        tensors = Tensors(file, most_memory(os.path.getsize(path)))
+        tensors = Tensors(file)
         prefixes = [group.prefix for group in find(tensors)]
         for state in STATES:
             start = f"{state}."

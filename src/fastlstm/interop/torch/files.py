@@ -46,6 +46,7 @@ class File:
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
         self.value: Any = None
+        self.left = 0  # bytes of memory that tensors may take
         self.is_big_endian = False
         self._read: dict[str, bytes] = {}
 
@@ -74,11 +75,18 @@ class File:
     def bytes_of(self, storage: Storage) -> bytes:
         """Return the bytes of a whole storage, whose size must be that of the pickle."""
         if storage.key not in self._read:
+            self.charge(self.size_of(storage.key))
             self._read[storage.key] = self._bytes_of(storage.key)
         return self._read[storage.key]
 
     def _bytes_of(self, key: str) -> bytes:
         raise NotImplementedError
+
+    def charge(self, size: int) -> None:
+        """Account for memory that is to be taken; ValueError if it is too much for the file."""
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("expected tensors of no more memory than the file's size allows")
 
     def size_of(self, key: str) -> int:
         """The bytes of a storage, as the pickle has it."""
@@ -114,7 +122,7 @@ class ZipFile(File):
                 raise ValueError(f"byteorder: expected little or big, got {order!r:.40}")
             self.is_big_endian = order == b"big"
         data = archive.read(found[0])
-        self.value = load(io.BytesIO(data), self.storage_of, archive.left)
+        self.value, self.left = load(io.BytesIO(data), self.storage_of, archive.left)
 
     def _bytes_of(self, key: str) -> bytes:
         name, wanted = f"{self.root}data/{key}", self.size_of(key)
@@ -129,7 +137,7 @@ class OldFile(File):
 
     def __init__(self, file: BinaryIO, size: int):
         super().__init__()
-        self.file = _Bounded(file, size)
+        self.file, self.left = _Bounded(file, size), most_memory(size)
         for what, wanted in (("magic number", MAGIC), ("protocol", PROTOCOL)):
             if self._load() != wanted:
                 raise ValueError(f"{what}: expected {wanted}")
@@ -152,7 +160,8 @@ class OldFile(File):
             self.file.skip(self.size_of(key))
 
     def _load(self) -> Any:
-        return load(self.file, self.storage_of, most_memory(self.file.size))
+        value, self.left = load(self.file, self.storage_of, self.left)
+        return value
 
     def _bytes_of(self, key: str) -> bytes:
         if key not in self.places:

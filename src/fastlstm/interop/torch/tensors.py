@@ -10,7 +10,8 @@ from fastlstm.interop.torch.files import STORAGES, File, dtype_of
 from fastlstm.interop.torch.unpickler import Global, Stub, Tensor, read_sizes
 
 MOST_AXES = 32  # NumPy 1 has no more
-MOST_NODES, LONGEST_NAME, DEEPEST = 200_000, 500, 100
+MOST_NODES, LONGEST_NAME, DEEPEST = 100_000, 500, 100
+NODES = (Tensor, Stub, np.ndarray, dict, list, tuple)
 MODULE = ("_parameters", "_buffers", "_modules")  # where a whole module of torch has its parts
 RECURRENT = ("LSTM", "GRU", "RNN", "RNNBase", "LSTMCell", "GRUCell", "RNNCell")
 
@@ -22,12 +23,13 @@ class Tensors(Mapping[str, np.ndarray]):
     tensors, by prefix.
     """
 
-    def __init__(self, file: File, most: int):
-        self.file, self.left = file, most
+    def __init__(self, file: File):
+        self.file = file
         self.leaves: dict[str, Any] = {}
         self.facts: dict[str, dict[str, Any]] = {}
         self.nodes = 0
-        self._walk(file.value, (), frozenset())
+        if isinstance(file.value, NODES):
+            self._walk(file.value, (), set())
 
     def __getitem__(self, name: str) -> np.ndarray:
         leaf = self.leaves[name]
@@ -46,25 +48,24 @@ class Tensors(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.leaves)
 
-    def _walk(self, value: Any, path: tuple[str, ...], around: frozenset[int]) -> None:
+    def _walk(self, value: Any, path: tuple[str, ...], around: set[int]) -> None:
         """Find the tensors in a value. `around` has the ids of the values that it is in."""
         if isinstance(value, (Tensor, np.ndarray)):
             self._add(path, value)
             return
-        if isinstance(value, Stub):
-            if value.state is None and not value.items:
-                self._add(path, value)
-                return
-        elif not isinstance(value, (dict, list, tuple)):
+        if isinstance(value, Stub) and value.state is None and not value.items:
+            self._add(path, value)
             return
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
             raise ValueError("expected a model's state, got an object of too many parts")
         if id(value) in around:
             return
-        around |= {id(value)}
+        around.add(id(value))
         for key, part in self._parts(value, path):
-            self._walk(part, path if key is None else (*path, str(key)), around)
+            if isinstance(part, NODES):
+                self._walk(part, path if key is None else (*path, str(key)), around)
+        around.remove(id(value))
 
     def _parts(self, value: Any, path: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
         if isinstance(value, dict):
@@ -91,7 +92,7 @@ class Tensors(Mapping[str, np.ndarray]):
         if type(state.get("batch_first")) is bool:
             facts["batch_first"] = state["batch_first"]
         mode = state.get("nonlinearity", state.get("mode"))
-        if mode in ("RNN_TANH", "RNN_RELU", "tanh", "relu"):
+        if isinstance(mode, str) and mode in ("RNN_TANH", "RNN_RELU", "tanh", "relu"):
             facts["nonlinearity"] = mode.removeprefix("RNN_").lower()
         self.facts["".join(f"{name}." for name in path)] = facts
 
@@ -116,16 +117,12 @@ class Tensors(Mapping[str, np.ndarray]):
         shape, strides = read_sizes("shape", tensor.shape), read_sizes("strides", tensor.strides)
         (offset,) = read_sizes("offset", (tensor.offset,))
         if len(shape) != len(strides) or len(shape) > 32:
-            raise ValueError(
-                f"expected a stride for each axis, got {len(strides)} for {len(shape)}"
-            )
+            raise ValueError(f"expected a stride for each of {len(shape)} axes")
         numbers = storage.size * dtype_of(STORAGES[storage.kind]).itemsize // dtype.itemsize
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if math.prod(shape) and last >= numbers:
             raise ValueError(f"shape {shape} and strides {strides} lead beyond {numbers} numbers")
-        self.left -= math.prod(shape) * max(dtype.itemsize, 4)
-        if self.left < 0:
-            raise ValueError(f"shape {shape} takes more memory than the file's size allows")
+        self.file.charge(2 * math.prod(shape) * dtype.itemsize)  # the layer's own arrays
         if not math.prod(shape):
             return np.zeros(shape, np.float32)
         if self.file.is_big_endian:

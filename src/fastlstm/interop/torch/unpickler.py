@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEP, ENTRY = 40, 100  # bytes of memory that a step of a pickle takes, and an entry of a dict
+STEP, ENTRY = 64, 100  # bytes of memory that a step of a pickle takes, and an entry of a dict
 SCALARS = (str, int, float, bytes, bool, type(None))
 LARGEST_KEY = 2**60  # whole numbers above it can share their hash, which takes long
 # What pickles of plain data name in Python's library: modules, and single names.
@@ -76,8 +76,8 @@ class Stub:
         return f"{self.origin}"
 
 
-def load(file: Any, persistent: Callable[[Any], Any], most: int) -> Any:
-    """Return the value of one pickle.
+def load(file: Any, persistent: Callable[[Any], Any], most: int) -> tuple[Any, int]:
+    """Return the value of one pickle, and how much of `most` is left.
 
     Parameters
     ----------
@@ -93,7 +93,8 @@ def load(file: Any, persistent: Callable[[Any], Any], most: int) -> Any:
     ValueError or another error of `fastlstm.interop.reading.DAMAGE`
         The pickle is damaged, would run code, or takes more memory.
     """
-    return _Machine(persistent, most).run(file)
+    machine = _Machine(persistent, most)
+    return machine.run(file), machine.left
 
 
 class _Machine:
@@ -105,20 +106,25 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: Any) -> Any:
-        for code, argument, _ in pickletools.genops(file):
+        while code := file.read(1):
             self.charge(STEP)
-            name = code.name
-            if name in VALUES:
-                self.push(argument)
-            elif name in CONSTANTS:
-                self.stack.append(CONSTANTS[name])
-            elif name in OPERATIONS:
-                OPERATIONS[name](self, argument)
-            elif name == "STOP":
-                return self.pop()
-            elif name not in ("PROTO", "FRAME"):
+            operation = CODES.get(code)
+            name = repr(code) if operation is None else operation.name
+            if operation is None or name not in SUPPORTED:
                 raise ValueError(f"expected a pickle of plain values, got the operation {name}")
-        raise EOFError("the pickle has no end")
+            if name == "STOP":
+                return self.pop()
+            if name in CONSTANTS:
+                self.stack.append(CONSTANTS[name])
+            elif name in NAMES:
+                NAMES[name](self, Global(_read_line(file), _read_line(file)))
+            else:
+                argument = None if operation.arg is None else operation.arg.reader(file)
+                if name in VALUES:
+                    self.push(argument)
+                elif name in OPERATIONS:
+                    OPERATIONS[name](self, argument)
+        raise ValueError("the pickle has no end")
 
     def charge(self, size: int) -> None:
         self.left -= size
@@ -187,10 +193,6 @@ class _Machine:
             if is_plain(key):  # a name cannot be of another kind
                 target[key] = value
 
-    def global_of(self, text: str) -> None:
-        module, _, name = text.partition(" ")
-        self.push(Global(module, name))
-
     def stack_global(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
@@ -213,9 +215,8 @@ class _Machine:
         values = self.pop_mark()
         self.push(make(values[0], tuple(values[1:])))
 
-    def instance(self, text: str) -> None:
-        module, _, name = text.partition(" ")
-        self.push(make(Global(module, name), tuple(self.pop_mark())))
+    def instance(self, origin: Global) -> None:
+        self.push(make(origin, tuple(self.pop_mark())))
 
     def build(self, _: Any) -> None:
         state, target = self.pop(), self.pop()
@@ -227,7 +228,7 @@ class _Machine:
 
 VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+    *("BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
     *("BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -253,16 +254,27 @@ OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "ADDITEMS": lambda m, _: m.append(m.pop_mark()),
     "SETITEM": lambda m, _: m.set_items([m.pop(), m.pop()][::-1]),
     "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
-    "GLOBAL": _Machine.global_of,
     "STACK_GLOBAL": _Machine.stack_global,
     "REDUCE": _Machine.reduce,
     "NEWOBJ": _Machine.new,
     "NEWOBJ_EX": _Machine.new_with_keywords,
     "OBJ": _Machine.old_object,
-    "INST": _Machine.instance,
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent_id,
 }
+NAMES: dict[str, Callable[[_Machine, Global], None]] = {
+    "GLOBAL": _Machine.push,
+    "INST": _Machine.instance,
+}
+CODES = {operation.code.encode("latin1"): operation for operation in pickletools.opcodes}
+SUPPORTED = {*NAMES, *VALUES, *CONSTANTS, *OPERATIONS, "PROTO", "FRAME", "STOP"}
+
+
+def _read_line(file: Any) -> str:
+    line: bytes = file.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("the pickle has no end")
+    return line[:-1].decode()
 
 
 def _dict_of(machine: _Machine) -> None:
