@@ -172,6 +172,14 @@ def test_a_checkpoint(torch, save, zipped, key):
     assert list(layers(path)) == ["encoder.lstm."]
 
 
+def test_names_of_a_flat_state_dict_stay_whole(torch, save):
+    gru = torch.nn.GRU(3, 5)
+    state = {f"model.net.{name}": tensor for name, tensor in gru.state_dict().items()}
+    assert list(layers(save(state))) == ["model.net."]
+    assert list(layers(save({"model": state}))) == ["model.net."]
+    assert repr(fl.load(save(state), prefix="model.net")) == "GRU(3, 5)"
+
+
 def test_arrays_of_numpy_in_a_checkpoint(torch, save, rng):
     for dtype in ("<f4", "<f8", ">f4", "<f2"):
         arrays = fl.GRU(3, 5, dtype=np.float64, rng=rng).state_dict()

@@ -11,8 +11,10 @@ from fastlstm.interop.arrays.of_torch import find
 from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.torch.files import open_file
 from fastlstm.interop.torch.tensors import Tensors
+from fastlstm.interop.torch.unpickler import Stub
 from fastlstm.safetensors import Path
 
+# Under which name a checkpoint has its state dict.
 STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "module")
 
 
@@ -65,9 +67,11 @@ def _open(path: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, dict
     with reading(path, "torch"), open_file(path) as file:
         tensors = Tensors(file)
         prefixes = [group.prefix for group in find(tensors)]
+        parts = file.value if isinstance(file.value, dict) else {}
         for state in STATES:
             start = f"{state}."
-            if prefixes and all(prefix.startswith(start) for prefix in prefixes):
+            is_part = isinstance(parts.get(state), (dict, Stub))  # and not only a name's beginning
+            if is_part and prefixes and all(prefix.startswith(start) for prefix in prefixes):
                 yield _Under(tensors, start), _without(start, tensors.facts)
                 return
         yield tensors, tensors.facts
