@@ -3,7 +3,18 @@
 import importlib
 from types import ModuleType
 
-MODULES = ("arrays", "audio", "keras", "numpy", "onnx", "rnnoise", "safetensors", "tflite", "torch")
+MODULES = (
+    "arrays",
+    "audio",
+    "keras",
+    "numpy",
+    "onnx",
+    "rnnoise",
+    "safetensors",
+    "tensorflow",
+    "tflite",
+    "torch",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -106,10 +106,10 @@ def recognize(path: Path) -> str:
         )
     if text[:7] == b"rnnoise":
         return "rnnoise"
+    if text[:1] == b"{" and b"\0" not in head:
+        return "audio"
     if head[8:9] == b"{":
         return "safetensors"
-    if text[:1] == b"{":
-        return "audio"
     if head[:1] == b"\x08" and head[1:2] <= b"\x20":  # the field ir_version, up to 32
         return "onnx"
     kinds = {

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -124,36 +125,69 @@ class Archive:
             raise ValueError(f"{name!r:.80}: expands beyond {MOST_TIMES} times the file's size")
 
 
+# Bytes that Python takes for a list, an object, a text and any value in them, about.
+COSTS = {b"[": 80, b"{": 240, b'"': 40, b",": 40}
+
+
 def read_json(text: bytes) -> Any:
     """Return the value of a JSON text, in which a name may stand once only in an object."""
+    cost = sum(bytes_each * text.count(mark) for mark, bytes_each in COSTS.items())
+    if cost + (0 if text.isascii() else 4 * len(text)) > most_memory(len(text)):
+        raise ValueError(
+            f"JSON: expected values that take at most {MOST_TIMES} times the file's size"
+        )
     return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r:.80} stands twice in an object")
+        names = iter(sorted(name for name, _ in pairs))
+        last = next(names)
+        while (twice := next(names)) != last:
+            last = twice
+        raise ValueError(f"{twice!r:.80}: expected once in an object, got it twice")
     return found
+
+
+KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+
+
+def member(value: Any, field: str, kind: type, of: str = "") -> Any:
+    """Return the member `field`, of this kind, of a JSON object; `of` is the object's own field."""
+    name = f"{of}.{field}" if of else field
+    if type(value) is not dict:
+        raise ValueError(f"{of or 'JSON'}: expected an object, got {value!r:.60}")
+    if field not in value:
+        raise ValueError(f"{name}: expected {KINDS[kind]}, got none")
+    if type(value[field]) is not kind:
+        raise ValueError(f"{name}: expected {KINDS[kind]}, got {value[field]!r:.60}")
+    return value[field]
 
 
 def read_numbers(field: str, value: Any, *shape: int | None) -> np.ndarray:
     """Return nested lists of JSON as a float64 array; None in `shape` stands for any size."""
-    try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError):
-        array = None
-    if array is None or not isinstance(value, list):
+    flat, sizes = [value], []
+    while type(flat[0]) is list:
+        size = len(flat[0])
+        if any(type(part) is not list or len(part) != size for part in flat):
+            raise ValueError(f"{field}: expected lists of equal sizes, got {value!r:.60}")
+        sizes.append(size)
+        flat = flat[0] if len(flat) == 1 else list(chain.from_iterable(flat))
+        if not flat:
+            break
+    if not sizes or not {*map(type, flat)} <= {int, float}:
         raise ValueError(f"{field}: expected a list of numbers, got {value!r:.60}")
-    if shape:
-        fits = len(shape) == array.ndim and all(
-            wanted is None or wanted == size
-            for wanted, size in zip(shape, array.shape, strict=True)
-        )
-        if not fits:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise ValueError(f"{field}: expected shape ({wanted}), got {array.shape}")
+    if shape and (
+        len(shape) != len(sizes)
+        or any(want not in (None, size) for want, size in zip(shape, sizes, strict=True))
+    ):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{field}: expected shape ({wanted}), got ({', '.join(map(str, sizes))})")
+    try:
+        array = np.array(flat, np.float64).reshape(sizes)
+    except OverflowError:
+        raise ValueError(f"{field}: expected numbers within float64's range") from None
     if not np.isfinite(array).all():
         raise ValueError(f"{field}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
     return array

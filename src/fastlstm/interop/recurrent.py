@@ -7,6 +7,7 @@ import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_numbers
 from fastlstm.layers.gru import GRU
+from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.rnn import RNN
 
@@ -109,6 +110,14 @@ def make(
         named[name] = np.array(read_array(name, named[name], old.dtype), order="C")
         check_shape(name, named[name], *old.shape)
     made.assign(named)
+    return made
+
+
+def make_linear(weight: np.ndarray, bias: np.ndarray | None = None, *, dtype: Any = None) -> Linear:
+    """Return a linear layer of a weight (out, in) and a bias (out,), in the dtype of the weight."""
+    dtype = dtype_of({"weight": weight}) if dtype is None else dtype
+    made = Linear(weight.shape[1], weight.shape[0], bias is not None, dtype=dtype, rng=0)
+    made.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
     return made
 
 
