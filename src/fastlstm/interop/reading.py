@@ -7,6 +7,7 @@ before it makes an array, and it never executes what a file holds.
 import errno
 import json
 import os
+import reprlib
 import struct
 import zipfile
 import zlib
@@ -17,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import LARGEST, quiet
 from fastlstm.safetensors import Path
 
 MOST_TIMES, MARGIN = 3, 64 << 20  # memory for a file's arrays: times its size, plus bytes
 MOST_MEMBERS = 65_536  # of an archive
+MOST_LAYERS = 1_000  # of a model: each takes some kilobytes, however few its numbers
+SHORT = reprlib.Repr()
 
 # What a damaged file raises in the parsers of Python's library.
 DAMAGE = (
@@ -136,7 +140,9 @@ def read_json(text: bytes) -> Any:
         raise ValueError(
             f"JSON: expected values that take at most {MOST_TIMES} times the file's size"
         )
-    return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
+    decoded = text.decode("utf-8-sig")
+    del text  # half of the memory
+    return json.loads(decoded, object_pairs_hook=_without_duplicates)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -150,6 +156,20 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def shown(value: Any) -> str:
+    """A value of a file as messages have it: short, however large the value is."""
+    return SHORT.repr(value)[:80]
+
+
+def read_count(field: str, value: Any, minimum: int = 1, most: int = LARGEST) -> int:
+    """Return a whole number of JSON, within these bounds."""
+    if type(value) is not int or not minimum <= value <= most:
+        raise ValueError(
+            f"{field}: expected a whole number from {minimum} to {most}, got {shown(value)}"
+        )
+    return value
+
+
 KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
@@ -157,27 +177,27 @@ def member(value: Any, field: str, kind: type, of: str = "") -> Any:
     """Return the member `field`, of this kind, of a JSON object; `of` is the object's own field."""
     name = f"{of}.{field}" if of else field
     if type(value) is not dict:
-        raise ValueError(f"{of or 'JSON'}: expected an object, got {value!r:.60}")
+        raise ValueError(f"{of or 'JSON'}: expected an object, got {shown(value)}")
     if field not in value:
         raise ValueError(f"{name}: expected {KINDS[kind]}, got none")
     if type(value[field]) is not kind:
-        raise ValueError(f"{name}: expected {KINDS[kind]}, got {value[field]!r:.60}")
+        raise ValueError(f"{name}: expected {KINDS[kind]}, got {shown(value[field])}")
     return value[field]
 
 
 def read_numbers(field: str, value: Any, *shape: int | None) -> np.ndarray:
-    """Return nested lists of JSON as a float64 array; None in `shape` stands for any size."""
+    """Return nested lists of JSON as a float32 array; None in `shape` stands for any size."""
     flat, sizes = [value], []
     while type(flat[0]) is list:
         size = len(flat[0])
         if any(type(part) is not list or len(part) != size for part in flat):
-            raise ValueError(f"{field}: expected lists of equal sizes, got {value!r:.60}")
+            raise ValueError(f"{field}: expected lists of equal sizes, got {shown(value)}")
         sizes.append(size)
         flat = flat[0] if len(flat) == 1 else list(chain.from_iterable(flat))
         if not flat:
             break
     if not sizes or not {*map(type, flat)} <= {int, float}:
-        raise ValueError(f"{field}: expected a list of numbers, got {value!r:.60}")
+        raise ValueError(f"{field}: expected a list of numbers, got {shown(value)}")
     if shape and (
         len(shape) != len(sizes)
         or any(want not in (None, size) for want, size in zip(shape, sizes, strict=True))
@@ -185,9 +205,11 @@ def read_numbers(field: str, value: Any, *shape: int | None) -> np.ndarray:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{field}: expected shape ({wanted}), got ({', '.join(map(str, sizes))})")
     try:
-        array = np.array(flat, np.float64).reshape(sizes)
-    except OverflowError:
-        raise ValueError(f"{field}: expected numbers within float64's range") from None
+        with quiet():
+            array = np.array(flat, np.float64).astype(np.float32)
+    except OverflowError:  # a whole number
+        array = np.array([np.inf], np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(f"{field}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
-    return array
+        wrong = next(number for number in flat if not abs(number) < 2**128)
+        raise ValueError(f"{field}: expected finite numbers of float32, got {shown(wrong)}")
+    return array.reshape(sizes)

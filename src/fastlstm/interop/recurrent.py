@@ -113,9 +113,9 @@ def make(
     return made
 
 
-def make_linear(weight: np.ndarray, bias: np.ndarray | None = None, *, dtype: Any = None) -> Linear:
+def make_linear(weight: np.ndarray, bias: np.ndarray | None = None) -> Linear:
     """Return a linear layer of a weight (out, in) and a bias (out,), in the dtype of the weight."""
-    dtype = dtype_of({"weight": weight}) if dtype is None else dtype
+    dtype = dtype_of({"weight": weight})
     made = Linear(weight.shape[1], weight.shape[0], bias is not None, dtype=dtype, rng=0)
     made.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
     return made

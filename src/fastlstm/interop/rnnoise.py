@@ -21,6 +21,7 @@ from fastlstm.module import Gradients, Module, Tape, check_tape
 from fastlstm.safetensors import Path
 
 HEADER = re.compile(rb"rnnoise-nu model file version 1\s")
+WIDEST, LONGEST = 128, 1 << 22  # neurons of a layer, as in rnnoise-nu, and bytes of a file
 SCALE = 256  # of the files' integers
 INPUTS = {
     "input_dense": ("x",),
@@ -230,9 +231,10 @@ def _read_tuple(name: str, value: Any, count: int) -> Any:
 
 def read(path: Path, hints: Hints) -> RNNoise:
     """Return the network of a ``.rnnn`` file."""
-    with open(path, "rb") as file:
-        text = file.read()
-    with reading(path, "RNNoise"):
+    with open(path, "rb") as file, reading(path, "RNNoise"):
+        text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ValueError(f"expected at most {LONGEST} bytes")
         header = HEADER.match(text)
         if not header:
             raise ValueError(f"version: expected rnnoise-nu's version 1, got {text[:40]!r}")
@@ -251,8 +253,8 @@ def read(path: Path, hints: Hints) -> RNNoise:
 
         for name in NAMES:
             I, H, function = map(int, take(f"{name}: sizes", 3))
-            if min(I, H) < 1:
-                raise ValueError(f"{name}: expected sizes of 1 or more, got {I} and {H}")
+            if not 1 <= min(I, H) <= max(I, H) <= WIDEST:
+                raise ValueError(f"{name}: expected sizes from 1 to {WIDEST}, got {I} and {H}")
             if not 0 <= function < len(FUNCTIONS):
                 raise ValueError(f"{name}: expected an activation 0 to 2, got {function}")
             functions[name] = FUNCTIONS[function]

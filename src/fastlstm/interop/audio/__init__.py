@@ -24,10 +24,7 @@ READERS: dict[str, Callable[[dict[str, Any], Hints], Any]] = {
 
 def read(path: Path, hints: Hints) -> Any:
     """Return the model of a JSON file."""
-    with open(path, "rb") as file:
-        text = file.read()
-    with reading(path, "JSON"):
-        value = read_json(text)
-        del text
+    with open(path, "rb") as file, reading(path, "JSON"):
+        value = read_json(file.read())
         reader = next((READERS[name] for name in READERS if name in value), named.read)
         return reader(value, hints)

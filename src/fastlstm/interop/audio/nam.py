@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_size
-from fastlstm.interop.reading import Hints, member, read_numbers
+from fastlstm.interop.reading import MOST_LAYERS, Hints, member, read_count, read_numbers, shown
 from fastlstm.interop.recurrent import make, make_linear
 from fastlstm.layers.sequential import Sequential
 
@@ -21,16 +20,16 @@ def read(file: dict[str, Any], hints: Hints) -> Sequential:
     """Return the LSTM, which learns its initial state, and the head."""
     architecture = member(file, "architecture", str)
     if architecture != "LSTM":
-        raise ValueError(f"architecture: expected LSTM, got {architecture!r:.60}")
+        raise ValueError(f"architecture: expected LSTM, got {shown(architecture)}")
     version = member(file, "version", str)
     numbers = re.fullmatch(r"(\d{1,4})\.(\d{1,4})\.\d{1,4}", version, re.ASCII)
     if not numbers or not VERSIONS[0] <= tuple(map(int, numbers.groups())) <= VERSIONS[1]:
-        raise ValueError(f"version: expected 0.5.0 to 0.7, got {version!r:.60}")
+        raise ValueError(f"version: expected 0.5.0 to 0.7, got {shown(version)}")
     config = member(file, "config", dict)
-    sizes = ("input_size", "hidden_size", "num_layers")
-    I, H, layers = (read_size(f"config.{name}", config.get(name)) for name in sizes)
-    outputs = read_size("config.out_channels", config.get("out_channels", 1))
-    if read_size("config.in_channels", config.get("in_channels", I)) != I:
+    I, H = (read_count(f"config.{n}", config.get(n)) for n in ("input_size", "hidden_size"))
+    layers = read_count("config.num_layers", config.get("num_layers"), most=MOST_LAYERS)
+    outputs = read_count("config.out_channels", config.get("out_channels", 1))
+    if read_count("config.in_channels", config.get("in_channels", I)) != I:
         raise ValueError(f"config.in_channels: expected {I}, got {config['in_channels']}")
     weights = read_numbers("weights", member(file, "weights", list), None)
     rest = H * (4 * (H + 1) + 2)  # of a layer, without the columns for x
@@ -55,5 +54,5 @@ def read(file: dict[str, Any], hints: Hints) -> Sequential:
         arrays |= {"bias_ih": take(4 * H), "initial_h": take(H), "initial_c": take(H)}
         parts.append([arrays])
     batch_first = hints.get("batch_first", False)
-    lstm = make("LSTM", parts, dtype=np.float32, batch_first=batch_first)
-    return Sequential(lstm, make_linear(take(outputs, H), take(outputs), dtype=np.float32))
+    lstm = make("LSTM", parts, batch_first=batch_first)
+    return Sequential(lstm, make_linear(take(outputs, H), take(outputs)))

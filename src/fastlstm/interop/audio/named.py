@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.arrays import read_layer
-from fastlstm.interop.reading import Hints, read_numbers
+from fastlstm.interop.reading import MOST_MEMBERS, Hints, read_count, read_numbers, shown
 from fastlstm.interop.recurrent import make_linear
 
 
 def read(file: dict[str, Any], hints: Hints) -> Any:
     """Return the layer of these names, or with several layers that which `prefix` chooses."""
     layers: dict[str, dict[str, np.ndarray]] = {}
+    read_count("JSON: the number of names", len(file), most=MOST_MEMBERS)
     for name, value in file.items():
         if type(value) is not list:
             raise ValueError(
-                f"{name!r:.60}: expected arrays by name, or a model of NAM, RTNeural, AIDA-X or "
-                f"Proteus, got {value!r:.60}"
+                f"{shown(name)}: expected arrays by name, or a model of NAM, RTNeural, AIDA-X or "
+                f"Proteus, got {shown(value)}"
             )
         own = name.rpartition(".")[2]
-        array = read_numbers(f"{name!r:.60}", value).astype(np.float32)
+        array = read_numbers(f"{shown(name)}", value)
         layers.setdefault(name.removesuffix(own), {})[own] = array
     prefix = hints.get("prefix")
     if prefix is None and len(layers) > 1:
@@ -41,5 +42,5 @@ def _linear(prefix: str, arrays: dict[str, np.ndarray]) -> Any:
     weight, bias = arrays["weight"], arrays.get("bias")
     if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         shapes = {prefix + name: array.shape for name, array in arrays.items()}
-        raise ValueError(f"{prefix}weight: expected those of a linear layer, got {shapes!r:.200}")
-    return make_linear(weight, bias, dtype=np.float32)
+        raise ValueError(f"{prefix}weight: expected those of a linear layer, got {shown(shapes)}")
+    return make_linear(weight, bias)

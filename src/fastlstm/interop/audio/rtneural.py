@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_number, read_size
 from fastlstm.interop.audio.skip import Skip
-from fastlstm.interop.reading import Hints, member, read_numbers
+from fastlstm.interop.reading import MOST_LAYERS, Hints, member, read_count, read_numbers, shown
 from fastlstm.interop.recurrent import ZRH, make, make_linear, reorder
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.sequential import Sequential
@@ -25,13 +24,13 @@ def read(file: dict[str, Any], hints: Hints) -> Any:
     """Return the layers as a `Sequential`; alone if there is one."""
     inputs = size = _last("in_shape", file.get("in_shape"))
     modules: list[Module] = []
-    for index, layer in enumerate(member(file, "layers", list)):
+    layers = member(file, "layers", list)
+    read_count("layers: their number", len(layers), most=MOST_LAYERS)
+    for index, layer in enumerate(layers):
         name = f"layers[{index}]"
         made = _read_layer(name, layer, size, hints)
         size = _last(f"{name}.shape", layer.get("shape"), _size_of(made, size))
         modules += made
-    if not modules:
-        raise ValueError("layers: expected some, got none")
     has_skip = _read_skip(file)
     if has_skip:
         modules = [Skip(Sequential(*modules))]
@@ -50,7 +49,7 @@ def _read_layer(name: str, layer: Any, inputs: int, hints: Hints) -> list[Module
     function = layer.get("activation", "")
     if type(function) is not str or function not in ("", *ACTIVATIONS):
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{name}.activation: expected '' or one of {known}, got {function!r:.60}")
+        raise ValueError(f"{name}.activation: expected '' or one of {known}, got {shown(function)}")
     activation: list[Module] = [Activation(function)] if function else []
     if kind == "activation":
         return activation
@@ -60,11 +59,11 @@ def _read_layer(name: str, layer: Any, inputs: int, hints: Hints) -> list[Module
             raise ValueError(
                 f"{name}.weights[1]: expected shape ({weight.shape[1]},), got {bias.shape}"
             )
-        return [make_linear(weight.T, bias, dtype=np.float32), *activation]
+        return [make_linear(weight.T, bias), *activation]
     if kind not in ("lstm", "gru"):
         raise ValueError(
             f"{name}.type: expected lstm, gru, dense, time-distributed-dense or activation, "
-            f"got {kind!r:.60}"
+            f"got {shown(kind)}"
         )
     if function not in ("", "tanh"):
         raise ValueError(f"{name}.activation: expected tanh in {kind}, got {function!r}")
@@ -78,7 +77,7 @@ def _read_layer(name: str, layer: Any, inputs: int, hints: Hints) -> list[Module
         arrays |= {"bias_ih": bias[0], "bias_hh": bias[1]}
         arrays = {part: reorder(array, ZRH) for part, array in arrays.items()}
     batch_first = hints.get("batch_first", False)
-    return [make(kind.upper(), [[arrays]], dtype=np.float32, batch_first=batch_first)]
+    return [make(kind.upper(), [[arrays]], batch_first=batch_first)]
 
 
 def _read_arrays(name: str, layer: Any, *shapes: tuple[int | None, ...]) -> list[np.ndarray]:
@@ -99,8 +98,8 @@ def _weights(name: str, layer: Any, count: int) -> list[Any]:
 def _last(name: str, shape: Any, expected: int | None = None) -> int:
     """The number of features in a shape [null, null, features]."""
     if type(shape) is not list or not 1 <= len(shape) <= 3:
-        raise ValueError(f"{name}: expected a list of up to 3 sizes, got {shape!r:.60}")
-    size = read_size(f"{name}[-1]", shape[-1])
+        raise ValueError(f"{name}: expected a list of up to 3 sizes, got {shown(shape)}")
+    size = read_count(f"{name}[-1]", shape[-1])
     if size != (size if expected is None else expected):
         raise ValueError(f"{name}[-1]: expected {expected}, as the weights have, got {size}")
     return size
@@ -116,9 +115,7 @@ def _read_skip(file: dict[str, Any]) -> bool:
     skip = file.get("in_skip")
     if skip is None:
         return False
-    if read_size("in_skip", skip, minimum=0) > 1:
-        raise ValueError(f"in_skip: expected 0 or 1, got {skip}")
-    return bool(skip)
+    return bool(read_count("in_skip", skip, 0, 1))
 
 
 def _read_gain(file: dict[str, Any], name: str) -> list[Module]:
@@ -126,6 +123,7 @@ def _read_gain(file: dict[str, Any], name: str) -> list[Module]:
     gain = file.get(name)
     if gain is None:
         return []
-    decibels = read_number(name, gain, -1000, 1000)
-    factor = 10 ** (decibels / 20) if decibels > SILENCE else 0.0
-    return [Activation("affine", factor)] if decibels else []
+    if type(gain) not in (int, float) or not -1000 <= gain <= 1000:
+        raise ValueError(f"{name}: expected decibels from -1000 to 1000, got {shown(gain)}")
+    factor = 10 ** (gain / 20) if gain > SILENCE else 0.0
+    return [Activation("affine", factor)] if gain else []
