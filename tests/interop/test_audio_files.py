@@ -150,6 +150,7 @@ def test_gradients_of_a_skip_connection(rng):
         direction, step = rng.standard_normal(x.shape), 1e-6
         if options:
             assert not y[4:, 0].any()
+            assert not grads.x[4:, 0].any()
             direction[4:, 0] = 0
         slope = (loss(x + step * direction) - loss(x - step * direction)) / (2 * step)
         np.testing.assert_allclose((grads.x * direction).sum(), slope, rtol=1e-7)
@@ -224,6 +225,7 @@ def change(file, *path_and_value):
             "config.num_layers: expected a whole number from 1 to 1000",
         ),
         (("config", "in_channels", 2), "config.in_channels: expected 1, got 2"),
+        (("weights", [0.5] * 71), r"weights: expected 70 numbers .* got 71"),
         (("weights", 3, True), "weights: expected a list of numbers"),
         (("weights", 3, float("nan")), "weights: expected finite numbers of float32, got nan"),
         (("weights", 3, 1e39), r"weights: expected finite numbers of float32, got 1e\+39"),
