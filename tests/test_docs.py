@@ -30,9 +30,12 @@ def listed(module):
     return {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
 
 
+OF_INTEROP = (
+    *(fl.interop.audio.skip, fl.interop.rnnoise, fl.interop.tensorflow, fl.interop.tflite),
+)
 OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | listed(reference)
 OBJECTS |= listed(fl.inspection)
-for module in (fl.losses, fl.schedules, kernels):
+for module in (fl.losses, fl.schedules, kernels, *OF_INTEROP):
     OBJECTS |= own_functions(module)
 CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}
 METHODS = {
