@@ -32,5 +32,5 @@ def test_importing_fastlstm_imports_no_onnx():
 
 
 def test_unknown_door():
-    with pytest.raises(AttributeError, match="tensorflow"):
-        fl.interop.tensorflow  # noqa: B018
+    with pytest.raises(AttributeError, match="caffe"):
+        fl.interop.caffe  # noqa: B018

@@ -61,8 +61,15 @@ def test_state_is_carried(rng):
         np.testing.assert_allclose(c, b, atol=1e-6)
     (one, _), _ = model(x[:, 1])  # without a batch
     np.testing.assert_allclose(one, gains[:, 1], atol=1e-6)
-    (short, _), _ = model(x, lengths=[7, 4, 2])
-    np.testing.assert_allclose(short[:4, 1], gains[:4, 1], atol=1e-6)
+    resets = np.zeros((T, B), bool)
+    resets[3, 1] = True
+    (anew, _), _ = model(x, resets=resets)
+    np.testing.assert_allclose(anew[3:, 1], model(x[3:])[0][0][:, 1], atol=1e-6)
+    np.testing.assert_allclose(anew[:, 0], gains[:, 0], atol=1e-6)
+    ((again, _), _), _ = model.forward(x, resets=resets, recompute="sqrt", threads=1)
+    np.testing.assert_allclose(again, anew, atol=1e-6)
+    with pytest.raises(TypeError, match="x: expected an array"):
+        model([x[:, 0], x[:, 1]])
 
 
 def double(rng):

@@ -89,7 +89,9 @@ class RNNoise(Module):
                 raise TypeError(f"{name}: expected {kind}, got {module!r:.60}")
             setattr(self, name, module)
 
-    def __call__(self, x: Any, state: Any = None, **options: Any) -> Any:
+    def __call__(
+        self, x: Any, state: Any = None, *, resets: Any = None, threads: int | None = None
+    ) -> Any:
         """Return gains, voice activity and the state, as inference.
 
         Parameters
@@ -97,7 +99,8 @@ class RNNoise(Module):
         x : array (T, B, F), or (T, F)
             Features of frames; with GRUs of ``batch_first=True``, (B, T, F).
         state : tuple of three arrays (1, B, H), or None for zeros
-        **options : as GRUs take them, like `lengths` and `resets`
+        resets, threads
+            As GRUs take them.
 
         Returns
         -------
@@ -105,19 +108,31 @@ class RNNoise(Module):
         state : tuple of three arrays
         """
 
+        options = {"resets": resets, "threads": threads}
+
         def run(name: str, x: np.ndarray, *state: Any) -> Any:
             module = getattr(self, name)
             return module(x, *state, **options) if state else module(x)
 
         return self._through(run, x, state)
 
-    def forward(self, x: Any, state: Any = None, **options: Any) -> tuple[Any, RNNoiseTape]:
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        resets: Any = None,
+        recompute: int | str | None = None,
+        threads: int | None = None,
+    ) -> tuple[Any, RNNoiseTape]:
         """Return what a call returns, and a tape.
 
         Parameters
         ----------
-        x, state, **options
+        x, state, resets, threads
             As in a call.
+        recompute : int or "sqrt", optional
+            As GRUs take it.
 
         Returns
         -------
@@ -126,6 +141,7 @@ class RNNoise(Module):
             The argument of one `backward`.
         """
         tapes = {}
+        options = {"resets": resets, "recompute": recompute, "threads": threads}
 
         def run(name: str, x: np.ndarray, *state: Any) -> Any:
             module = getattr(self, name)
@@ -212,6 +228,8 @@ class RNNoise(Module):
 
     def _through(self, run: Any, x: Any, state: Any) -> Any:
         """The wiring of the layers, each of which `run` computes."""
+        if isinstance(x, (list, tuple)):
+            raise TypeError("x: expected an array; call once for each sequence of a list")
         x = read_floats("x", x)
         v, n, g = (None,) * 3 if state is None else _read_tuple("state", state, 3)
         dense = run("input_dense", x)
