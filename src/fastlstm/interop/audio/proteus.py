@@ -18,9 +18,10 @@ PARTS = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 def read(file: dict[str, Any], hints: Hints) -> Any:
     """Return the recurrent layer and the linear one, and around both the skip connection."""
     said, state = member(file, "model_data", dict), member(file, "state_dict", dict)
-    model, kind = (member(said, name, str, "model_data") for name in ("model", "unit_type"))
+    model = member(said, "model", str, "model_data")
     if model != "SimpleRNN":
         raise ValueError(f"model_data.model: expected SimpleRNN, got {shown(model)}")
+    kind = member(said, "unit_type", str, "model_data")
     if kind not in KINDS:
         raise ValueError(f"model_data.unit_type: expected LSTM, GRU or RNN, got {shown(kind)}")
     sizes = ("input_size", "hidden_size", "output_size")
