@@ -110,7 +110,6 @@ def test_batch_first_is_the_callers(rng, tmp_path):
 
 
 def test_state_dicts_of_torch(rng, tmp_path):
-    pytest.importorskip("fastlstm.interop.arrays")
     first, second, dense = fl.GRU(2, 4, rng=0), fl.GRU(4, 3, 2, rng=1), fl.Linear(3, 5, rng=2)
     layers = {"gru.": first, "net.gru2.": second, "dense.": dense}
     arrays = {

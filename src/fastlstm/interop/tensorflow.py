@@ -10,7 +10,9 @@ from fastlstm.layers.lstm import LSTM
 
 
 def lstm(kernel: Any, bias: Any, *, forget_bias: float = 1.0, batch_first: bool = False) -> LSTM:
-    """Return the LSTM of a `BasicLSTMCell`, `LSTMCell` or `LSTMBlockCell`.
+    """Return the LSTM of a `BasicLSTMCell`, or of an `LSTMCell` or `LSTMBlockCell` of its form.
+
+    That is, without peepholes, projection and clip, for which they have more arrays and options.
 
     Parameters
     ----------
