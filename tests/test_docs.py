@@ -30,9 +30,8 @@ def listed(module):
     return {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
 
 
-OF_INTEROP = (
-    *(fl.interop.audio.skip, fl.interop.rnnoise, fl.interop.tensorflow, fl.interop.tflite),
-)
+DOORS = fl.interop
+OF_INTEROP = DOORS.audio.skip, DOORS.rnnoise, DOORS.rnnoise.network, DOORS.tensorflow, DOORS.tflite
 OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | listed(reference)
 OBJECTS |= listed(fl.inspection)
 for module in (fl.losses, fl.schedules, kernels, *OF_INTEROP):

@@ -6,7 +6,7 @@ from fastlstm import files
 from fastlstm.interop.arrays import read_layer
 from fastlstm.interop.audio.skip import Skip
 from fastlstm.interop.reading import Hints, reading
-from fastlstm.interop.rnnoise import RNNoise
+from fastlstm.interop.rnnoise.network import RNNoise
 from fastlstm.module import Module
 from fastlstm.safetensors import Path, read_safetensors
 
