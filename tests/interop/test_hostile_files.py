@@ -158,6 +158,11 @@ def test_odd_pickles(monkeypatch, path, pickled, message):
     refused(write_zip(path, pickled, compression=zipfile.ZIP_DEFLATED), message)
 
 
+def test_a_pickle_of_many_steps(monkeypatch, path):
+    monkeypatch.setattr("fastlstm.interop.torch.unpickler.MOST_STEPS", 1_000)
+    refused(write_zip(path, b"\x80\x02" + b"(1" * 500 + b"}."), "at most 1000 steps")
+
+
 def doubled(count, make, end):
     """A value that has the one before twice, and so on: as a tree it has 2**count leaves."""
     first = make(b"", b"")

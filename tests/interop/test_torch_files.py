@@ -143,7 +143,7 @@ class Unknown:
 
 
 @FORMS
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model_state", "model", "net"])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model_state", "state", "net"])
 def test_a_checkpoint(torch, save, zipped, key):
     """What is beside the state is read as what it is, and not made."""
     module = torch.nn.LSTM(3, 5, 2)

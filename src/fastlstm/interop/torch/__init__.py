@@ -11,11 +11,20 @@ from fastlstm.interop.arrays.of_torch import find
 from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.torch.files import open_file
 from fastlstm.interop.torch.tensors import Tensors
-from fastlstm.interop.torch.unpickler import Stub
+from fastlstm.interop.torch.values import Stub
 from fastlstm.safetensors import Path
 
 # Under which name a checkpoint has its state dict.
-STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "module")
+STATES = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "module",
+    "state",
+    "weights",
+)
 
 
 def read(path: Path, hints: Hints) -> Any:

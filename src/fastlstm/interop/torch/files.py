@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastlstm.interop.reading import Archive, most_memory
-from fastlstm.interop.torch.unpickler import Global, Storage, load
+from fastlstm.interop.torch.unpickler import load
+from fastlstm.interop.torch.values import Global, Storage
 from fastlstm.safetensors import Path
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.torch.files import STORAGES, File, dtype_of
-from fastlstm.interop.torch.unpickler import Global, Stub, Tensor, read_sizes
+from fastlstm.interop.torch.values import Global, Stub, Tensor, read_sizes
 
 MOST_AXES = 32  # NumPy 1 has no more
 MOST_NODES, LONGEST_NAME, DEEPEST = 100_000, 500, 100

@@ -1,79 +1,19 @@
 """The pickles of torch's files, read as plain values. Nothing that a pickle names is ever run.
 
 A pickle is a program for a stack machine. This one has its own machine, whose values are numbers,
-text, bytes, lists, tuples, dicts, `Storage`, `Tensor`, arrays, `Global` (a name) and `Stub` (what
-an unknown class or function would have made). A known name stands for a function of this module.
+text, bytes, lists, tuples, dicts and those of `values`. Sets are lists.
 """
 
 import pickletools
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from sys import getsizeof
+from typing import Any
 
-import numpy as np
+from fastlstm.interop.torch.values import Global, Stub, call, is_plain, make, set_state
 
-STEP, ENTRY = 64, 100  # bytes of memory that a step of a pickle takes, and an entry of a dict
-SCALARS = (str, int, float, bytes, bool, type(None))
-LARGEST_KEY = 2**60  # whole numbers above it can share their hash, which takes long
-# What pickles of plain data name in Python's library: modules, and single names.
-HARMLESS = {
-    *("_codecs", "abc", "argparse", "array", "collections", "copy_reg", "copyreg", "datetime"),
-    *("decimal", "enum", "fractions", "ipaddress", "logging", "numbers", "pathlib", "random", "re"),
-    *("string", "time", "types", "typing", "uuid", "zoneinfo"),
-}
-BUILTINS = (
-    *("bytearray", "bytes", "complex", "dict", "float", "frozenset", "getattr", "int", "list"),
-    *("object", "range", "set", "slice", "str", "tuple", "type"),
-)
-HARMLESS_NAMES = {
-    *(("builtins", name) for name in BUILTINS),
-    *(("__builtin__", name) for name in (*BUILTINS, "long", "unicode", "xrange")),
-    *(("functools", "partial"), ("operator", "attrgetter"), ("operator", "itemgetter")),
-}
-
-
-class Global(NamedTuple):
-    """The name of a class or function."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"[:200]
-
-
-class Storage(NamedTuple):
-    """The numbers behind tensors, in their file."""
-
-    kind: str  # the name of torch's class
-    key: str
-    size: int  # numbers
-    offset: int = 0  # of a view, in numbers of the whole storage
-    whole: int | None = None  # numbers of the whole storage; None if this is not a view
-
-
-class Tensor(NamedTuple):
-    """A tensor: its place in a storage, in numbers."""
-
-    storage: Storage
-    offset: Any
-    shape: Any
-    strides: Any
-    dtype: str | None = None  # of torch; None if it is that of the storage
-
-
-@dataclass(eq=False, repr=False)
-class Stub:
-    """What an unknown class or function would have made."""
-
-    origin: Any
-    arguments: Any
-    state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.origin}"
+MOST_STEPS = 1_500_000  # of a pickle: a vocabulary of 300,000 words, or about two seconds
+STEP, ENTRY = 16, 100  # bytes of memory that a step takes, and an entry of a dict
+TOO_MUCH = "the pickle takes more memory than a model's file should"
 
 
 def load(file: Any, persistent: Callable[[Any], Any], most: int) -> tuple[Any, int]:
@@ -106,33 +46,26 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: Any) -> Any:
-        while code := file.read(1):
-            self.charge(STEP)
-            operation = CODES.get(code)
-            name = repr(code) if operation is None else operation.name
-            if operation is None or name not in SUPPORTED:
-                raise ValueError(f"expected a pickle of plain values, got the operation {name}")
-            if name == "STOP":
+        for _ in range(MOST_STEPS):
+            code = file.read(1)
+            if code == b".":
                 return self.pop()
-            if name in CONSTANTS:
-                self.stack.append(CONSTANTS[name])
-            elif name in NAMES:
-                NAMES[name](self, Global(_read_line(file), _read_line(file)))
-            else:
-                argument = None if operation.arg is None else operation.arg.reader(file)
-                if name in VALUES:
-                    self.push(argument)
-                elif name in OPERATIONS:
-                    OPERATIONS[name](self, argument)
-        raise ValueError("the pickle has no end")
+            step = STEPS.get(code)
+            if step is None:
+                raise ValueError(_unknown(code))
+            self.left -= STEP
+            step(self, file)
+        raise ValueError(f"expected a pickle of at most {MOST_STEPS} steps")
 
     def charge(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise ValueError("the pickle takes more memory than a model's file should")
+            raise ValueError(TOO_MUCH)
 
     def push(self, value: Any) -> None:
-        self.charge(sys.getsizeof(value))
+        self.left -= getsizeof(value)
+        if self.left < 0:
+            raise ValueError(TOO_MUCH)
         self.stack.append(value)
 
     def pop(self) -> Any:
@@ -188,7 +121,7 @@ class _Machine:
             target = target.items
         if not isinstance(target, dict) or len(values) % 2:
             raise ValueError(f"the pickle sets {len(values)} items of a {type(target).__name__}")
-        self.charge(ENTRY * len(values))
+        self.charge(ENTRY * len(values) // 2)
         for key, value in zip(values[::2], values[1::2], strict=True):
             if is_plain(key):  # a name cannot be of another kind
                 target[key] = value
@@ -267,7 +200,32 @@ NAMES: dict[str, Callable[[_Machine, Global], None]] = {
     "INST": _Machine.instance,
 }
 CODES = {operation.code.encode("latin1"): operation for operation in pickletools.opcodes}
-SUPPORTED = {*NAMES, *VALUES, *CONSTANTS, *OPERATIONS, "PROTO", "FRAME", "STOP"}
+
+
+def _unknown(code: bytes) -> str:
+    if not code:
+        return "the pickle has no end"
+    name = CODES[code].name if code in CODES else repr(code)
+    return f"expected a pickle of plain values, got the operation {name}"
+
+
+def _step(operation: Any) -> Callable[[_Machine, Any], None] | None:
+    """How the machine does an operation, whose argument it reads from a file."""
+    name = operation.name
+    read = (lambda file: None) if operation.arg is None else operation.arg.reader
+    if name in VALUES:
+        return lambda machine, file: machine.push(read(file))
+    if name in CONSTANTS:
+        return lambda machine, file: machine.stack.append(CONSTANTS[name])
+    if name in NAMES:
+        return lambda m, file: NAMES[name](m, Global(_read_line(file), _read_line(file)))
+    if name in OPERATIONS:
+        do = OPERATIONS[name]
+        return lambda machine, file: do(machine, read(file))
+    return (lambda machine, file: read(file)) if name in ("PROTO", "FRAME") else None
+
+
+STEPS = {code: step for code, operation in CODES.items() if (step := _step(operation))}
 
 
 def _read_line(file: Any) -> str:
@@ -281,152 +239,3 @@ def _dict_of(machine: _Machine) -> None:
     values = machine.pop_mark()
     machine.push({})
     machine.set_items(values)
-
-
-def is_plain(key: Any) -> bool:
-    """Whether a dict may have such a key: its hash takes no long time."""
-    if isinstance(key, int):
-        return abs(key) <= LARGEST_KEY
-    return isinstance(key, (*SCALARS, Stub))
-
-
-def call(function: Any, arguments: Any) -> Any:
-    """Return what the call of a known function makes, and a `Stub` for that of another one."""
-    if not isinstance(arguments, tuple):
-        raise ValueError("the pickle calls a function without a tuple of arguments")
-    known = KNOWN.get(function) if isinstance(function, Global) else None
-    return known(*arguments) if known is not None else make(function, arguments)
-
-
-def make(origin: Any, arguments: Any) -> Stub:
-    """Return a `Stub`; ValueError if making the real value would run code of Python's library."""
-    if isinstance(origin, Stub):
-        raise ValueError(f"the pickle would run what {origin} returns, which is refused")
-    if not isinstance(origin, Global):
-        raise ValueError(f"the pickle calls a {type(origin).__name__}")
-    root = origin.module.partition(".")[0]
-    is_own = root in sys.stdlib_module_names or root == "__builtin__"
-    if is_own and root not in HARMLESS and origin not in HARMLESS_NAMES:
-        raise ValueError(f"the pickle would run {origin}, which is refused")
-    return Stub(origin, arguments)
-
-
-def set_state(target: Any, state: Any) -> Any:
-    """Return an object with its state: a `Stub` has it, known values do without."""
-    if isinstance(target, Stub):
-        target.state = state
-        return _as_array(target)
-    if isinstance(target, (dict, Tensor, np.ndarray)):  # as the _metadata of a state_dict
-        return target
-    raise ValueError(f"the pickle sets the state of a {type(target).__name__}")
-
-
-def _as_array(stub: Stub) -> Any:
-    """The array of NumPy that a stub stands for; the stub itself if it stands for none."""
-    origin, state = stub.origin, stub.state
-    if origin.name != "_reconstruct" or origin.module not in ARRAYS:
-        return stub
-    if not isinstance(state, tuple) or len(state) != 5:
-        return stub
-    _, shape, dtype, is_fortran, data = state
-    return _array(data, dtype, shape, "F" if is_fortran is True else "C", stub)
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: Any, otherwise: Any) -> Any:
-    if not isinstance(dtype, Stub) or dtype.origin != ("numpy", "dtype"):
-        return otherwise
-    code, state = dtype.arguments[0] if dtype.arguments else None, dtype.state
-    if not isinstance(code, str) or code not in ("f2", "f4", "f8") or not isinstance(data, bytes):
-        return otherwise
-    end = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
-    kind = np.dtype(f"{'>' if end == '>' else '<'}{code}")
-    sizes = read_sizes("shape", shape)
-    return np.frombuffer(data, kind).reshape(sizes, order="F" if order == "F" else "C")
-
-
-def read_sizes(what: str, value: Any) -> tuple[int, ...]:
-    """Return `value` as whole numbers from 0."""
-    if not isinstance(value, (tuple, list)) or not all(
-        type(size) is int and 0 <= size < 2**63 for size in value
-    ):
-        raise ValueError(f"{what}: expected whole numbers from 0")
-    return tuple(value)
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> Tensor:
-    if not isinstance(storage, Storage):
-        raise ValueError("the pickle makes a tensor without a storage")
-    return Tensor(storage, offset, shape, strides)
-
-
-def _tensor_of_dtype(
-    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
-) -> Tensor:
-    name = dtype.name if isinstance(dtype, Global) else "unknown"
-    return _tensor(storage, offset, shape, strides)._replace(dtype=name)
-
-
-def _of_type(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    return call(function, arguments)
-
-
-def _first(value: Any, *others: Any) -> Any:
-    return value
-
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ValueError("the pickle encodes something other than bytes")
-    return text.encode("latin1")
-
-
-def _mapping(*arguments: Any) -> dict[Any, Any]:
-    given = arguments[0] if arguments else ()
-    pairs = given.items() if isinstance(given, dict) else given
-    if not isinstance(given, (dict, list, tuple)):  # the factory of a defaultdict
-        pairs = ()
-    return {
-        pair[0]: pair[1]
-        for pair in pairs
-        if isinstance(pair, (list, tuple)) and len(pair) == 2 and is_plain(pair[0])
-    }
-
-
-def _sequence(*arguments: Any) -> list[Any]:
-    return list(arguments[0]) if arguments and isinstance(arguments[0], (list, tuple)) else []
-
-
-def _reconstructor(kind: Any, *_: Any) -> Stub:
-    return make(kind, ())
-
-
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    return _array(data, dtype, shape, order, Stub(Global("numpy", "ndarray"), ()))
-
-
-ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
-KNOWN: dict[Global, Callable[..., Any]] = {
-    Global("torch._utils", "_rebuild_tensor"): _tensor,
-    Global("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    Global("torch._utils", "_rebuild_tensor_v3"): _tensor_of_dtype,
-    Global("torch._utils", "_rebuild_parameter"): _first,
-    Global("torch._utils", "_rebuild_parameter_with_state"): _first,
-    Global("torch._tensor", "_rebuild_from_type_v2"): _of_type,
-    Global("torch", "Size"): _first,
-    Global("torch.jit._pickle", "build_intlist"): _first,
-    Global("torch.jit._pickle", "build_doublelist"): _first,
-    Global("torch.jit._pickle", "build_boollist"): _first,
-    Global("torch.jit._pickle", "build_tensorlist"): _first,
-    Global("torch.jit._pickle", "restore_type_tag"): _first,
-    Global("_codecs", "encode"): _encode,
-    Global("copyreg", "_reconstructor"): _reconstructor,
-    Global("copy_reg", "_reconstructor"): _reconstructor,
-    **{Global("collections", name): _mapping for name in ("OrderedDict", "defaultdict", "Counter")},
-    **{Global(b, "dict"): _mapping for b in ("builtins", "__builtin__")},
-    **{
-        Global(b, name): _sequence
-        for b in ("builtins", "__builtin__")
-        for name in ("set", "frozenset", "list", "tuple")
-    },
-    **{Global(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
-}
