@@ -1,14 +1,10 @@
 """Files made to do harm: nothing is run, memory stays within bounds, errors name the file."""
 
-import io
-import os
-import pickle
-import struct
 import zipfile
 
 import numpy as np
 import pytest
-from mutants import mutate, mutate_member, read_damaged, recurrent_arrays
+from mutants import mutate, mutate_member, read_damaged, recurrent_arrays, refused
 from pickles import (
     ORDERED,
     called,
@@ -36,27 +32,11 @@ def path(tmp_path):
     return tmp_path / "model.bin"
 
 
-def refused(path, message):
-    error = read_damaged(path)
-    assert error is not None
-    assert message in str(error), str(error)
-
-
 def with_state(rng, more):
     """A pickle of a state dict and more beside it, and its storages."""
     arrays = fl.GRU(3, 5, rng=rng).state_dict()
     parts = {n: described(array, str(key)) for key, (n, array) in enumerate(arrays.items())}
     return whole(mapping(parts | more)), [array.tobytes() for array in arrays.values()]
-
-
-class Evil:
-    """Its pickle calls a function."""
-
-    def __init__(self, function, *arguments):
-        self.parts = function, arguments
-
-    def __reduce__(self):
-        return self.parts
 
 
 def evil_calls(sentinel):
@@ -268,91 +248,17 @@ def test_storages_that_disagree(rng, path):
     refused(write_old(path, whole(mapping({"weight_ih_l0": stored}))), "a view beyond its end")
 
 
-def test_odd_archives(rng, path):
+def test_odd_archives(monkeypatch, rng, path):
     pickled, storages = with_state(rng, {})
     refused(write_zip(path, pickled, storages, **{"b/data.pkl": pickled}), "one member data.pkl")
     refused(write_zip(path, pickled, storages, byteorder=b"middle"), "byteorder")
     with pytest.warns(UserWarning, match="Duplicate"):
         write_zip(path, pickled, storages, **{"data/0": storages[0]})
     refused(path, "each with its own name")
-    bomb = b"\x80\x02" + text("x" * 300_000_000) + b"."
+    monkeypatch.setattr("fastlstm.interop.reading.MARGIN", 500_000)
+    bomb = b"\x80\x02" + text("x" * 3_000_000) + b"."
     write_zip(path, bomb, compression=zipfile.ZIP_DEFLATED)
     refused(path, "expands beyond 3 times")
-
-
-def npy(descr="<f4", shape="(15, 3)", data=bytes(180), fortran="False", version=1):
-    header = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
-    header += b" " * (53 - len(header) % 64) + b"\n"
-    length = struct.pack("<H" if version == 1 else "<I", len(header))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + header + data
-
-
-def write_npz(path, compression=zipfile.ZIP_STORED, **members):
-    arrays = fl.GRU(3, 5, rng=0).state_dict()
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for key, array in arrays.items():
-            if f"{key}.npy" not in members:
-                written = io.BytesIO()
-                np.save(written, array)
-                archive.writestr(f"{key}.npy", written.getvalue())
-        for member, data in members.items():
-            archive.writestr(member, data)
-    return path
-
-
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_npz_by_hand(path, rng, version):
-    array = rng.standard_normal((15, 3), dtype=np.float32)
-    swapped = array.astype(">f4")
-    for data, descr, fortran in (
-        (array.tobytes(), "'<f4'", "False"),
-        (swapped.tobytes(order="F"), "'>f4'", "True"),
-    ):
-        member = npy(descr, data=data, fortran=fortran, version=version)
-        layer = fl.load(write_npz(path, **{"weight_ih_l0.npy": member}))
-        assert (layer.weight_ih_l0 == array).all()
-
-
-@pytest.mark.parametrize(
-    ("member", "message"),
-    [
-        (npy("'|O'", data=pickle.dumps(Evil(os.system, "true"))), "of numbers, got"),
-        (npy("'<f4'", "(15, 3000000000)"), "does not fit 180 bytes"),
-        (npy("'<f4'", "(4294967296, 4294967296)"), "does not fit 180 bytes"),
-        (npy("'<f4'", "(-15, -3)"), "of numbers, got"),
-        (npy("'<f4'", "(15, True)"), "of numbers, got"),
-        (npy("'<f4'", "15"), "of numbers, got"),
-        (npy("'<f4'", f"({'1,' * 64})"), "at most 32 axes"),
-        (npy("[('a', '<f4')]"), "of numbers, got"),
-        (npy("'<f3'"), "f3"),
-        (npy("'<V4'"), "expected real or integer numbers"),
-        (npy("'<U1'"), "expected real or integer numbers"),
-        (npy("'<i4'"), "quantized"),
-        (npy("'<f4'", "(15, 3)", fortran="1"), "of numbers, got"),
-        (npy("__import__('os').system('true')"), "of numbers, got"),
-        (npy("'<f4'", "(" * 3000 + ")" * 3000), "of numbers, got"),
-        (npy("'<f4'", "(15, 3), 'more': 1"), "of numbers, got"),
-        (npy("'<f4'", "(15, 3)" + " " * 20_000), "a header of"),
-        (npy("'<f4'", "(15, 3)", version=4), "a version of 1 to 3"),
-        (npy("'<f4'")[:50], "a header of"),
-        (b"", "a version of 1 to 3"),
-        (b"\x93NUMPY", "a version of 1 to 3"),
-    ],
-    ids=lambda part: part if isinstance(part, str) else "",
-)
-def test_odd_arrays(path, member, message):
-    write_npz(path, **{"weight_ih_l0.npy": member})
-    refused(path, message)
-    refused(path, "weight_ih_l0: ")
-
-
-def test_npz_bombs(path):
-    zeros = npy("'<f4'", "(15, 5000000)", bytes(300_000_000))
-    write_npz(path, zipfile.ZIP_DEFLATED, **{"weight_ih_l0.npy": zeros})
-    refused(path, "expands beyond 3 times")
-    many = {f"weight_ih_l{k}.npy": npy("'<f4'", "(20, 50000)", bytes(4_000_000)) for k in range(40)}
-    write_npz(path, zipfile.ZIP_DEFLATED, **many)
-    assert read_damaged(path) is not None
 
 
 def originals(path, rng):

@@ -74,6 +74,13 @@ def read_damaged(path, **hints):
     return error
 
 
+def refused(path, message):
+    """The file is refused, and the error has `message`."""
+    error = read_damaged(path)
+    assert error is not None
+    assert message in str(error), str(error)
+
+
 def recurrent_arrays(rng):
     """The arrays of a small layer with something of everything."""
     layer = fl.LSTM(3, 5, 2, bidirectional=True, proj_size=2, rng=rng)
