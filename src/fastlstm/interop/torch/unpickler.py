@@ -11,9 +11,8 @@ from typing import Any
 
 from fastlstm.interop.torch.values import Global, Stub, call, is_plain, make, set_state
 
-MOST_STEPS = 1_500_000  # of a pickle: a vocabulary of 300,000 words, or about two seconds
+MOST_STEPS = 1_000_000  # of a pickle: a vocabulary of 200,000 words, or about a second
 STEP, ENTRY = 16, 100  # bytes of memory that a step takes, and an entry of a dict
-TOO_MUCH = "the pickle takes more memory than a model's file should"
 
 
 def load(file: Any, persistent: Callable[[Any], Any], most: int) -> tuple[Any, int]:
@@ -53,19 +52,14 @@ class _Machine:
             step = STEPS.get(code)
             if step is None:
                 raise ValueError(_unknown(code))
-            self.left -= STEP
             step(self, file)
+            self.left -= STEP
+            if self.left < 0:
+                raise ValueError("the pickle takes more memory than a model's file should")
         raise ValueError(f"expected a pickle of at most {MOST_STEPS} steps")
-
-    def charge(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise ValueError(TOO_MUCH)
 
     def push(self, value: Any) -> None:
         self.left -= getsizeof(value)
-        if self.left < 0:
-            raise ValueError(TOO_MUCH)
         self.stack.append(value)
 
     def pop(self) -> Any:
@@ -96,7 +90,7 @@ class _Machine:
             self.pop()
 
     def put(self, index: Any) -> None:
-        self.charge(ENTRY)
+        self.left -= ENTRY
         self.memo[len(self.memo) if index is None else index] = self.top()
 
     def get(self, index: int) -> None:
@@ -109,7 +103,7 @@ class _Machine:
 
     def append(self, values: list[Any]) -> None:
         target = self.top()
-        self.charge(16 * len(values))
+        self.left -= 16 * len(values)
         if isinstance(target, list):
             target.extend(values)
         elif not isinstance(target, Stub):  # a list of an unknown class holds no state
@@ -121,7 +115,7 @@ class _Machine:
             target = target.items
         if not isinstance(target, dict) or len(values) % 2:
             raise ValueError(f"the pickle sets {len(values)} items of a {type(target).__name__}")
-        self.charge(ENTRY * len(values) // 2)
+        self.left -= ENTRY * len(values) // 2
         for key, value in zip(values[::2], values[1::2], strict=True):
             if is_plain(key):  # a name cannot be of another kind
                 target[key] = value
