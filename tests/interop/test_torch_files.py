@@ -24,6 +24,8 @@ from pickles import (
 import fastlstm as fl
 from fastlstm.interop.torch import layers
 
+# torch says so at its first one.
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 FORMS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
 
 
