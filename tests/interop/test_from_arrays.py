@@ -69,6 +69,15 @@ def test_what_a_layer_computes_is_the_cells(rng):
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
 
 
+def test_two_cells_of_opposite_directions(rng):
+    layer = fl.LSTM(3, 5, bidirectional=True, rng=rng)
+    arrays = {name.replace("_l0", ""): array for name, array in layer.state_dict().items()}
+    found = fl.from_arrays(arrays)
+    assert repr(found) == repr(layer)
+    for name, array in layer.state_dict().items():
+        assert_same_bits(found.parameters()[name], array, name)
+
+
 def test_short_names(rng):
     layer = fl.GRU(3, 5, rng=rng)
     short = [f"enc_{name}" for name in ("w_ih", "w_hh", "b_ih", "b_hh")]

@@ -157,3 +157,11 @@ def test_a_gru_of_keras_without_bias(rng):
     arrays["bias"] = np.ones(12)
     with pytest.raises(ValueError, match="reset_after: expected None"):
         fl.from_arrays(arrays, recurrent_activation="sigmoid", reset_after=False)
+
+
+def test_arrays_of_tensorflow_1_are_refused(rng):
+    """They have one kernel, another order of gates, and a bias without its forget bias."""
+    arrays = {"kernel": rng.standard_normal((7, 16)), "bias": np.zeros(16)}
+    named = {f"rnn/basic_lstm_cell/{name}:0": array for name, array in arrays.items()}
+    with pytest.raises(ValueError, match="expected the names of a recurrent layer"):
+        fl.from_arrays(named, recurrent_activation="sigmoid")

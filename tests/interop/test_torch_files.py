@@ -196,18 +196,22 @@ class Model:
     """Makes a whole model, whose class is not here when it is read."""
 
     def __new__(cls, torch):
+        class Own(torch.nn.RNN):
+            pass
+
         class Tagger(torch.nn.Module):
             def __init__(self):
                 super().__init__()
                 self.embedding = torch.nn.Embedding(7, 3)
-                self.rnns = torch.nn.ModuleList([torch.nn.RNN(3, 4, 2, "relu", batch_first=True)])
+                self.rnns = torch.nn.ModuleList([Own(3, 4, 2, "relu", batch_first=True)])
                 self.lstm = torch.nn.LSTM(4, 5, bidirectional=True)
                 self.cell = torch.nn.RNNCell(10, 6, nonlinearity="tanh")
                 self.head = torch.nn.Linear(6, 2)
 
         module = sys.modules[__name__]
-        Tagger.__qualname__ = "Tagger"
-        module.Tagger = Tagger
+        for made in (Own, Tagger):
+            made.__qualname__ = made.__name__
+            setattr(module, made.__name__, made)
         return Tagger()
 
 
@@ -217,7 +221,7 @@ def test_a_whole_module(torch, save, zipped):
     """It says batch_first and the nonlinearity of each layer."""
     model = Model(torch)
     path = save(model, zipped)
-    del sys.modules[__name__].Tagger
+    del sys.modules[__name__].Tagger, sys.modules[__name__].Own
     found = layers(path)
     assert {prefix: repr(layer) for prefix, layer in found.items()} == {
         "rnns.0.": "RNN(3, 4, num_layers=2, nonlinearity='relu', batch_first=True)",

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.torch.files import STORAGES, File, dtype_of
-from fastlstm.interop.torch.values import Global, Stub, Tensor, read_sizes
+from fastlstm.interop.torch.values import Stub, Tensor, read_sizes
 
 MOST_AXES = 32  # NumPy 1 has no more
 MOST_NODES, LONGEST_NAME, DEEPEST = 100_000, 500, 100
 NODES = (Tensor, Stub, np.ndarray, dict, list, tuple)
 MODULE = ("_parameters", "_buffers", "_modules")  # where a whole module of torch has its parts
-RECURRENT = ("LSTM", "GRU", "RNN", "RNNBase", "LSTMCell", "GRUCell", "RNNCell")
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -77,16 +76,17 @@ class Tensors(Mapping[str, np.ndarray]):
                 if not isinstance(state, dict):
                     continue
                 if "_parameters" in state and "_modules" in state:
-                    self._note(value, state, path)
+                    self._note(state, path)
                     yield from ((None, state[name]) for name in MODULE if name in state)
                 else:
                     yield from state.items()
         else:
             yield from enumerate(value)
 
-    def _note(self, module: Stub, state: dict[Any, Any], path: tuple[str, ...]) -> None:
-        """Note what a whole recurrent module says."""
-        if not isinstance(module.origin, Global) or module.origin.name not in RECURRENT:
+    def _note(self, state: dict[Any, Any], path: tuple[str, ...]) -> None:
+        """Note what a whole module says, if it is a recurrent one."""
+        own = state["_parameters"]
+        if not isinstance(own, dict) or not {"weight_ih_l0", "weight_ih"} & own.keys():
             return
         facts = {}
         if type(state.get("batch_first")) is bool:
