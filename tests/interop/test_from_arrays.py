@@ -230,6 +230,14 @@ def test_all_of_one_layer_is_missing(rng):
         fl.from_arrays(arrays)
 
 
+@pytest.mark.parametrize("part", ["bias_ih", "bias_hh"])
+def test_one_of_two_biases(rng, part):
+    arrays = fl.GRU(3, 5, 2, rng=rng).state_dict()
+    one = {name: array for name, array in arrays.items() if part not in name}
+    with pytest.raises(ValueError, match=f"{part}_l0: expected an array, got none"):
+        fl.from_arrays(one)
+
+
 def test_layers_of_two_kinds(rng):
     arrays = fl.LSTM(3, 5, rng=rng).state_dict()
     gru = fl.GRU(5, 5, rng=rng).state_dict()

@@ -163,5 +163,5 @@ def test_arrays_of_tensorflow_1_are_refused(rng):
     """They have one kernel, another order of gates, and a bias without its forget bias."""
     arrays = {"kernel": rng.standard_normal((7, 16)), "bias": np.zeros(16)}
     named = {f"rnn/basic_lstm_cell/{name}:0": array for name, array in arrays.items()}
-    with pytest.raises(ValueError, match="expected the names of a recurrent layer"):
+    with pytest.raises(ValueError, match=r"expected the names .*see fastlstm\.interop\.tensorflow"):
         fl.from_arrays(named, recurrent_activation="sigmoid")

@@ -129,9 +129,11 @@ def _find(arrays: Mapping[str, Any]) -> list[Group]:
 def _choose(arrays: Mapping[str, Any], prefix: Any) -> Group:
     found = _find(arrays)
     if not found:
+        old = any("lstm_cell/kernel" in name for name in arrays)
+        advice = "; for those of TensorFlow 1, see fastlstm.interop.tensorflow" if old else ""
         raise ValueError(
             f"expected the names of a recurrent layer ({WANTED} after any prefix), "
-            f"got {list(arrays)!r:.300}"
+            f"got {list(arrays)!r:.300}{advice}"
         )
     chosen = found
     if prefix is not None:
