@@ -32,6 +32,9 @@ DTYPES = {
 NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 MOST_AXES = 32  # NumPy 1 has no more
+MOST_TIMES, MARGIN = 3, 64 << 20  # memory for the header: times the file's size, plus bytes
+# Bytes that Python takes for a list, an object, half a text, a name and any other value, about.
+COSTS = {b"[": 80, b"{": 240, b'"': 40, b":": 200, b",": 40}
 
 Path = str | os.PathLike[str]
 
@@ -140,6 +143,12 @@ def write_atomically(path: Path, *parts: Iterable[Any]) -> None:
             os.close(descriptor)
 
 
+def json_cost(text: bytes) -> int:
+    """Return about how many bytes of memory the values of a JSON text take."""
+    cost = sum(bytes_each * text.count(mark) for mark, bytes_each in COSTS.items())
+    return cost + (0 if text.isascii() else 4 * len(text))
+
+
 def _read(file: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, LONGEST_HEADER):
@@ -147,6 +156,8 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], dict[str, s
     text = file.read(length)
     if text[:1] != b"{":
         raise ValueError("the header does not begin with {")
+    if json_cost(text) > MOST_TIMES * size + MARGIN:
+        raise ValueError(f"a header of more values than a file of {size} bytes has arrays")
     header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):

@@ -52,6 +52,13 @@ def test_safetensors_of_their_own_writer(path, rng, dtype):
         fl.load(path, modules={})
 
 
+def test_a_header_of_many_values(monkeypatch, path):
+    monkeypatch.setattr("fastlstm.safetensors.MARGIN", 100_000)
+    header = b'{"a":[' + b"[]," * 10_000 + b"[]]}"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    refused(path, "a header of more values than a file of")
+
+
 def test_one_array_and_plain_pickles_say_what_to_do(path):
     with path.open("wb") as file:
         np.save(file, np.ones(3))

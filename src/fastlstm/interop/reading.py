@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import LARGEST, quiet
-from fastlstm.safetensors import Path
+from fastlstm.safetensors import Path, json_cost
 
 MOST_TIMES, MARGIN = 3, 64 << 20  # memory for a file's arrays: times its size, plus bytes
 MOST_MEMBERS = 65_536  # of an archive
@@ -129,14 +129,9 @@ class Archive:
             raise ValueError(f"{name!r:.80}: expands beyond {MOST_TIMES} times the file's size")
 
 
-# Bytes that Python takes for a list, an object, half a text, a name and any other value, about.
-COSTS = {b"[": 80, b"{": 240, b'"': 40, b":": 200, b",": 40}
-
-
 def read_json(text: bytes) -> Any:
     """Return the value of a JSON text, in which a name may stand once only in an object."""
-    cost = sum(bytes_each * text.count(mark) for mark, bytes_each in COSTS.items())
-    if cost + (0 if text.isascii() else 4 * len(text)) > most_memory(len(text)):
+    if json_cost(text) > most_memory(len(text)):
         raise ValueError(
             f"JSON: expected values that take at most {MOST_TIMES} times the file's size"
         )
