@@ -17,6 +17,9 @@ from fastlstm.layers.lstm import LSTM, LSTMCell
 from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
+from fastlstm.layers.steps.backwards import Backwards
+from fastlstm.layers.steps.masking import Masking
+from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.training import losses, optim, schedules
@@ -32,6 +35,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Activation",
+    "Backwards",
     "CSVLogger",
     "Dropout",
     "EarlyStopping",
@@ -42,6 +46,8 @@ __all__ = [
     "LSTMCell",
     "Last",
     "Linear",
+    "Masking",
+    "Merge",
     "Module",
     "Pool",
     "RNNCell",

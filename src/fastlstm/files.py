@@ -23,6 +23,9 @@ from fastlstm.layers.lstm import LSTM, LSTMCell
 from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
+from fastlstm.layers.steps.backwards import Backwards
+from fastlstm.layers.steps.masking import Masking
+from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Module
 from fastlstm.safetensors import Path, read_safetensors, write_safetensors
 
@@ -31,6 +34,7 @@ LAYERS: dict[str, type[Module]] = {
     for layer in (
         *(LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell),
         *(Linear, Activation, Embedding, Dropout, Pool, Last, Sequential),
+        *(Backwards, Masking, Merge),
     )
 }
 KEY = "fastlstm"  # of the architecture in the file's metadata

@@ -69,6 +69,7 @@ class Sequential(Module):
     _last_bound: tuple[object, tuple[Any, ...]] = None, ()
     _last_attributes: object = None  # the last change of attributes that was seen
     _before = Output()  # what is known of x within another Sequential
+    _marks_steps = False  # whether a call must look at x first
 
     def __init__(self, *modules: Module):
         for index, module in enumerate(modules):
@@ -152,7 +153,8 @@ class Sequential(Module):
         ragged = None
         options: dict[str, Any] = {}
         is_plain = lengths is None and resets is None and mask is None and threads is None
-        if not is_plain or isinstance(x, (list, tuple)) or masked_output != "zero":
+        is_plain = is_plain and masked_output == "zero" and not self._marks_steps
+        if not is_plain or isinstance(x, (list, tuple)):
             x, options, ragged = self._read(x, lengths, resets, mask, masked_output, threads)
             modules = modules if ragged is None else ragged.around(modules)
         states = self._no_states if state is None else self._entries("state", state)

@@ -13,6 +13,7 @@ from fastlstm.engine.stack import Stack
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.pool import Pool
+from fastlstm.layers.steps.backwards import Backwards
 from fastlstm.module import Gradients
 
 
@@ -21,14 +22,25 @@ class Ragged(NamedTuple):
 
     batch: Batch
     valid: np.ndarray | None  # where x has steps, in its shape without features; None: everywhere
+    mask: np.ndarray | None = None  # bool: steps that recurrent layers skip although x has them
+    masked_output: tuple[str, ...] = ()  # of each recurrent layer, where there is such a mask
 
     def around(self, modules: Sequence[Any]) -> tuple[Any, ...]:
         """The modules, with their lengths and resets, and without sight of what padding holds."""
         lengths = {} if self.batch.lengths is None else {"lengths": self.batch.lengths}
         options = lengths if self.batch.resets is None else {**lengths, "resets": self.batch.resets}
+        outputs, output = iter(self.masked_output), "zero"
         wrapped: list[Any] = []
         for module in modules:
-            own = options if module.is_recurrent else lengths if module.pools_steps else {}
+            own: dict[str, Any] = (
+                options if module.is_recurrent else lengths if module.pools_steps else {}
+            )
+            if self.mask is not None and module.is_recurrent:
+                output = next(outputs)
+                own = {**own, "mask": self.mask, "masked_output": output}
+            elif self.mask is not None and isinstance(module, Pool):
+                repeated = module.kind == "last" and output == "repeat"  # then the ends hold it
+                own = own if repeated else {**own, "mask": self.mask}
             wrapped.append(self._around(module, own))
             if module.pools_steps:
                 break  # there are no steps after it
@@ -45,6 +57,8 @@ class Ragged(NamedTuple):
     def give_back(self, result: Any, *, repeat: bool = True) -> Any:
         """A result, or without `repeat` the gradient of x, in the form of x."""
         given = self.batch.given
+        if self.mask is not None and not repeat and has_steps(result, self._lead):
+            result = np.where(self.mask[..., None], result, result.dtype.type(0))
         if given is None or not has_steps(result, self._lead):
             return result
         return given.give_back(result, repeat=repeat)
@@ -78,6 +92,7 @@ def read_ragged(
     *,
     batch_first: bool | None,  # of x, if the layers before say it
     reverse: tuple[bool, ...],  # of the result, if masked steps repeat it
+    features: tuple[int, ...] | None = None,  # the axes of x after those of steps, if known
 ) -> Ragged:
     """Check the arguments of a call of these layers as far as they concern steps."""
     layouts = {batch_first, *(getattr(module, "batch_first", None) for module in modules)} - {None}
@@ -92,7 +107,7 @@ def read_ragged(
         resets,
         mask,
         masked_output,
-        features=_features(modules),
+        features=_features(modules) if features is None else features,
         batch_first=layouts == {True},
         reverse=reverse,
     )
@@ -199,4 +214,6 @@ def _features(modules: Sequence[Any]) -> tuple[int, ...] | None:
     first = next((module for module in modules if not isinstance(module, Dropout)), None)
     if isinstance(first, Linear):
         return (first.in_features,)
+    if isinstance(first, Backwards):
+        first = first.layer
     return (first._form.inputs,) if isinstance(first, Stack) else None

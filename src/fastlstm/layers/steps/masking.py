@@ -1,0 +1,104 @@
+"""Layers that skip the steps which a value marks."""
+
+from typing import Any
+
+import numpy as np
+
+from fastlstm.checks import read_number
+from fastlstm.engine.mask import OUTPUTS
+from fastlstm.layers.embedding import Embedding
+from fastlstm.layers.sequential.model import Sequential
+from fastlstm.layers.sequential.ragged import Ragged, read_ragged
+from fastlstm.module import Module
+
+
+class Masking(Sequential):
+    """A `Sequential` whose recurrent layers skip the steps that a value marks.
+
+    This is Keras' `Masking` layer with the layers after it, and its `Embedding` with `mask_zero`.
+    Marked steps carry the state over and stay part of the sequence: other layers than recurrent
+    ones and poolings act on them, too.
+
+    Parameters
+    ----------
+    *modules : Module
+        The layers, as of a `Sequential`.
+    value : float
+        A step is marked if all its features in x are `value`; they count as zeros then. Where
+        the first layer is an `Embedding`, a step is marked if its index is `value`.
+    masked_output : "zero" or "repeat", or a list with one of these for each recurrent layer
+        What a recurrent layer returns at marked steps: zeros, or the output of the step kept
+        before, in the order of each direction. In Keras, `Bidirectional` returns zeros and the
+        other layers repeat.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of a `Sequential`; or an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> lstm = fl.LSTM(3, 5, batch_first=True, rng=0)
+    >>> x = np.ones((2, 4, 3))
+    >>> x[1, :2] = 0  # padding on the left
+    >>> y, state = fl.Masking(lstm)(x)
+    >>> bool((y[1, 2:] == lstm(x[1, 2:])[0]).all()), float(abs(y[1, :2]).max())
+    (True, 0.0)
+    """
+
+    _marks_steps = True
+
+    def __init__(self, *modules: Module, value: float = 0.0, masked_output: Any = "repeat"):
+        super().__init__(*modules)
+        self.value = read_number("value", value, -np.inf, np.inf)
+        count = len(self._no_states)
+        outputs = [masked_output] * count if isinstance(masked_output, str) else masked_output
+        if not isinstance(outputs, (list, tuple)) or len(outputs) != count:
+            raise ValueError(
+                f'masked_output: expected "zero" or "repeat", or a list of {count}, one for each '
+                f"recurrent layer, got {masked_output!r}"
+            )
+        for output in (*outputs, masked_output) if isinstance(masked_output, str) else outputs:
+            if output not in OUTPUTS:
+                raise ValueError(f'masked_output: expected "zero" or "repeat", got {output!r}')
+        self.masked_output = masked_output
+        self._outputs = tuple(outputs)
+
+    def step(self, x: Any, state: Any, rows: Any = None, out: Any = None) -> Any:
+        """Raise ValueError: what a marked step repeats is not part of the state."""
+        raise ValueError("modules: expected no Masking, for one step; leave marked steps out")
+
+    def _check_streams(self, entries: Any) -> None:
+        self.step(None, None)
+
+    def _read(
+        self, x: Any, lengths: Any, resets: Any, mask: Any, masked_output: Any, threads: Any
+    ) -> tuple[Any, dict[str, Any], Ragged | None]:
+        repeat = None if masked_output == "zero" else True
+        given = self._options(
+            lengths=lengths, resets=resets, mask=mask, masked_output=repeat, threads=threads
+        )
+        leaves = list(self._leaves())
+        has_indices = bool(leaves) and isinstance(leaves[0], Embedding)
+        features = None if isinstance(x, (list, tuple)) else np.shape(x)[-1:]
+        ragged = read_ragged(
+            x,
+            lengths,
+            resets,
+            mask,
+            masked_output,
+            leaves,
+            batch_first=self._before.batch_first,
+            reverse=self._output(self._before).reverse if repeat else (),
+            features=() if has_indices else features,
+        )
+        steps = ragged.batch.x
+        kept = steps != self.value
+        if not has_indices:
+            kept = kept.any(axis=-1)
+            steps = np.where(kept[..., None], steps, steps.dtype.type(0))
+        ragged = ragged._replace(
+            batch=ragged.batch._replace(x=steps), mask=kept, masked_output=self._outputs
+        )
+        return steps, {"threads": threads} if "threads" in given else {}, ragged
