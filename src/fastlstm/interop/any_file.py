@@ -21,6 +21,7 @@ def load(
     batch_first: bool | None = None,
     nonlinearity: str | None = None,
     recurrent_activation: str | None = None,
+    reset_after: bool | None = None,
     modules: Mapping[str, type[Module]] | None = None,
 ) -> Any:
     """Return the model of a file, whichever of the known formats it has.
@@ -40,6 +41,8 @@ def load(
     nonlinearity, recurrent_activation : str, optional
         "tanh" or "relu" for an RNN of torch's; "sigmoid" or "hard_sigmoid" for Keras' weights.
         Their files do not say it, so it must be said here.
+    reset_after : bool, optional
+        For Keras' weights of a GRU without bias.
     modules : mapping of str to class, optional
         For a file from `save`: the classes of your own that the model has, by name.
 
@@ -73,6 +76,7 @@ def load(
         batch_first=batch_first,
         nonlinearity=nonlinearity,
         recurrent_activation=recurrent_activation,
+        reset_after=reset_after,
         modules=modules,
     )
     reader = importlib.import_module(f"fastlstm.interop.{recognize(path)}")

@@ -1,0 +1,155 @@
+"""Keras' recurrent layers, of a configuration and arrays, or of arrays alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastlstm.checks import warn_user
+from fastlstm.interop.keras.activations import of_gates, read_name
+from fastlstm.interop.keras.config import Layer, Version, inner_layer
+from fastlstm.interop.keras.weights import gru_arrays, join_keras1, lstm_arrays, rnn_arrays
+from fastlstm.interop.reading import Hints
+from fastlstm.interop.recurrent import make
+
+KINDS = {"LSTM": "LSTM", "CuDNNLSTM": "LSTM", "GRU": "GRU", "CuDNNGRU": "GRU", "SimpleRNN": "RNN"}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+BY_GATES = {gates: kind for kind, gates in GATES.items()}
+# What must be alike in the two directions of a Bidirectional layer.
+SHARED = (
+    *("units", "activation", "recurrent_activation", "use_bias", "reset_after"),
+    *("return_sequences", "zero_output_for_mask", "dropout", "recurrent_dropout"),
+)
+MERGES = "concat", "sum", "mul", "ave"
+
+
+def flag(layer: Layer, key: str, default: bool = False) -> bool:
+    """Return an argument of a layer that is a bool."""
+    value = layer.config.get(key, default)
+    if not isinstance(value, bool):
+        raise ValueError(f"{layer}: {key}: expected true or false, got {value!r:.60}")
+    return value
+
+
+def number(layer: Layer, key: str) -> float:
+    """Return an argument of a layer that is a probability; 0 if it has none."""
+    value = layer.config.get(key) or 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{layer}: {key}: expected a number from 0 to 1, got {value!r:.60}")
+    return float(value)
+
+
+def directions_of(layer: Layer, version: Version) -> tuple[Layer, str | None]:
+    """Return the recurrent layer that a Bidirectional one repeats, and how it merges; or itself."""
+    if layer.kind != "Bidirectional":
+        return layer, None
+    inner, merge = inner_layer(layer, version=version), layer.config.get("merge_mode", "concat")
+    if merge not in MERGES:
+        raise ValueError(f"{layer}: merge_mode: expected one of {', '.join(MERGES)}, got {merge!r}")
+    if layer.config.get("backward_layer") is not None:
+        other = inner_layer(layer, "backward_layer", version)
+        keys = [key for key in SHARED if inner.config.get(key) != other.config.get(key)]
+        if other.kind != inner.kind or keys:
+            raise ValueError(f"{layer}: expected two directions alike, got other {keys or 'kinds'}")
+        if flag(inner, "go_backwards") == flag(other, "go_backwards"):
+            raise ValueError(f"{layer}: go_backwards: expected it of one direction")
+    return inner, merge
+
+
+def of_config(
+    layer: Layer,
+    arrays: Sequence[np.ndarray],
+    is_bidirectional: bool,
+    version: Version,
+    hints: Hints,
+) -> Any:
+    """Return the layer of a configuration with its arrays, of both directions if it has them."""
+    kind, config = KINDS[layer.kind], layer.config
+    for key in ("return_state", "time_major"):
+        if flag(layer, key):
+            raise ValueError(f"{layer}: {key} has no counterpart here")
+    options: dict[str, Any] = {"batch_first": hints.get("batch_first", True)}
+    if layer.kind.startswith("CuDNN"):
+        config = {"activation": "tanh", "recurrent_activation": "sigmoid", **config}
+    layer = layer._replace(config=config)
+    activation = of_gates(layer, "activation", version)
+    if kind == "RNN":
+        options["nonlinearity"] = activation
+    else:
+        gate = of_gates(layer, "recurrent_activation", version)
+        options["activations"] = (gate, activation, activation)[: 3 if kind == "LSTM" else 2]
+    if dropped := number(layer, "recurrent_dropout"):
+        if kind == "LSTM":
+            options["recurrent_dropout"] = dropped
+        else:
+            warn_user(f"{layer}: recurrent_dropout has no counterpart here, so training is without")
+    has_bias, count = flag(layer, "use_bias", True), len(arrays)
+    directions = 2 if is_bidirectional else 1
+    per, rest = divmod(count, directions)
+    joins = version.major < 2 and per in (9, 12)
+    if rest or (per != (3 if has_bias else 2) and not joins):
+        wanted = directions * (3 if has_bias else 2)
+        raise ValueError(f"{layer}: expected {wanted} arrays, got {count}")
+    parts = [list(arrays[k : k + per]) for k in range(0, count, per)]
+    reset_after = config.get("reset_after") if kind == "GRU" else None
+    if kind == "GRU" and reset_after is None and not has_bias:
+        reset_after = False  # written before there was the other
+    try:
+        made = of_arrays(
+            kind, [join_keras1(p) if joins else p for p in parts], reset_after, options
+        )
+    except ValueError as error:
+        raise ValueError(f"{layer}: {error}") from error
+    if made.hidden_size != config.get("units"):
+        units = config.get("units")
+        raise ValueError(f"{layer}: expected arrays of {units!r:.40} units, got {made.hidden_size}")
+    return made
+
+
+def of_arrays(
+    kind: str, parts: Sequence[Sequence[np.ndarray]], reset_after: Any, options: dict[str, Any]
+) -> Any:
+    """Return a layer of kernel, recurrent kernel and maybe bias of each direction."""
+    layer: list[dict[str, np.ndarray]] = []
+    made: dict[str, bool] = {}
+    for part in parts:
+        kernel, recurrent, *rest = part
+        bias = rest[0] if rest else None
+        if kind == "LSTM":
+            arrays, made = lstm_arrays(kernel, recurrent, bias)
+        elif kind == "GRU":
+            arrays, made = gru_arrays(kernel, recurrent, bias, reset_after)
+        else:
+            arrays, made = rnn_arrays(kernel, recurrent, bias)
+        layer.append(arrays)
+    return make(kind, [layer], **made, **options)
+
+
+def alone(name: str, parts: Sequence[Sequence[np.ndarray]], version: Version, hints: Hints) -> Any:
+    """Return the layer of a file that has arrays alone; `hints` say what these do not."""
+    kernel, recurrent = parts[0][:2] if len(parts[0]) > 1 else (np.zeros(0), np.zeros(0))
+    if kernel.ndim != 2 or recurrent.ndim != 2 or not len(recurrent):
+        raise ValueError(f"{name}: expected a kernel and a recurrent kernel")
+    gates, rest = divmod(kernel.shape[1], len(recurrent))
+    if rest or gates not in BY_GATES:
+        raise ValueError(
+            f"{name}: expected 1, 3 or 4 gates of {len(recurrent)} units, got a kernel of shape "
+            f"{kernel.shape}"
+        )
+    kind = BY_GATES[gates]
+    options: dict[str, Any] = {"batch_first": hints.get("batch_first", True)}
+    why = f"the file has {name} as arrays without configuration"
+    if kind == "RNN":
+        given = hints.need("nonlinearity", f"{why}; Keras' default is 'tanh'")
+        options["nonlinearity"] = read_name("nonlinearity", given, version)
+    else:
+        gate = hints.need("recurrent_activation", f"{why}; it may be 'sigmoid' or 'hard_sigmoid'")
+        gate = read_name("recurrent_activation", gate, version)
+        activation = read_name("nonlinearity", hints.get("nonlinearity", "tanh"), version)
+        options["activations"] = (gate, activation, activation)[: 3 if kind == "LSTM" else 2]
+    needs = kind == "GRU" and len(parts[0]) < 3
+    reset_after = hints.need("reset_after", f"{why} and without bias") if needs else None
+    try:
+        return of_arrays(kind, parts, reset_after, options)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
