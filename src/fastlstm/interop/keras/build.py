@@ -160,7 +160,7 @@ class Builder:
                 self._begin_mask(layer, 0.0)
             self.has_mask = True
         dtype = dtype_of({"embeddings": arrays[0]})
-        count, size = arrays[0].shape
+        count, size = len(arrays[0]), arrays[0].size // len(arrays[0])
         self.modules.append(Embedding(count, size, weight=arrays[0], dtype=dtype))
         self.features = size
 

@@ -5,14 +5,16 @@ process, or else h5py. Where an array lies and how large it is said to be are ch
 the file. Links are not followed, and arrays in other files, compressed or virtual ones are refused.
 """
 
+import importlib
 import io
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
+PACKAGES = "pyfive", "h5py"  # the first that is installed
 MOST_READS, MOST_TIMES, MARGIN = 200_000, 8, 64 << 20  # of the package in a file, and bytes
 MOST_PARTS = 4_096  # groups and arrays that are visited in a file
 MOST_DEPTH = 24
@@ -119,18 +121,10 @@ class Tree:
 
 
 def _package() -> Any:
-    try:
-        import pyfive
-
-        return pyfive
-    except ImportError:
-        pass
-    try:
-        import h5py
-
-        return h5py
-    except ImportError:
-        raise ImportError('HDF5 needs pyfive or h5py: pip install "fastlstm[keras]"') from None
+    for name in PACKAGES:
+        with suppress(ImportError):
+            return importlib.import_module(name)
+    raise ImportError('HDF5 needs pyfive or h5py: pip install "fastlstm[keras]"')
 
 
 def _is_hard(group: Any, name: str) -> bool:
