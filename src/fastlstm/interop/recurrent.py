@@ -30,6 +30,16 @@ def dtype_of(arrays: Mapping[str, np.ndarray]) -> np.dtype:
     return np.dtype(np.float64 if is_double and arrays else np.float32)
 
 
+class _Nothing(np.random.Generator):
+    """Draws zeros, which take no memory, as initial values of parameters that are set at once."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return np.broadcast_to(np.zeros(()), size)
+
+
 def make(
     kind: str,
     layers: Sequence[Sequence[Mapping[str, Any]]],
@@ -96,9 +106,10 @@ def make(
         bias=bias,
         bidirectional=directions == 2,
         dtype=dtype_of(named) if dtype is None else dtype,
-        rng=0,
+        rng=_Nothing(),
         **options,
     )
+    made._rng = np.random.default_rng(0)
     parameters = made.parameters()
     if bias == "single":
         named |= {name: np.zeros_like(parameters[name]) for name in parameters if "bias_hh" in name}
