@@ -87,6 +87,21 @@ def test_every_layer_at_once(rng, tmp_path, package):
         assert set(found) < {layer.name for layer in model.layers}
 
 
+@pytest.mark.parametrize("keeps_steps", [True, False])
+def test_masked_steps_of_bidirectional_layers(keeps_steps, rng, tmp_path):
+    """They return zeros there, whatever was said, and other layers repeat."""
+    x = rng.standard_normal((4, 7, 3)).astype(np.float32)
+    x[0, :2] = x[1, 5:] = x[2, 3] = x[3] = 0
+    for count in (0, 1):
+        chain = [layers.SimpleRNN(2, return_sequences=True)][:count]
+        chain += [layers.Bidirectional(layers.LSTM(4, return_sequences=True), merge_mode="sum")]
+        chain += [layers.Bidirectional(layers.GRU(3, return_sequences=keeps_steps))][count:]
+        model = keras.Sequential([keras.Input((7, 3)), layers.Masking(), *chain])
+        randomize(model, rng)
+        model.save(tmp_path / "model.keras")
+        assert_same_model(tmp_path / "model.keras", model, x)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_embedding_of_words(masked, rng, tmp_path):
     i = keras.Input((None,), dtype="int32")

@@ -211,6 +211,17 @@ def test_layers_that_are_not_recurrent_act_on_marked_steps(rng):
     np.testing.assert_array_equal(y[0, 0], last.bias)
 
 
+def test_marked_steps_count_as_zeros(rng):
+    x, kept = marked(rng, 0.25)
+    layer = fl.Linear(I, 2, dtype=np.float64, rng=rng)
+    model = fl.Masking(layer, value=0.25)
+    np.testing.assert_array_equal(model(x), layer(np.where(kept[..., None], x, 0)))
+    y, tape = model.forward(x)
+    dx = model.backward(tape, np.ones_like(y)).x
+    np.testing.assert_array_equal((dx != 0).all(axis=-1), kept)
+    assert not dx[~kept].any()
+
+
 def test_masking_of_indices(rng):
     words, layer = fl.Embedding(9, I, dtype=np.float64, rng=rng), lstm(rng)
     x = np.array([[1, 2, 0, 8], [0, 0, 3, 4], [0, 0, 0, 0]])

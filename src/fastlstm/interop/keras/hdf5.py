@@ -19,7 +19,6 @@ MOST_READS, MOST_TIMES, MARGIN = 200_000, 8, 64 << 20  # of the package in a fil
 MOST_PARTS = 4_096  # groups and arrays that are visited in a file
 MOST_DEPTH = 24
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-UNDEFINED = 2**64 - 1  # the address of an array without storage
 
 
 class Tree:
@@ -143,7 +142,7 @@ def _offset(dataset: Any) -> int:
         offset = dataset.id.get_offset() if is_plain else None
     elif dataset.id.layout_class == 1:  # contiguous
         offset = dataset.id.data_offset
-    if offset is None or offset == UNDEFINED:
+    if offset is None:
         raise ValueError("expected an array stored as one block, as Keras writes it")
     return int(offset)
 
