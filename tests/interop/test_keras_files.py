@@ -343,6 +343,26 @@ def test_a_graph_that_is_no_chain_is_refused(tmp_path):
             fl.load(tmp_path / f"{name}.keras")
 
 
+def test_recurrent_layers_of_any_model(rng, tmp_path):
+    """Encoder and decoder with a state between them, and layers that are of no kind known here."""
+    first, second = keras.Input((5, 3)), keras.Input((4, 2))
+    encoder = layers.Bidirectional(
+        layers.LSTM(6, return_state=True), name="encoder", merge_mode=None
+    )
+    decoder = layers.GRU(6, return_sequences=True, name="decoder")
+    found = encoder(layers.Conv1D(3, 1)(first))
+    y = decoder(layers.Conv1D(3, 1)(second), initial_state=found[2])
+    model = keras.Model([first, second], layers.Add()([y, y]))
+    randomize(model, rng)
+    for name in ("model.keras", "model.h5"):
+        model.save(tmp_path / name)
+        ours = fl.interop.keras.layers(tmp_path / name)
+        assert sorted(ours) == ["decoder", "encoder"]
+        for layer in (encoder, decoder):
+            for a, b in zip(to_arrays(ours[layer.name]), layer.get_weights(), strict=True):
+                assert_same_bits(a, b)
+
+
 def test_without_a_package_for_hdf5(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4)])
     model.save(tmp_path / "model.keras")

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastlstm.interop.keras import activations, recurrent
 from fastlstm.interop.keras.config import Layer, Version, inner_layer
-from fastlstm.interop.keras.recurrent import KINDS, flag, number
+from fastlstm.interop.keras.recurrent import MERGES, flag, is_recurrent, number
 from fastlstm.interop.keras.stored import Stored
 from fastlstm.interop.reading import Hints
 from fastlstm.interop.recurrent import dtype_of
@@ -29,7 +29,6 @@ class Builder:
     def __init__(self, chain: list[Layer], stored: Stored, version: Version, hints: Hints):
         self.chain, self.stored, self.version, self.hints = chain, stored, version, hints
         self.modules: list[Module] = []
-        self.named: dict[str, Any] = {}  # the recurrent layers
         self.features: int | None = None  # of the result so far, if known
         self.has_mask = False  # whether Keras' next layer gets a mask
         self.begin: int | None = None  # the first module within a Masking
@@ -68,7 +67,7 @@ class Builder:
             shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
             if isinstance(shape, list) and len(shape) > 2 and type(shape[-1]) is int:
                 self.features = shape[-1]
-        elif kind in KINDS or kind == "Bidirectional":
+        elif is_recurrent(layer):
             self._add_recurrent(layer)
         elif kind == "Dense":
             self._add_dense(layer, self.stored.arrays(layer))
@@ -96,12 +95,14 @@ class Builder:
 
     def _add_recurrent(self, layer: Layer) -> None:
         inner, merge = recurrent.directions_of(layer, self.version)
-        if inner.kind not in KINDS:
-            raise ValueError(f"{layer}: expected a recurrent layer in it, got {inner.kind!r:.60}")
+        if layer.kind == "Bidirectional" and merge not in MERGES:
+            names = ", ".join(MERGES)
+            raise ValueError(f"{layer}: merge_mode: expected one of {names}, got {merge!r:.60}")
+        if flag(inner, "return_state"):
+            raise ValueError(f"{layer}: return_state has no counterpart in a chain of layers")
         arrays = self.stored.arrays(layer)
-        made = recurrent.of_config(inner, arrays, merge is not None, self.version, self.hints)
+        made = recurrent.of_layer(layer, arrays, self.version, self.hints)
         self._check_features(layer, made.input_size)
-        self.named[layer.name] = made
         keeps_steps = flag(inner, "return_sequences")
         if dropped := number(inner, "dropout"):
             self.modules.append(Dropout(dropped, rng=0))
@@ -111,16 +112,14 @@ class Builder:
         if not keeps_steps:
             self.modules.append(Last())
             self.has_mask = False
-        if merge not in (None, "concat"):
+        if merge not in ("", "concat"):
             self.modules.append(Merge(merge))
         self.features = made.hidden_size * (2 if merge == "concat" else 1)
 
-    def _masked_output(
-        self, layer: Layer, inner: Layer, merge: str | None, keeps_steps: bool
-    ) -> str:
+    def _masked_output(self, layer: Layer, inner: Layer, merge: str, keeps_steps: bool) -> str:
         """What a recurrent layer returns at masked steps."""
         clears = flag(inner, "zero_output_for_mask")
-        if merge is not None:  # Bidirectional sets it, whatever was said
+        if merge:  # Bidirectional sets it, whatever was said
             clears = keeps_steps and self.version.clears_bidirectional
         if clears and not keeps_steps and self.has_mask:
             raise ValueError(f"{layer}: zero_output_for_mask needs return_sequences here")
@@ -156,7 +155,7 @@ class Builder:
         if flag(layer, "mask_zero"):
             if self.modules:
                 raise ValueError(f"{layer}: mask_zero: expected the Embedding as the first layer")
-            if any(each.kind in KINDS or each.kind == "Bidirectional" for each in later):
+            if any(map(is_recurrent, later)):
                 self._begin_mask(layer, 0.0)
             self.has_mask = True
         dtype = dtype_of({"embeddings": arrays[0]})

@@ -47,45 +47,68 @@ class Version(NamedTuple):
         return self.major > 2 or "tf" in self.text or (minor is not None and int(minor[1]) > 3)
 
 
+def has_layers(model: Any) -> bool:
+    """Whether a model is of one of Keras' own classes, whose configurations list their layers."""
+    return isinstance(model, dict) and model.get("class_name") in MODELS
+
+
 def read_chain(model: Any, version: Version) -> list[Layer]:
-    """Return the layers of a model, from the first to the last, each with a name of its own.
+    """Return the layers of a model from the first to the last, if each feeds the next.
 
     Raises
     ------
     ValueError
         The configuration is damaged, or describes something else than a chain of layers.
     """
-    kind, config = _class_and_config("model", model)
-    if kind not in MODELS:
-        raise ValueError(
-            f"config: expected a Sequential or functional model, got the class {kind!r:.60}, which "
-            "is not Keras' own or has no chain of layers"
-        )
-    entries = config if isinstance(config, list) else _mapping("config", config).get("layers")
-    if not isinstance(entries, list) or len(entries) > 1000:
-        raise ValueError(f"config: expected a list of up to 1000 layers, got {entries!r:.60}")
+    layers, entries = read_layers(model, version), _entries(model)
+    if model["class_name"] == "Sequential" or isinstance(model["config"], list):
+        return layers
+    return _linear(layers, [entry.get("inbound_nodes") for entry in entries], model["config"])
+
+
+def read_layers(model: Any, version: Version) -> list[Layer]:
+    """Return the layers of a model as its configuration lists them, of different names.
+
+    Raises
+    ------
+    ValueError
+        The configuration is damaged, or does not list layers.
+    """
     counts: dict[str, int] = {}
-    layers, nodes = [], []
-    for k, entry in enumerate(entries):
+    layers: list[Layer] = []
+    for k, entry in enumerate(_entries(model)):
         own, arguments = _class_and_config(f"config: layers[{k}]", entry)
-        arguments = _mapping(f"config: layers[{k}]", arguments)
-        name = entry.get("name", arguments.get("name", f"{own}_{k}"))
+        name = entry.get("name")
+        if name is None and isinstance(arguments, dict):
+            name = arguments.get("name", f"{own}_{k}")
         if not isinstance(name, str):
             raise ValueError(f"config: layers[{k}]: expected a name, got {name!r:.60}")
+        arguments = _mapping(f"config: layer {name!r:.60} ({own:.60})", arguments)
         if version.major < 2:
             arguments = _modern(own, arguments)
         place = snake_case(own)
         number = counts.get(place, 0)
         counts[place] = number + 1
         layers.append(Layer(own, name, arguments, f"{place}_{number}" if number else place))
-        nodes.append(entry.get("inbound_nodes"))
     names = [layer.name for layer in layers]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"config: expected layers of different names, got {twice!r:.60} twice")
-    if kind == "Sequential" or isinstance(config, list):
-        return layers
-    return _linear(layers, nodes, config)
+    return layers
+
+
+def _entries(model: Any) -> list[Any]:
+    """The descriptions of a model's layers."""
+    kind, config = _class_and_config("model", model)
+    if kind not in MODELS:
+        raise ValueError(
+            f"config: expected a Sequential or functional model, got the class {kind!r:.60}, which "
+            "is not Keras' own or has no chain of layers"
+        )
+    entries = config if isinstance(config, list) else config.get("layers")
+    if not isinstance(entries, list) or len(entries) > 1000:
+        raise ValueError(f"config: expected a list of up to 1000 layers, got {entries!r:.60}")
+    return entries
 
 
 def snake_case(name: str) -> str:

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 from fastlstm.interop.keras.build import Builder
-from fastlstm.interop.keras.config import Layer, Version, read_chain
+from fastlstm.interop.keras.config import Version, has_layers, read_chain, read_layers
 from fastlstm.interop.keras.hdf5 import SIGNATURE, Tree
-from fastlstm.interop.keras.recurrent import alone
+from fastlstm.interop.keras.recurrent import alone, is_recurrent, of_layer
 from fastlstm.interop.keras.stored import ByName, InVars, Stored
 from fastlstm.interop.reading import Archive, Hints, read_json, reading
 from fastlstm.safetensors import Path
@@ -16,7 +16,7 @@ WEIGHTS = "model.weights.h5", "variables.h5"  # the second in TensorFlow 2.11
 class Content(NamedTuple):
     """What a file has."""
 
-    chain: list[Layer] | None  # None: arrays without configuration
+    model: Any  # its configuration; None: arrays without one
     stored: Stored
     version: Version
 
@@ -33,8 +33,9 @@ def read(path: Path, hints: Hints) -> Any:
     """
     with reading(path, "a model of Keras"):
         content = _open(path)
-        if content.chain is not None:
-            return Builder(content.chain, content.stored, content.version, hints).build()
+        if content.model is not None:
+            chain = read_chain(content.model, content.version)
+            return Builder(chain, content.stored, content.version, hints).build()
         groups = content.stored.recurrent()
         prefix = hints.get("prefix")
         names = [name for name in groups if prefix is None or name.startswith(prefix)]
@@ -70,8 +71,10 @@ def layers(
     Returns
     -------
     dict of str to LSTM, GRU or RNN
-        By the layer's name; in a ``.weights.h5`` file by its path. `Bidirectional` is one layer
-        with two directions; Keras' merging, `go_backwards` and masks are not part of a layer.
+        By the layer's name; by its path in a ``.weights.h5`` file, or one of a model that is of a
+        class of its author's. `Bidirectional` is one layer with two directions; Keras' merging,
+        `go_backwards` and masks are not part of a layer. The other layers, and how all are
+        connected, may be any.
 
     Raises
     ------
@@ -88,10 +91,12 @@ def layers(
     )
     with reading(path, "a model of Keras"):
         content = _open(path)
-        if content.chain is not None:
-            builder = Builder(content.chain, content.stored, content.version, hints)
-            builder.build()
-            found = builder.named
+        if has_layers(content.model):
+            found = {
+                layer.name: of_layer(layer, content.stored.arrays(layer), content.version, hints)
+                for layer in read_layers(content.model, content.version)
+                if is_recurrent(layer)
+            }
         else:
             groups = content.stored.recurrent()
             found = {
@@ -113,8 +118,7 @@ def _open(path: Path) -> Content:
             raise ValueError("metadata.json: expected a keras_version")
         version = Version(metadata["keras_version"])
         name = next((name for name in WEIGHTS if name in archive.sizes), WEIGHTS[0])
-        chain = read_chain(config, version)
-        return Content(chain, InVars(Tree(archive.read(name))), version)
+        return Content(config, InVars(Tree(archive.read(name))), version)
 
 
 def _of_hdf5(data: bytes) -> Content:
@@ -137,4 +141,4 @@ def _of_hdf5(data: bytes) -> Content:
         return Content(None, stored, version)
     if not isinstance(config, str):
         raise ValueError(f"model_config: expected text, got {type(config).__name__}")
-    return Content(read_chain(read_json(config.encode()), version), stored, version)
+    return Content(read_json(config.encode()), stored, version)

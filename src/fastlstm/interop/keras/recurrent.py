@@ -39,13 +39,21 @@ def number(layer: Layer, key: str) -> float:
     return float(value)
 
 
-def directions_of(layer: Layer, version: Version) -> tuple[Layer, str | None]:
-    """Return the recurrent layer that a Bidirectional one repeats, and how it merges; or itself."""
+def is_recurrent(layer: Layer) -> bool:
+    """Whether a layer is recurrent, in one direction or two."""
+    return layer.kind in KINDS or layer.kind == "Bidirectional"
+
+
+def directions_of(layer: Layer, version: Version) -> tuple[Layer, Any]:
+    """Return the recurrent layer that a Bidirectional one repeats, and its merge_mode.
+
+    Of a layer of one direction, itself and "".
+    """
     if layer.kind != "Bidirectional":
-        return layer, None
-    inner, merge = inner_layer(layer, version=version), layer.config.get("merge_mode", "concat")
-    if merge not in MERGES:
-        raise ValueError(f"{layer}: merge_mode: expected one of {', '.join(MERGES)}, got {merge!r}")
+        return layer, ""
+    inner = inner_layer(layer, version=version)
+    if inner.kind not in KINDS:
+        raise ValueError(f"{layer}: expected a recurrent layer in it, got {inner.kind!r:.60}")
     if layer.config.get("backward_layer") is not None:
         other = inner_layer(layer, "backward_layer", version)
         keys = [key for key in SHARED if inner.config.get(key) != other.config.get(key)]
@@ -53,7 +61,13 @@ def directions_of(layer: Layer, version: Version) -> tuple[Layer, str | None]:
             raise ValueError(f"{layer}: expected two directions alike, got other {keys or 'kinds'}")
         if flag(inner, "go_backwards") == flag(other, "go_backwards"):
             raise ValueError(f"{layer}: go_backwards: expected it of one direction")
-    return inner, merge
+    return inner, layer.config.get("merge_mode", "concat")
+
+
+def of_layer(layer: Layer, arrays: Sequence[np.ndarray], version: Version, hints: Hints) -> Any:
+    """Return a recurrent layer of its configuration and arrays, with both of its directions."""
+    inner, _ = directions_of(layer, version)
+    return of_config(inner, arrays, inner is not layer, version, hints)
 
 
 def of_config(
@@ -65,9 +79,8 @@ def of_config(
 ) -> Any:
     """Return the layer of a configuration with its arrays, of both directions if it has them."""
     kind, config = KINDS[layer.kind], layer.config
-    for key in ("return_state", "time_major"):
-        if flag(layer, key):
-            raise ValueError(f"{layer}: {key} has no counterpart here")
+    if flag(layer, "time_major"):
+        raise ValueError(f"{layer}: time_major has no counterpart here; see batch_first")
     options: dict[str, Any] = {"batch_first": hints.get("batch_first", True)}
     if layer.kind.startswith("CuDNN"):
         config = {"activation": "tanh", "recurrent_activation": "sigmoid", **config}
