@@ -222,6 +222,15 @@ def test_marked_steps_count_as_zeros(rng):
     assert not dx[~kept].any()
 
 
+def test_the_value_is_compared_in_the_dtype_of_the_layers(rng):
+    x, kept = marked(rng)
+    layer = fl.LSTM(I, H, batch_first=True, rng=rng)
+    model = fl.Masking(fl.Dropout(0.5), layer, value=0.3)
+    for value in (0.3, float(np.float32(0.3))):
+        x[~kept] = value
+        assert_same_bits(model(x)[0], layer(x, mask=kept, masked_output="repeat")[0])
+
+
 def test_masking_of_indices(rng):
     words, layer = fl.Embedding(9, I, dtype=np.float64, rng=rng), lstm(rng)
     x = np.array([[1, 2, 0, 8], [0, 0, 3, 4], [0, 0, 0, 0]])

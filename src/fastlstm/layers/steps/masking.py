@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_number
+from fastlstm.checks import read_array, read_floats, read_number
 from fastlstm.engine.mask import OUTPUTS
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.sequential.model import Sequential
@@ -24,7 +24,8 @@ class Masking(Sequential):
     *modules : Module
         The layers, as of a `Sequential`.
     value : float
-        A step is marked if all its features in x are `value`; they count as zeros then. Where
+        A step is marked if all its features in x, in the dtype of the first layer that has one,
+        are `value`; they count as zeros then. Where
         the first layer is an `Embedding`, a step is marked if its index is `value`.
     masked_output : "zero" or "repeat", or a list with one of these for each recurrent layer
         What a recurrent layer returns at marked steps: zeros, or the output of the step kept
@@ -94,10 +95,14 @@ class Masking(Sequential):
             features=() if has_indices else features,
         )
         steps = ragged.batch.x
-        kept = steps != self.value
         if not has_indices:
-            kept = kept.any(axis=-1)
+            # The value is compared with what the layers see.
+            dtypes = [leaf.dtype for leaf in leaves if getattr(leaf, "dtype", None) is not None]
+            steps = read_array("x", steps, dtypes[0]) if dtypes else read_floats("x", steps)
+            kept = (steps != self.value).any(axis=-1)
             steps = np.where(kept[..., None], steps, steps.dtype.type(0))
+        else:
+            kept = steps != self.value
         ragged = ragged._replace(
             batch=ragged.batch._replace(x=steps), mask=kept, masked_output=self._outputs
         )
