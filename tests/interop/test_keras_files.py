@@ -363,6 +363,16 @@ def test_recurrent_layers_of_any_model(rng, tmp_path):
                 assert_same_bits(a, b)
 
 
+def test_layers_within_layers_are_refused(tmp_path):
+    first = keras.Input((5, 3))
+    inner = keras.Sequential([layers.LSTM(4, return_sequences=True)], name="inner")
+    model = keras.Sequential([first, layers.GRU(3, return_sequences=True), inner])
+    model.save(tmp_path / "model.keras")
+    for read in (fl.load, fl.interop.keras.layers):
+        with pytest.raises(ValueError, match=r"model\.keras: .*layer 'inner' \(Sequential\)"):
+            read(tmp_path / "model.keras")
+
+
 def test_without_a_package_for_hdf5(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4)])
     model.save(tmp_path / "model.keras")

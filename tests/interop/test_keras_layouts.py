@@ -139,8 +139,8 @@ def test_cudnn_lstm(has_config, x, rng, tmp_path):
 def test_cudnn_gru(has_config, x, rng, tmp_path):
     gates = Gates(rng, "zrh")
     names = ("cu_dnngru/kernel:0", "cu_dnngru/recurrent_kernel:0", "cu_dnngru/bias:0")
-    layers = {"cu_dnngru": dict(zip(names, scrambled(gates, "zrh"), strict=True))}
-    config = sequential(("CuDNNGRU", "cu_dnngru", {"units": H, "return_sequences": True}))
+    layers = {"scope/cu_dnngru": dict(zip(names, scrambled(gates, "zrh"), strict=True))}
+    config = sequential(("CuDNNGRU", "scope/cu_dnngru", {"units": H, "return_sequences": True}))
     write(tmp_path / "m.h5", layers, version="2.2.4-tf", config=config if has_config else None)
     layer = fl.load(
         tmp_path / "m.h5", **({} if has_config else {"recurrent_activation": "sigmoid"})

@@ -52,6 +52,13 @@ def has_layers(model: Any) -> bool:
     return isinstance(model, dict) and model.get("class_name") in MODELS
 
 
+def holds_layers(layer: Layer) -> bool:
+    """Whether recurrent layers may be within a layer: a model, or a wrapper of one that is."""
+    inner = layer.config.get("layer")
+    kind = inner.get("class_name") if isinstance(inner, dict) else "Dense"
+    return layer.kind in MODELS or kind not in ("Dense", "Activation", "Dropout")
+
+
 def read_chain(model: Any, version: Version) -> list[Layer]:
     """Return the layers of a model from the first to the last, if each feeds the next.
 

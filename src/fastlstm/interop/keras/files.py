@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from fastlstm.interop.keras.build import Builder
-from fastlstm.interop.keras.config import Version, has_layers, read_chain, read_layers
+from fastlstm.interop.keras.config import Version, has_layers, holds_layers, read_chain, read_layers
 from fastlstm.interop.keras.hdf5 import SIGNATURE, Tree
 from fastlstm.interop.keras.recurrent import alone, is_recurrent, of_layer
 from fastlstm.interop.keras.stored import ByName, InVars, Stored
@@ -92,11 +92,13 @@ def layers(
     with reading(path, "a model of Keras"):
         content = _open(path)
         if has_layers(content.model):
-            found = {
-                layer.name: of_layer(layer, content.stored.arrays(layer), content.version, hints)
-                for layer in read_layers(content.model, content.version)
-                if is_recurrent(layer)
-            }
+            found = {}
+            for layer in read_layers(content.model, content.version):
+                if is_recurrent(layer):
+                    arrays = content.stored.arrays(layer)
+                    found[layer.name] = of_layer(layer, arrays, content.version, hints)
+                elif holds_layers(layer):
+                    raise ValueError(f"{layer}: layers within it are not read")
         else:
             groups = content.stored.recurrent()
             found = {

@@ -31,18 +31,24 @@ class InVars:
         self.tree = tree
         names = tree.names()
         roots = ("layers", "_layer_checkpoint_dependencies")  # the second of Keras 2
-        self.root = next((name for name in roots if name in names), "")
+        self.roots = [name for name in roots if name in names]
 
     def arrays(self, layer: Layer) -> Arrays:
-        at = (self.root, layer.place) if self.root else (layer.place,)
         parts: dict[str, tuple[tuple[str, ...], ...]] = {
             "Bidirectional": (("forward_layer", "cell"), ("backward_layer", "cell")),
             "TimeDistributed": (("layer",),),
             "Dense": ((),),
             "Embedding": ((),),
         }
-        found = [self._numbered((*at, *part)) for part in parts.get(layer.kind, (("cell",),))]
-        return [array for part in found for array in part]
+        for root in self.roots:
+            found = [
+                array
+                for part in parts.get(layer.kind, (("cell",),))
+                for array in self._numbered((root, layer.place, *part))
+            ]
+            if found:
+                return found
+        return []
 
     def recurrent(self) -> dict[str, list[Arrays]]:
         found: dict[str, list[Arrays]] = {}
@@ -108,12 +114,12 @@ class ByName:
 
     def _named(self, layer: str) -> list[tuple[str, np.ndarray]]:
         """The arrays of a layer with their names."""
-        at = (*self.root, layer)
-        if not self.tree.has(*at):
+        at = tuple(layer.split("/"))
+        if not self.tree.has(*self.root, *at):
             return []
         return [
-            (name, self.tree.array(*at, *name.split("/")))
-            for name in self._list("weight_names", (layer,))
+            (name, self.tree.array(*self.root, *at, *name.split("/")))
+            for name in self._list("weight_names", at)
         ]
 
     def _list(self, name: str, path: tuple[str, ...]) -> list[str]:
