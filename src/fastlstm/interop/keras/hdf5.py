@@ -1,7 +1,7 @@
 """HDF5 files, of which nothing but plain arrays is read, from the bytes of the file itself.
 
-A package finds the arrays: pyfive, which is Python, so that a damaged file cannot crash the
-process, or else h5py. Where an array lies and how large it is said to be are checked here against
+A package finds the arrays: pyfive, which is Python, or where it is absent h5py, whose C library can
+hang on a damaged file. Where an array lies and how large it is said to be are checked here against
 the file. Links are not followed, and arrays in other files, compressed or virtual ones are refused.
 """
 
