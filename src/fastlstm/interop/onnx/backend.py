@@ -2,32 +2,23 @@
 
 `Backend` is ONNX's own interface (`onnx.backend.base.Backend`). LSTM, GRU and RNN nodes run on
 `fastlstm.onnx`, the others on the operators of `onnx.reference`. Only the types of nodes that are
-common in small recurrent models are supported. Needs the extra `onnx`.
+common in small recurrent models are supported, also in branches of If.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx.backend.base import Backend as BaseBackend
+from onnx.backend.base import BackendRep, namedtupledict
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from fastlstm import onnx as operators
+from fastlstm.interop.onnx.graph import OLDEST, RECURRENT, constant_names, inner_graphs
+from fastlstm.interop.onnx.nodes import WEIGHTS, attributes_of
 
-try:
-    import onnx
-    from onnx.backend.base import Backend as BaseBackend
-    from onnx.backend.base import BackendRep, namedtupledict
-    from onnx.reference import ReferenceEvaluator
-    from onnx.reference.op_run import OpRun
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] != "onnx":
-        raise
-    raise ImportError(
-        "fastlstm.interop.onnx needs the onnx package: pip install 'fastlstm[onnx]'"
-    ) from error
-
-OLDEST = 7  # opset; in earlier ones LSTM, GRU and RNN have other attributes
-RECURRENT = ("LSTM", "GRU", "RNN")
-WEIGHTS = ("W", "R", "B", "P")
 ELEMENTWISE = (
     *("Abs", "Add", "And", "Cast", "Ceil", "Clip", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp"),
     *("Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "LeakyRelu", "Less"),
@@ -36,18 +27,12 @@ ELEMENTWISE = (
     *("ThresholdedRelu", "Where"),
 )
 SHAPES = (
-    *("Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Reshape", "Shape"),
-    *("Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    *("Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Pad", "Reshape"),
+    *("Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
 ACROSS = (
-    "ArgMax",
-    "Gemm",
-    "LogSoftmax",
-    "MatMul",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceSum",
-    "Softmax",
+    *("ArgMax", "Conv", "Gemm", "If", "LogSoftmax", "MatMul", "ReduceMax", "ReduceMean"),
+    *("ReduceSum", "Softmax"),
 )
 SUPPORTED = frozenset((*RECURRENT, *ELEMENTWISE, *SHAPES, *ACROSS))
 
@@ -56,20 +41,15 @@ class _Recurrent(OpRun):
     """A node of one of the recurrent operators."""
 
     op_domain = ""
-    constants: frozenset[str] = frozenset()  # names of inputs that are the same in every run
+    constants: frozenset[str] = frozenset()  # names that have the same value in every run
 
     def __init__(self, node: Any, parameters: Any) -> None:
         super().__init__(node, parameters)
         schema = onnx.defs.get_schema(node.op_type, parameters["opsets"][""])
+        opset = parameters["opsets"][""]
+        schema = onnx.defs.get_schema(node.op_type, opset)
         self._names = [formal.name for formal in schema.inputs]
-        self._attributes = {}
-        for given in node.attribute:
-            value = onnx.helper.get_attribute_value(given)
-            default = schema.attributes[given.name].default_value
-            # The default of RNN has two activations, for both directions. A node of one direction
-            # may have this default written out, so it is left out here.
-            if not default.name or value != onnx.helper.get_attribute_value(default):
-                self._attributes[given.name] = _as_text(value)
+        self._attributes = attributes_of(node, opset)
         inputs = dict(zip(self._names, node.input, strict=False))
         self._is_fixed = all(inputs.get(name, "") in {*self.constants, ""} for name in WEIGHTS)
         self._operator: Any = None
@@ -91,9 +71,8 @@ class Model(BackendRep):
 
     def __init__(self, model: "onnx.ModelProto"):
         initial = {tensor.name for tensor in model.graph.initializer}
-        names = {part.name for part in model.graph.input}
         self._inputs = [part.name for part in model.graph.input if part.name not in initial]
-        constants = {"constants": frozenset(initial - names)}
+        constants = {"constants": constant_names(model.graph)}
         nodes = [type(kind, (_Recurrent,), constants) for kind in RECURRENT]
         self._evaluator = ReferenceEvaluator(_without_omitted_outputs(model), new_ops=nodes)
         self._outputs = namedtupledict("Outputs", self._evaluator.output_names)
@@ -194,14 +173,22 @@ def _why_not(model: Any) -> str | None:
     opset = opsets.get("", 0)
     if opset < OLDEST:
         return f"expected opset {OLDEST} or later, got {opset}"
-    for node in model.graph.node:
+    lacking: dict[str, str] = {}
+    for node in _nodes(model.graph):
         if node.domain or node.op_type not in SUPPORTED:
             kind = ".".join(filter(None, (node.domain, node.op_type)))
-            return (
-                f"node {node.name or list(node.output)!r} is a {kind}; "
-                f"expected one of {', '.join(sorted(SUPPORTED))}"
-            )
-    return None
+            lacking.setdefault(kind, f"node {node.name or list(node.output)!r} is a {kind}")
+    if not lacking:
+        return None
+    return f"{', '.join(lacking.values())}; expected one of {', '.join(sorted(SUPPORTED))}"
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of those within it."""
+    for node in graph.node:
+        yield node
+        for inner in inner_graphs(node):
+            yield from _nodes(inner)
 
 
 def _without_omitted_outputs(model: Any) -> Any:
@@ -209,18 +196,11 @@ def _without_omitted_outputs(model: Any) -> Any:
 
     ReferenceEvaluator stores outputs without a name as "", the name of inputs that are left out.
     """
-    if all(name for node in model.graph.node for name in node.output):
+    if all(name for node in _nodes(model.graph) for name in node.output):
         return model
     named = onnx.ModelProto()
     named.CopyFrom(model)
-    for n, node in enumerate(named.graph.node):
+    for n, node in enumerate(_nodes(named.graph)):
         for k, name in enumerate(node.output):
             node.output[k] = name or f"output {k} of node {n}, which is omitted"
     return named
-
-
-def _as_text(value: Any) -> Any:
-    """An attribute's value, with strings in place of bytes."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return [_as_text(part) for part in value] if isinstance(value, list) else value

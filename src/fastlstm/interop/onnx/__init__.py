@@ -1,0 +1,22 @@
+"""ONNX in and out: recurrent layers of a file, whole models, and a backend. Needs the extra `onnx`.
+
+- `layers(path)` gives the layer of every LSTM, GRU and RNN node, wherever it stands in the file.
+- `read`, which `fastlstm.load` calls, gives a model that is a chain of layers as one Module.
+- `Backend` is ONNX's own interface: it runs models of recurrent nodes and of others around them.
+- `export(model, path)` writes a model for ONNX Runtime and others.
+"""
+
+try:
+    import onnx as _
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] != "onnx":
+        raise
+    raise ImportError(
+        "fastlstm.interop.onnx needs the onnx package: pip install 'fastlstm[onnx]'"
+    ) from error
+
+from fastlstm.interop.onnx.backend import Backend as Backend
+from fastlstm.interop.onnx.backend import Model as Model
+from fastlstm.interop.onnx.exporting import export as export
+from fastlstm.interop.onnx.nodes import Layers as Layers
+from fastlstm.interop.onnx.nodes import layers as layers

@@ -1,0 +1,307 @@
+"""`layers`: the recurrent nodes of a file as layers."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+
+from fastlstm import onnx as operators
+from fastlstm.engine.stack import Stack
+from fastlstm.interop.onnx.graph import (
+    RECURRENT,
+    File,
+    NotConstantError,
+    Scope,
+    is_standard,
+    title,
+)
+from fastlstm.interop.reading import reading
+from fastlstm.interop.recurrent import make
+from fastlstm.module import Module
+from fastlstm.onnx.operator import Operator
+
+WEIGHTS = ("W", "R", "B", "P")
+CELL = re.compile(r"(.*?)weight_ih(_l0)?")  # torch's name of a layer's first array
+
+
+class Layers(dict[str, Module]):
+    """The layers of a file, by the names of their nodes.
+
+    Attributes
+    ----------
+    skipped : dict of str to str
+        For each recurrent node that is no layer of its own, why. To ask for it by its name raises
+        ValueError with the reason.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: dict[str, str] = {}
+
+    def __missing__(self, name: Any) -> Any:
+        if name in self.skipped:
+            raise ValueError(self.skipped[name])
+        raise KeyError(f"{name!r}: expected one of {[*self, *self.skipped]}")
+
+
+class NoLayerError(Exception):
+    """A node computes what no layer does; the message says what."""
+
+
+def layers(model: Any) -> Layers:
+    """Return the layer of every LSTM, GRU and RNN node, also in branches of If and bodies of loops.
+
+    Weights that the file computes from constants, as exporters do, are computed here. A layer's
+    calls have this library's form: x (T, B, I), or (B, T, I) where the node has layout 1, and
+    outputs (T, B, directions · H), where ONNX has an axis of directions.
+
+    Parameters
+    ----------
+    model : str, path or onnx.ModelProto
+
+    Returns
+    -------
+    Layers
+        A dict from the node's name (its first output's, if it has none; "name (2)" for a second
+        node of that name) to an `LSTM`, `GRU` or `RNN`. A node that reads from the end alone, or
+        whose directions differ in activations, is a `fastlstm.engine.Stack`. A constant initial
+        state that is not zero is a parameter (`learn_initial_state`); one that the graph computes
+        or is given, and `lengths` (sequence_lens), are arguments of the layer's call. Where a
+        file has no such node, but arrays under torch's names, their layers by the names' prefixes:
+        exporters take single cells apart.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, a node does not follow ONNX, data are in other files, or there is no
+        recurrent layer.
+    OSError
+        It cannot be read.
+
+    Notes
+    -----
+    A node whose weights are inputs of the model, or that has constant sequence_lens, or an initial
+    state that is constant and not the same in every row, is skipped: see `Layers`.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, fastlstm as fl
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.onnx")
+    ...     fl.interop.onnx.export(fl.LSTM(3, 5, bidirectional=True, rng=0), path)
+    ...     found = fl.interop.onnx.layers(path)
+    >>> found
+    {'l0': LSTM(3, 5, bidirectional=True)}
+    """
+    file = File(model)
+    found = Layers()
+    kinds: set[str] = set()
+    for name, scope, node in recurrent_nodes(file, kinds):
+        with reading(file.name, f"{node.op_type} {name!r:.80}"):
+            try:
+                found[name] = layer_of(scope, node)
+            except NoLayerError as error:
+                found.skipped[name] = f"{file.name}: {node.op_type} {name!r:.80}: {error}"
+    if not found and not found.skipped:
+        _add_cells(file, found)
+    if not found:
+        for reason in found.skipped.values():
+            raise ValueError(reason)
+        _check_functions(file)
+        raise ValueError(
+            f"{file.name}: expected LSTM, GRU or RNN nodes, or arrays under torch's names, "
+            f"got nodes {', '.join(sorted(kinds))!s:.300}"
+        )
+    return found
+
+
+def recurrent_nodes(file: File, kinds: set[str]) -> Iterator[tuple[str, Scope, Any]]:
+    """The recurrent nodes of a file, each with a name of its own; adds all types to `kinds`."""
+    seen: dict[str, int] = {}
+    for scope, node in file.main.walk():
+        kinds.add(node.op_type)
+        if not (is_standard(node) and node.op_type in RECURRENT):
+            continue
+        name = title(node)
+        seen[name] = count = seen.get(name, 0) + 1
+        yield (name if count == 1 else f"{name} ({count})"), scope, node
+
+
+def named_inputs(node: Any, opset: int) -> dict[str, str]:
+    """The names of the node's inputs, by the operator's names; without those left out."""
+    formal = onnx.defs.get_schema(node.op_type, opset).inputs
+    return {part.name: name for part, name in zip(formal, node.input, strict=False) if name}
+
+
+def attributes_of(node: Any, opset: int) -> dict[str, Any]:
+    """The node's attributes, as `fastlstm.onnx` takes them."""
+    schema = onnx.defs.get_schema(node.op_type, opset)
+    attributes = {}
+    for given in node.attribute:
+        value = onnx.helper.get_attribute_value(given)
+        default = schema.attributes[given.name].default_value
+        # The default of RNN has two activations, for both directions. A node of one direction
+        # may have this default written out, so it is left out here.
+        if not default.name or value != onnx.helper.get_attribute_value(default):
+            attributes[given.name] = _as_text(value)
+    return attributes
+
+
+def _as_text(value: Any) -> Any:
+    """An attribute's value, with strings in place of bytes."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return [_as_text(part) for part in value] if isinstance(value, list) else value
+
+
+def layer_of(scope: Scope, node: Any) -> Any:
+    """Return the layer of a recurrent node.
+
+    Raises
+    ------
+    NoLayerError
+        There is none that computes this.
+    ValueError, TypeError
+        The node does not follow ONNX.
+    """
+    inputs = named_inputs(node, scope.file.opset)
+    weights = {}
+    for name in WEIGHTS:
+        if name in inputs:
+            try:
+                weights[name] = scope.constant(inputs[name])
+            except NotConstantError as error:
+                raise NoLayerError(f"{name}: expected a constant, got {error}") from None
+    operator = getattr(operators, node.op_type)(
+        **weights, **attributes_of(node, scope.file.opset)
+    )
+    if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
+        raise NoLayerError("sequence_lens: expected none or an input, got a constant")
+    state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]
+    learned = [part for part in state if part is not None and part.any()]
+    if learned and any(part is None for part in state):
+        raise NoLayerError("initial_h, initial_c: expected both constant or none, got one")
+    return _layer(node.op_type, operator, state if learned else [])
+
+
+def _is_constant(scope: Scope, name: str) -> bool:
+    try:
+        scope.constant(name)
+    except NotConstantError:
+        return False
+    return True
+
+
+def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndarray | None:
+    """The constant initial state (directions, H); None if it is known in a run only."""
+    directions, H = len(operator._reverse), operator.hidden_size
+    if not name:
+        return np.zeros((directions, H), operator._computed_in)
+    axis = 1 - operator.layout  # of rows
+    try:
+        array = scope.constant(name)
+    except NotConstantError:
+        repeated = _repeated(scope, name)
+        if repeated is None:
+            return None
+        array = repeated
+        if array.ndim == 3 and array.shape[axis] > 1:
+            raise NoLayerError(f"{field}: expected the same constants for every row") from None
+        shape = [directions, H]
+        shape.insert(axis, 1)
+        array = np.broadcast_to(array, shape)
+    if array.ndim != 3 or array.shape[1 - axis] != directions or array.shape[2] != H:
+        shape = [directions, H]
+        shape.insert(axis, "batch")
+        raise ValueError(f"{field}: expected shape ({', '.join(map(str, shape))}), got {array.shape}")
+    rows = np.moveaxis(array, axis, 0)
+    if not len(rows) or (rows != rows[:1]).any():
+        raise NoLayerError(f"{field}: expected the same constants for every row")
+    return np.array(rows[0], operator._computed_in)
+
+
+def _repeated(scope: Scope, name: str) -> np.ndarray | None:
+    """The constant that fills an array whose shape is known in a run only; None if there is none."""
+    scope, source, _ = scope.source(name)
+    if not (isinstance(source, onnx.NodeProto) and is_standard(source)):
+        return None
+    try:
+        if source.op_type == "Expand":
+            return scope.constant(source.input[0])
+        if source.op_type == "ConstantOfShape":
+            value = [part.t for part in source.attribute if part.name == "value"]
+            return onnx.numpy_helper.to_array(value[0]).reshape(()) if value else np.zeros(())
+    except NotConstantError:
+        return None
+    return None
+
+
+def _layer(kind: str, operator: Operator, state: list[Any]) -> Any:
+    """The layer of an operator and of its constant initial state."""
+    stack = operator._stack(operator._parameters)
+    parameters = stack.parameters()
+    by_direction = []
+    for direction in range(len(operator._reverse)):
+        suffix = stack._suffix(0, direction)
+        own = {
+            name.removesuffix(suffix): array
+            for name, array in parameters.items()
+            if name.endswith(suffix) and name.endswith("_reverse") == bool(direction)
+        }
+        for name, part in zip(operator.STATE, state, strict=False):
+            own[name] = part[direction]
+        by_direction.append(own)
+    activations = operator.activations[0]
+    if operator._reverse == (True,) or any(part != activations for part in operator.activations):
+        return Stack(
+            stack._cells,
+            reverse=operator._reverse,
+            batch_first=bool(operator.layout),
+            learn_initial_state=bool(state),
+            dtype=stack.dtype,
+            parameters={
+                name + stack._suffix(0, direction): array
+                for direction, own in enumerate(by_direction)
+                for name, array in own.items()
+            },
+        )
+    options: dict[str, Any] = {"clip": operator.clip}
+    if isinstance(operator, operators.LSTM):
+        options |= {"activations": activations, "coupled": operator.input_forget}
+    elif isinstance(operator, operators.GRU):
+        options |= {"activations": activations}
+        options |= {"linear_before_reset": operator.linear_before_reset}
+    else:
+        options |= {"nonlinearity": activations[0]}
+    batch_first = bool(operator.layout)
+    return make(kind, [by_direction], dtype=stack.dtype, batch_first=batch_first, **options)
+
+
+def _add_cells(file: File, found: Layers) -> None:
+    """Add the layers of the initializers, where their names are torch's."""
+    from fastlstm.interop.arrays import from_arrays
+
+    names = [tensor.name for scope in file.main.scopes() for tensor in scope.graph.initializer]
+    for match in filter(None, map(CELL.fullmatch, names)):
+        prefix = match[1]
+        arrays = {}
+        with reading(file.name, f"the arrays {prefix!r:.80}"):
+            for scope in file.main.scopes():
+                for name in scope.tensors:
+                    if name.startswith(prefix):
+                        arrays[name] = scope.constant(name)
+            found[prefix] = from_arrays(arrays, prefix=prefix)
+
+
+def _check_functions(file: File) -> None:
+    """Raise ValueError if there are recurrent nodes in local functions, which `layers` skips."""
+    for function in file.model.functions:
+        for node in function.node:
+            if is_standard(node) and node.op_type in RECURRENT:
+                raise ValueError(
+                    f"{file.name}: function {function.name!r:.80}: expected no recurrent node, "
+                    f"got {title(node)!r:.80}; write it into the graph by "
+                    "onnx.inliner.inline_local_functions"
+                )
