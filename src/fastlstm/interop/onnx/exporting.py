@@ -96,9 +96,12 @@ class _Export:
     def __init__(self, model: Module, opset: int, with_state: bool):
         self.writer, self.with_state = Writer(opset), with_state
         self.finals: list[tuple[str, str, Any, list[Any]]] = []
+        self.ends = ""  # the final h of the layer whose output is the result so far
         leaves = list(_leaves(model, ""))
         first = leaves[0][1] if leaves else None
-        batch_first = next((bool(leaf.batch_first) for _, leaf in leaves if _has_layout(leaf)), False)
+        batch_first = next(
+            (bool(leaf.batch_first) for _, leaf in leaves if _has_layout(leaf)), False
+        )
         self.axes: list[Any] = ["batch", "steps"] if batch_first else ["steps", "batch"]
         self.dtype = next(
             (leaf.dtype for _, leaf in leaves if hasattr(leaf, "dtype")), np.dtype(np.float32)
@@ -107,7 +110,9 @@ class _Export:
         for _, leaf in leaves:
             if isinstance(leaf, (Stack, Linear, Embedding)):
                 if not isinstance(leaf, Embedding):
-                    self.features = leaf._form.inputs if isinstance(leaf, Stack) else leaf.in_features
+                    self.features = (
+                        leaf._form.inputs if isinstance(leaf, Stack) else leaf.in_features
+                    )
                 break
         _check_size(leaves)
         if isinstance(first, Embedding):
@@ -125,6 +130,7 @@ class _Export:
 
     def _add(self, prefix: str, leaf: Module) -> None:
         node, constant = self.writer.node, self.writer.constant
+        ends, self.ends = self.ends, ""
         if isinstance(leaf, (Stack, Linear)) and leaf.dtype != self.dtype:
             to = onnx.helper.np_dtype_to_tensor_dtype(leaf.dtype)
             self.value, self.dtype = node("Cast", self.value, to=to), leaf.dtype
@@ -141,35 +147,45 @@ class _Export:
         elif isinstance(leaf, Activation):
             self.value = add_activation(self.writer, self.value, leaf, self.dtype)
         elif isinstance(leaf, Pool):
-            self._add_pool(leaf)
-        elif not isinstance(leaf, Dropout):
+            self._add_pool(leaf, ends)
+        elif isinstance(leaf, Dropout):
+            self.ends = ends
+        else:
             raise ValueError(
                 f"model: expected layers of this library, got {type(leaf).__name__}"
                 f"{_at(prefix)}, which ONNX has no operator for"
             )
 
-    def _add_pool(self, pool: Pool) -> None:
+    def _add_pool(self, pool: Pool, ends: str) -> None:
         batch_first = pool._before.batch_first if pool.batch_first is None else pool.batch_first
         axis = int(bool(batch_first))
         node, integers = self.writer.node, self.writer.integers
+        reverse = pool._before.reverse
+        if pool.bidirectional is not None:
+            reverse = (False, True) if pool.bidirectional else (False,)
         if pool.kind != "last":
             kind = {"mean": "ReduceMean", "max": "ReduceMax"}[pool.kind]
             self.value = self.writer.reduce(kind, self.value, axis)
+        elif ends and reverse == pool._before.reverse:
+            self.value = self._joined_ends(ends, len(reverse))
         else:
-            reverse = pool._before.reverse
-            if pool.bidirectional is not None:
-                reverse = (False, True) if pool.bidirectional else (False,)
-            ends = []
+            last = []
             for k, is_reverse in enumerate(reverse):
                 part = self.value
                 if len(reverse) > 1:
                     H = self.features // len(reverse)
-                    bounds = integers(k * H), integers((k + 1) * H), integers(2)
-                    part = node("Slice", part, *bounds)
-                index = self.writer.constant(f"step {k}", np.array(0 if is_reverse else -1, np.int64))
-                ends.append(node("Gather", part, index, axis=axis))
-            self.value = ends[0] if len(ends) == 1 else node("Concat", *ends, axis=-1)
+                    part = node("Slice", part, integers(k * H), integers((k + 1) * H), integers(2))
+                index = self.writer.constant("step", np.array(0 if is_reverse else -1, np.int64))
+                last.append(node("Gather", part, index, axis=axis))
+            self.value = last[0] if len(last) == 1 else node("Concat", *last, axis=-1)
         del self.axes[axis]
+
+    def _joined_ends(self, Y_h: str, directions: int) -> str:
+        """The final h (B, directions · H) of a node's Y_h (directions, B, H)."""
+        node, integers = self.writer.node, self.writer.integers
+        if directions == 1:
+            return node("Squeeze", Y_h, integers(0))
+        return node("Reshape", node("Transpose", Y_h, perm=[1, 0, 2]), integers(0, -1))
 
     def _add_recurrent(self, prefix: str, layer: Stack) -> None:
         node, integers = self.writer.node, self.writer.integers
@@ -190,7 +206,9 @@ class _Export:
                 initial = [node("Expand", part[k], rows) for part in given]
             elif layer.learn_initial_state:
                 initial = [
-                    node("Expand", self.writer.constant(f"{prefix}initial_{part}_l{k}", array), rows)
+                    node(
+                        "Expand", self.writer.constant(f"{prefix}initial_{part}_l{k}", array), rows
+                    )
                     for part, array in zip("hc", _learned(layer, k), strict=False)
                 ]
             inputs = [self.value, *(arrays.get(name, "") for name in "WRB"), "", *initial]
@@ -207,6 +225,7 @@ class _Export:
             node(operator.__name__, *inputs, name=name, outputs=outputs, **attributes)
             for part, output in zip(finals, outputs[1:], strict=True):
                 part.append(output)
+            self.ends = outputs[1]
             is_last = k == len(layer._cells) - 1
             self.value = self._joined(outputs[0], directions, batch_first and is_last)
         if self.with_state:

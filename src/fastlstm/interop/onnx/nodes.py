@@ -1,6 +1,5 @@
 """`layers`: the recurrent nodes of a file as layers."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +8,9 @@ import onnx
 
 from fastlstm import onnx as operators
 from fastlstm.engine.stack import Stack
+from fastlstm.interop.arrays import read_layers
 from fastlstm.interop.onnx.graph import (
+    NUMBERS,
     RECURRENT,
     File,
     NotConstantError,
@@ -17,13 +18,12 @@ from fastlstm.interop.onnx.graph import (
     is_standard,
     title,
 )
-from fastlstm.interop.reading import reading
+from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.recurrent import make
 from fastlstm.module import Module
 from fastlstm.onnx.operator import Operator
 
 WEIGHTS = ("W", "R", "B", "P")
-CELL = re.compile(r"(.*?)weight_ih(_l0)?")  # torch's name of a layer's first array
 
 
 class Layers(dict[str, Module]):
@@ -156,8 +156,8 @@ def _as_text(value: Any) -> Any:
     return [_as_text(part) for part in value] if isinstance(value, list) else value
 
 
-def layer_of(scope: Scope, node: Any) -> Any:
-    """Return the layer of a recurrent node.
+def layer_of(scope: Scope, node: Any, batch_first: bool | None = None) -> Any:
+    """Return the layer of a recurrent node; if `batch_first` is None, in the node's layout.
 
     Raises
     ------
@@ -174,16 +174,30 @@ def layer_of(scope: Scope, node: Any) -> Any:
                 weights[name] = scope.constant(inputs[name])
             except NotConstantError as error:
                 raise NoLayerError(f"{name}: expected a constant, got {error}") from None
-    operator = getattr(operators, node.op_type)(
-        **weights, **attributes_of(node, scope.file.opset)
-    )
+    attributes = attributes_of(node, scope.file.opset)
+    if any(array.dtype != np.float64 for array in weights.values()):
+        for name in ("activation_alpha", "activation_beta", "clip"):
+            if name in attributes:
+                attributes[name] = as_written(attributes[name])
+    operator = getattr(operators, node.op_type)(**weights, **attributes)
     if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
         raise NoLayerError("sequence_lens: expected none or an input, got a constant")
     state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]
     learned = [part for part in state if part is not None and part.any()]
     if learned and any(part is None for part in state):
         raise NoLayerError("initial_h, initial_c: expected both constant or none, got one")
-    return _layer(node.op_type, operator, state if learned else [])
+    if batch_first is None:
+        batch_first = bool(operator.layout)
+    return _layer(node.op_type, operator, state if learned else [], batch_first)
+
+
+def as_written(value: Any) -> Any:
+    """The shortest number of that float32, or of each in a list: 0.3 for 0.30000001192."""
+    return (
+        [as_written(part) for part in value]
+        if isinstance(value, list)
+        else float(str(np.float32(value)))
+    )
 
 
 def _is_constant(scope: Scope, name: str) -> bool:
@@ -215,11 +229,22 @@ def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndar
     if array.ndim != 3 or array.shape[1 - axis] != directions or array.shape[2] != H:
         shape = [directions, H]
         shape.insert(axis, "batch")
-        raise ValueError(f"{field}: expected shape ({', '.join(map(str, shape))}), got {array.shape}")
+        raise ValueError(
+            f"{field}: expected shape ({', '.join(map(str, shape))}), got {array.shape}"
+        )
     rows = np.moveaxis(array, axis, 0)
     if not len(rows) or (rows != rows[:1]).any():
         raise NoLayerError(f"{field}: expected the same constants for every row")
     return np.array(rows[0], operator._computed_in)
+
+
+def states_of_a_run(scope: Scope, node: Any) -> list[str]:
+    """The names of the node's initial states that are no constants."""
+    inputs = named_inputs(node, scope.file.opset)
+    names = [inputs[field] for field in ("initial_h", "initial_c") if field in inputs]
+    return [
+        name for name in names if not _is_constant(scope, name) and _repeated(scope, name) is None
+    ]
 
 
 def _repeated(scope: Scope, name: str) -> np.ndarray | None:
@@ -233,12 +258,16 @@ def _repeated(scope: Scope, name: str) -> np.ndarray | None:
         if source.op_type == "ConstantOfShape":
             value = [part.t for part in source.attribute if part.name == "value"]
             return onnx.numpy_helper.to_array(value[0]).reshape(()) if value else np.zeros(())
+        if source.op_type == "Slice":  # of the states of several layers
+            whole = _repeated(scope, source.input[0])
+            if whole is not None and whole.size and (whole == whole.flat[0]).all():
+                return np.array(whole.flat[0])
     except NotConstantError:
         return None
     return None
 
 
-def _layer(kind: str, operator: Operator, state: list[Any]) -> Any:
+def _layer(kind: str, operator: Operator, state: list[Any], batch_first: bool) -> Any:
     """The layer of an operator and of its constant initial state."""
     stack = operator._stack(operator._parameters)
     parameters = stack.parameters()
@@ -258,7 +287,7 @@ def _layer(kind: str, operator: Operator, state: list[Any]) -> Any:
         return Stack(
             stack._cells,
             reverse=operator._reverse,
-            batch_first=bool(operator.layout),
+            batch_first=batch_first,
             learn_initial_state=bool(state),
             dtype=stack.dtype,
             parameters={
@@ -275,24 +304,19 @@ def _layer(kind: str, operator: Operator, state: list[Any]) -> Any:
         options |= {"linear_before_reset": operator.linear_before_reset}
     else:
         options |= {"nonlinearity": activations[0]}
-    batch_first = bool(operator.layout)
     return make(kind, [by_direction], dtype=stack.dtype, batch_first=batch_first, **options)
 
 
 def _add_cells(file: File, found: Layers) -> None:
     """Add the layers of the initializers, where their names are torch's."""
-    from fastlstm.interop.arrays import from_arrays
-
-    names = [tensor.name for scope in file.main.scopes() for tensor in scope.graph.initializer]
-    for match in filter(None, map(CELL.fullmatch, names)):
-        prefix = match[1]
-        arrays = {}
-        with reading(file.name, f"the arrays {prefix!r:.80}"):
-            for scope in file.main.scopes():
-                for name in scope.tensors:
-                    if name.startswith(prefix):
-                        arrays[name] = scope.constant(name)
-            found[prefix] = from_arrays(arrays, prefix=prefix)
+    with reading(file.name, "the initializers"):
+        arrays = {
+            name: scope.constant(name)
+            for scope in file.main.scopes()
+            for name, tensor in scope.tensors.items()
+            if tensor.data_type in NUMBERS
+        }
+        found.update(read_layers(arrays, Hints()))
 
 
 def _check_functions(file: File) -> None:

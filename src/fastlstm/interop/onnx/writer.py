@@ -43,7 +43,12 @@ class Writer:
         return name
 
     def node(
-        self, kind: str, *inputs: str, name: str = "", outputs: Sequence[str] = (), **attributes: Any
+        self,
+        kind: str,
+        *inputs: str,
+        name: str = "",
+        outputs: Sequence[str] = (),
+        **attributes: Any,
     ) -> str:
         """Add a node; returns the name of its first output."""
         name = name or self.new_name(kind)
@@ -84,7 +89,7 @@ class Writer:
             self.inputs,
             self.outputs,
             [
-                numpy_helper.from_array(np.ascontiguousarray(array), name)
+                numpy_helper.from_array(np.asarray(array, order="C"), name)
                 for name, array in self.tensors.items()
             ],
         )
