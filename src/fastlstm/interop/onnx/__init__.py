@@ -7,7 +7,7 @@
 """
 
 try:
-    import onnx as _
+    import onnx as _  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "onnx":
         raise

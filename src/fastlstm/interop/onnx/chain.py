@@ -112,7 +112,7 @@ class _Chain:
 
     def value(self, name: str) -> Value:
         if name not in self.known:
-            scope, source, place = self.scope.source(name)
+            _, source, place = self.scope.source(name)
             if source is None:
                 self.known[name] = self._of_input(name)
             elif isinstance(source, onnx.NodeProto):
@@ -218,12 +218,12 @@ class _Chain:
 
     def _check_given(self, node: Any, name: str) -> None:
         """Raise unless an initial state is chosen from an input of the model."""
-        scope, source, _ = self.scope.source(name)
+        _, source, _ = self.scope.source(name)
         while isinstance(source, onnx.NodeProto):
             if not is_standard(source) or source.op_type not in ("Expand", "Identity", "Slice"):
                 raise self._other(node, f"its initial state comes from {source.op_type}")
             name = source.input[0]
-            scope, source, _ = self.scope.source(name)
+            _, source, _ = self.scope.source(name)
         if source is None and name == self.data:
             raise self._other(node, "its initial state comes from x")
 
@@ -353,7 +353,6 @@ class _Chain:
         return self._joined(replace(x, axes=(*x.axes[:-2], UNITS)))
 
     def _gather(self, node: Any) -> Value:
-        _, source, _ = self.scope.source(node.input[0])
         axis = _attribute(node, "axis", 0)
         try:
             table = self.scope.constant(node.input[0])
@@ -391,7 +390,7 @@ class _Chain:
         rank, is_end = len(x.axes), False
         if starts and ends and len(starts) == len(ends) == 1 and steps in (None, [1]):
             is_end = (starts[0] == -1 and ends[0] >= LONGEST) or (starts[0], ends[0]) == (0, 1)
-        if not is_end or axes is None or len(axes) != 1 or not -rank <= axes[0] < rank:
+        if not is_end or starts is None or axes is None or len(axes) != 1 or not -rank <= axes[0] < rank:
             raise self._other(node, f"it takes {starts} to {ends} of the axes {axes}")
         return self._end(node, x, axes[0] % rank, starts[0], (ONE,))
 
@@ -439,7 +438,8 @@ class _Chain:
             raise self._other(node, f"its weight has the shape {weight.shape}")
         self._check_features(node, x, len(weight))
         dtype = _dtype(self, node, weight)
-        module = Linear(*weight.shape, bias=bias is not None, dtype=dtype, rng=0)
+        inputs, outputs = weight.shape
+        module = Linear(inputs, outputs, bias is not None, dtype=dtype, rng=0)
         arrays = {"weight": np.array(weight.T, order="C")}
         if bias is not None:
             arrays["bias"] = self._bias(node, bias, weight.shape[1])

@@ -21,12 +21,13 @@ from fastlstm.layers.pool import Pool
 from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Module, Output
 from fastlstm.onnx import GRU, LSTM, RNN
+from fastlstm.onnx.operator import Operator
 from fastlstm.onnx.weights import SUFFIXES, from_layer
 from fastlstm.safetensors import Path, write_atomically
 
 FIRST, LARGEST = 17, 2**31 - 1  # opset; bytes of a file
 DIRECTIONS = {(False,): "forward", (True,): "reverse", (False, True): "bidirectional"}
-OPERATORS: dict[type, type] = {lstm_options.Cell: LSTM, gru.Cell: GRU, rnn.Cell: RNN}
+OPERATORS: dict[type, type[Operator]] = {lstm_options.Cell: LSTM, gru.Cell: GRU, rnn.Cell: RNN}
 
 
 def export(model: Module, path: Path, *, opset: int = FIRST, state: bool = False) -> None:
@@ -196,7 +197,7 @@ class _Export:
         finals: list[list[str]] = [[] for _ in layer._cells[0][0].state]
         if batch_first:
             self.value = node("Transpose", self.value, perm=[1, 0, 2])
-        for k, cells in enumerate(layer._cells):
+        for k, cells in enumerate(map(tuple[Any, ...], layer._cells)):
             operator = OPERATORS.get(type(cells[0]))
             if operator is None:
                 raise ValueError(f"model: expected an LSTM, GRU or RNN{_at(prefix)}, got {layer!r}")
@@ -325,7 +326,9 @@ def _learned(layer: Stack, k: int) -> list[np.ndarray]:
 
 def _attributes(cells: tuple[Any, ...], prefix: str) -> dict[str, Any]:
     """The attributes of a node that its cells, one for each direction, have."""
-    first, functions, attributes = cells[0], [], {}
+    first = cells[0]
+    functions: list[Any] = []
+    attributes: dict[str, Any] = {}
     for cell in cells:
         if isinstance(cell, lstm_options.Cell):
             _check_lstm(cell, prefix)

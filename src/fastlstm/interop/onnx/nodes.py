@@ -227,11 +227,8 @@ def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndar
         shape.insert(axis, 1)
         array = np.broadcast_to(array, shape)
     if array.ndim != 3 or array.shape[1 - axis] != directions or array.shape[2] != H:
-        shape = [directions, H]
-        shape.insert(axis, "batch")
-        raise ValueError(
-            f"{field}: expected shape ({', '.join(map(str, shape))}), got {array.shape}"
-        )
+        wanted = f"rows, {directions}" if operator.layout else f"{directions}, rows"
+        raise ValueError(f"{field}: expected shape ({wanted}, {H}), got {array.shape}")
     rows = np.moveaxis(array, axis, 0)
     if not len(rows) or (rows != rows[:1]).any():
         raise NoLayerError(f"{field}: expected the same constants for every row")
@@ -248,7 +245,7 @@ def states_of_a_run(scope: Scope, node: Any) -> list[str]:
 
 
 def _repeated(scope: Scope, name: str) -> np.ndarray | None:
-    """The constant that fills an array whose shape is known in a run only; None if there is none."""
+    """The constant in every row of an array of a shape that a run gives; None if there is none."""
     scope, source, _ = scope.source(name)
     if not (isinstance(source, onnx.NodeProto) and is_standard(source)):
         return None
