@@ -29,7 +29,7 @@ def one_node(made, opset=17, outputs=None, **names):
     }
     outputs = outputs or OUTPUTS[made.kind]
     nodes = [node(made.kind, given, outputs, name="cell", **made.attributes)]
-    kinds = {name: made.inputs["X"].dtype for name in outputs}
+    kinds = dict.fromkeys(outputs, made.inputs["X"].dtype)
     return model_of(nodes, rest, kinds, weights, opset)
 
 
@@ -39,8 +39,9 @@ def outputs_of(layer, made):
     state = get("initial_h")
     if made.kind == "LSTM" and (state is not None or get("initial_c") is not None):
         c = get("initial_c")
-        state = (np.zeros_like(c) if state is None else state), (
-            np.zeros_like(state) if c is None else c
+        state = (
+            (np.zeros_like(c) if state is None else state),
+            (np.zeros_like(state) if c is None else c),
         )
     y, state = layer(get("X"), state, lengths=get("sequence_lens"))
     y = y.reshape(*y.shape[:2], made.sizes[2], -1).swapaxes(1, 2)
@@ -66,10 +67,10 @@ def inputs_of(model):
 def test_kinds_of_layers(rng):
     made = call(rng, "LSTM", dtype=np.float32, direction="bidirectional", input_forget=1, clip=0.3)
     layer = layers(one_node(made))["cell"]
-    assert repr(layer) == (
-        "LSTM(2, 3, bidirectional=True, peepholes=True, coupled=True, clip=0.3)"
+    assert repr(layer) == ("LSTM(2, 3, bidirectional=True, peepholes=True, coupled=True, clip=0.3)")
+    made = call(
+        rng, "GRU", leave_out=["B"], activations=["HardSigmoid", "Relu"], direction="forward"
     )
-    made = call(rng, "GRU", leave_out=["B"], activations=["HardSigmoid", "Relu"], direction="forward")
     layer = layers(one_node(made))["cell"]
     assert repr(layer) == (
         "GRU(2, 3, bias=False, linear_before_reset=False, activations=('hard_sigmoid', 'relu'), "
@@ -107,15 +108,16 @@ def as_exported(rng, made):
     blocks = np.split(made.inputs["W"][0], 4)  # i, o, f, c
     torch = np.concatenate([blocks[k] for k in (0, 2, 3, 1)])  # i, f, c, o
     constants = {"weight": torch.T.astype(np.float64), "first": np.array([0])}
-    H, nodes = len(blocks[0]), [
-        node("Transpose", ["weight"], ["turned"], perm=[1, 0]),
-        node("Cast", ["turned"], ["single"], to=onnx.TensorProto.FLOAT),
-    ]
+    H, nodes = (
+        len(blocks[0]),
+        [
+            node("Transpose", ["weight"], ["turned"], perm=[1, 0]),
+            node("Cast", ["turned"], ["single"], to=onnx.TensorProto.FLOAT),
+        ],
+    )
     for k, (begin, end) in enumerate([(0, 1), (3, 4), (1, 3)]):
         constants |= {f"begin{k}": np.array([begin * H]), f"end{k}": np.array([end * H])}
-        nodes.append(
-            node("Slice", ["single", f"begin{k}", f"end{k}", "first"], [f"part{k}"])
-        )
+        nodes.append(node("Slice", ["single", f"begin{k}", f"end{k}", "first"], [f"part{k}"]))
     nodes += [
         node("Concat", ["part0", "part1", "part2"], ["whole"], axis=0),
         node("Unsqueeze", ["whole", "first"], ["W"]),
@@ -295,9 +297,11 @@ def test_nodes_that_are_wrong(rng, change, text):
 
 def test_no_recurrent_node():
     model = model_of([node("Tanh", ["x"], ["y"])], {"x": (3,)}, ["y"])
-    with pytest.raises(ValueError, match=r"^model: expected LSTM, GRU or RNN nodes.*got nodes Tanh"):
+    with pytest.raises(
+        ValueError, match=r"^model: expected LSTM, GRU or RNN nodes.*got nodes Tanh"
+    ):
         layers(model)
-    with pytest.raises(TypeError, match="^model: expected a path or a ModelProto, got int"):
+    with pytest.raises(TypeError, match=r"^model: expected a path or a ModelProto, got int"):
         layers(3)
 
 
@@ -349,7 +353,9 @@ def test_data_in_other_files_are_refused(rng, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     for read in (layers, fl.load):
-        with pytest.raises(ValueError, match=r"model\.onnx: tensor 'W': .*external data in '../sec"):
+        with pytest.raises(
+            ValueError, match=r"model\.onnx: tensor 'W': .*external data in '../sec"
+        ):
             read(path)
 
 
@@ -439,20 +445,23 @@ def refused(change, nodes, constants=(), outputs=("y",)):
     made = call(np.random.default_rng(0), "LSTM", dtype=np.float32, direction="forward")
     weights = {name: made.inputs[name] for name in "WRB"} | {"one": np.array([1])}
     first = node("LSTM", ["x", "W", "R", "B"], ["Y", "Y_h", "Y_c"], hidden_size=3, name="cell")
-    model = model_of(
+    return model_of(
         [first, node("Squeeze", ["Y", "one"], ["h"]), *nodes],
         {"x": ["steps", "rows", 2], **change},
         outputs,
         weights | dict(constants),
     )
-    return model
 
 
 @pytest.mark.parametrize(
     ("nodes", "constants", "text"),
     [
         ([node("Identity", ["Y"], ["y"])], {}, "the output 'y' is not in the form of x"),
-        ([node("Transpose", ["h"], ["y"], perm=[1, 0, 2])], {}, "the output 'y' is not in the form"),
+        (
+            [node("Transpose", ["h"], ["y"], perm=[1, 0, 2])],
+            {},
+            "the output 'y' is not in the form",
+        ),
         ([node("Mul", ["h", "h"], ["y"])], {}, r"Mul 'y' has no counterpart"),
         ([node("Add", ["h", "x"], ["y"])], {}, r"Add 'y' has no counterpart"),
         ([node("Softmax", ["h"], ["y"], axis=0)], {}, "Softmax 'y' has no counterpart: it is over"),

@@ -1,6 +1,7 @@
 """ONNX's operators for `fastlstm.Activation`."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def add_activation(writer: Writer, x: str, layer: Activation, dtype: np.dtype) -
     numbers = [*given, *defaults[len(given) :]]
     if kind in SINGLE:
         names = ("alpha", "beta")
-        attributes = {name: float(n) for name, n in zip(names, numbers, strict=False)}
+        attributes: dict[str, Any] = {name: float(n) for name, n in zip(names, numbers, strict=False)}
         return writer.node(SINGLE[kind], x, **attributes)
     if kind == "softmax":
         return writer.node("Softmax", x, axis=-1)

@@ -390,7 +390,13 @@ class _Chain:
         rank, is_end = len(x.axes), False
         if starts and ends and len(starts) == len(ends) == 1 and steps in (None, [1]):
             is_end = (starts[0] == -1 and ends[0] >= LONGEST) or (starts[0], ends[0]) == (0, 1)
-        if not is_end or starts is None or axes is None or len(axes) != 1 or not -rank <= axes[0] < rank:
+        if (
+            not is_end
+            or starts is None
+            or axes is None
+            or len(axes) != 1
+            or not -rank <= axes[0] < rank
+        ):
             raise self._other(node, f"it takes {starts} to {ends} of the axes {axes}")
         return self._end(node, x, axes[0] % rank, starts[0], (ONE,))
 

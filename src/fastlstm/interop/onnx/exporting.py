@@ -104,7 +104,7 @@ class _Export:
             (bool(leaf.batch_first) for _, leaf in leaves if _has_layout(leaf)), False
         )
         self.axes: list[Any] = ["batch", "steps"] if batch_first else ["steps", "batch"]
-        self.dtype = next(
+        self.dtype: np.dtype = next(
             (leaf.dtype for _, leaf in leaves if hasattr(leaf, "dtype")), np.dtype(np.float32)
         )
         self.features: Any = "features"

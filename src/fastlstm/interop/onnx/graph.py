@@ -18,7 +18,9 @@ from fastlstm.interop.reading import DAMAGE, most_memory, reading
 
 OLDEST = 7  # opset; in earlier ones LSTM, GRU and RNN have other attributes
 RECURRENT = ("LSTM", "GRU", "RNN")
+MOST_NODES = 200_000
 MOST_EVALUATIONS = 50_000  # of nodes of a file
+MOST_WORK = 8  # bytes of all evaluations together, in units of the memory that one may take
 WIDEST = 8  # bytes of a number
 NUMBERS = frozenset(
     getattr(onnx.TensorProto, name)
@@ -70,8 +72,12 @@ class File:
                 f"{self.name}: expected an opset from {OLDEST} to {newest}, the newest that the "
                 f"installed onnx package knows, got {self.opset}"
             )
-        self.evaluations_left = MOST_EVALUATIONS
+        self.nodes_left, self.evaluations_left = MOST_NODES, MOST_EVALUATIONS
+        self.work_left = MOST_WORK * most_memory(self.size)
         self.main = Scope(self, self.model.graph, None)
+        with reading(self.name, "the graph"):
+            for scope in self.main.scopes():
+                scope.check()
         for tensor in self.main.all_tensors():
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 where = {entry.key: entry.value for entry in tensor.external_data}
@@ -80,9 +86,6 @@ class File:
                     f"got external data in {where.get('location')!r:.80}; write one file by "
                     "onnx.save(onnx.load(path), path)"
                 )
-        with reading(self.name, "the graph"):
-            for scope in self.main.scopes():
-                scope.check()
 
 
 def _parse(name: str, data: bytes) -> Any:
@@ -135,6 +138,9 @@ class Scope:
 
     def check(self) -> None:
         """Raise ValueError unless each name of this graph is defined once, and before its uses."""
+        self.file.nodes_left -= len(self.graph.node)
+        if self.file.nodes_left < 0:
+            raise ValueError(f"expected at most {MOST_NODES} nodes")
         defined = {*self.tensors, *self.inputs}
         for node in self.graph.node:
             for name in node.input:
@@ -255,7 +261,8 @@ class _Evaluation:
     def _take(self, numbers: int, width: int) -> None:
         """Count the memory of a result before there is one."""
         self.left -= numbers * width
-        if self.left < 0:
+        self.file.work_left -= numbers * width
+        if self.left < 0 or self.file.work_left < 0:
             raise ValueError(
                 f"expected constants within {most_memory(self.file.size)} bytes, "
                 f"got a result of {numbers} numbers"
@@ -340,10 +347,11 @@ def _most_numbers(node: Any, arrays: list[np.ndarray]) -> int:
     if kind in BROADCAST:
         return math.prod(_broadcast([array.shape for array in arrays]))
     if kind == "Gather":
-        shape, axis = arrays[0].shape, _attribute(node, "axis", 0)
-        if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"Gather {title(node)!r:.80}: expected an axis of {shape}, got {axis}")
-        return math.prod(size for k, size in enumerate(shape) if k != axis % len(shape)) * sizes[-1]
+        axes, axis = list(arrays[0].shape), _attribute(node, "axis", 0)
+        if not -len(axes) <= axis < len(axes):
+            raise ValueError(f"Gather {title(node)!r:.80}: expected an axis of {axes}, got {axis}")
+        del axes[axis]
+        return math.prod(axes) * int(arrays[-1].size)
     shape = [int(size) for size in arrays[-1].ravel()[:65]]
     if any(size < 0 for size in shape):
         raise ValueError(f"{kind} {title(node)!r:.80}: expected sizes, got {shape}")

@@ -1,0 +1,244 @@
+"""`export`: random models in ONNX Runtime, and weights there and back."""
+
+import numpy as np
+import pytest
+from onnx_graphs import onnx, session
+
+import fastlstm as fl
+from fastlstm.engine import Stack
+
+export, layers = fl.interop.onnx.export, fl.interop.onnx.layers
+ACTIVATIONS = (
+    *("sigmoid", "tanh", "relu", "leaky_relu", "elu", "softsign", "softplus", "softmax", "silu"),
+    *("gelu", "gelu_tanh", "selu", "exponential", "affine", "scaled_tanh", "hard_sigmoid"),
+    "thresholded_relu",
+)
+GATES = ("sigmoid", ("hard_sigmoid", 0.3, 0.4), ("affine", 0.3, 0.5))
+CANDIDATES = ("tanh", "softsign", ("scaled_tanh", 0.7, 1.2), ("leaky_relu", 0.2), ("elu", 0.5))
+
+
+def pick(rng, values):
+    return values[rng.integers(len(values))]
+
+
+def random_recurrent(rng, I, **options):
+    """A layer with any of the variants that ONNX has."""
+    kind, L = pick(rng, ("LSTM", "GRU", "RNN")), int(rng.integers(1, 4))
+    options |= {
+        "bias": bool(rng.random() < 0.8),
+        "bidirectional": bool(rng.random() < 0.5),
+        "learn_initial_state": bool(rng.random() < 0.3),
+        "clip": pick(rng, (None, None, 0.8)),
+    }
+    widths = pick(rng, (int(rng.integers(1, 9)), [int(H) for H in rng.integers(1, 9, L)]))
+    if not isinstance(widths, list):
+        options["num_layers"] = L
+    if kind == "LSTM":
+        options |= {"peepholes": bool(rng.random() < 0.3), "coupled": bool(rng.random() < 0.3)}
+        if rng.random() < 0.3:
+            options["activations"] = pick(rng, GATES), pick(rng, CANDIDATES), pick(rng, CANDIDATES)
+        if rng.random() < 0.2 and L > 1:
+            options["dropout"] = 0.5
+    elif kind == "GRU":
+        options["linear_before_reset"] = bool(rng.random() < 0.5)
+        if rng.random() < 0.3:
+            options["activations"] = pick(rng, GATES), pick(rng, CANDIDATES)
+    else:
+        options["nonlinearity"] = pick(rng, ("tanh", "relu", ("scaled_tanh", 0.7, 1.2)))
+    layer = getattr(fl, kind)(I, widths, rng=rng, **options)
+    return with_random_parameters(rng, layer)
+
+
+def with_random_parameters(rng, model):
+    """The model with no parameter equal to another, nor to zero."""
+    arrays = model.state_dict()
+    for name, array in arrays.items():
+        arrays[name] = rng.uniform(-0.6, 0.6, array.shape).astype(array.dtype)
+    model.load_state_dict(arrays)
+    return model
+
+
+def random_model(rng):
+    """A model and an input of it."""
+    T, B, I = (int(size) for size in rng.permutation([2, 3, 5, 7])[:3])
+    batch_first = bool(rng.random() < 0.5)
+    shape = (B, T) if batch_first else (T, B)
+    x = rng.standard_normal((*shape, I)).astype(np.float32)
+    modules = []
+    if rng.random() < 0.3:
+        modules.append(fl.Embedding(11, I, rng=rng))
+        x = rng.integers(0, 11, shape)
+    for _ in range(rng.integers(1, 3)):
+        modules.append(random_recurrent(rng, I, batch_first=batch_first))
+        I = modules[-1]._form.outputs
+        if rng.random() < 0.3:
+            modules.append(pick(rng, (fl.Dropout(0.5), fl.Activation("relu"))))
+    pool = rng.integers(4)
+    if pool:
+        modules.append((fl.Last(), fl.Pool("mean"), fl.Pool("max"))[pool - 1])
+    if rng.random() < 0.7:
+        modules.append(fl.Linear(I, 4, bool(rng.random() < 0.7), rng=rng))
+        modules.append(fl.Activation(pick(rng, ACTIVATIONS)))
+    if len(modules) == 1 and rng.random() < 0.5:
+        return modules[0], x
+    return fl.Sequential(*modules), x
+
+
+def flat(state):
+    """All arrays of a state, by layer."""
+    if isinstance(state, np.ndarray):
+        return [state]
+    return [array for part in state for array in flat(part)]
+
+
+def check_in_onnx_runtime(rng, model, x, path, opset, state):
+    export(model, path, opset=opset, state=state)
+    run = session(str(path))
+    (y, final), outputs = model(x), run.run(None, {"x": x})
+    assert outputs[0].shape == y.shape
+    np.testing.assert_allclose(outputs[0], y, atol=1e-5, rtol=1e-5)
+    if not state:
+        assert len(outputs) == 1
+        return
+    entries = final if isinstance(model, fl.Sequential) else (final,)
+    for theirs, ours in zip(outputs[1:], flat(entries), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=1e-5)
+    # Carried on: the names of inputs are those of outputs without "_n".
+    names = [part.name for part in run.get_outputs()][1:]
+    feed = {name.replace("_n", ""): array for name, array in zip(names, outputs[1:], strict=True)}
+    again = run.run(None, {"x": x, **feed})
+    np.testing.assert_allclose(again[0], model(x, final)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_onnx_runtime_agrees(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    model, x = random_model(rng)
+    check_in_onnx_runtime(rng, model, x, tmp_path / "m", (17, 18, 20, 22)[seed % 4], seed % 3 > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1])
+def test_200_random_models(tmp_path, seed):
+    for k in range(200):
+        rng = np.random.default_rng([seed, k])
+        model, x = random_model(rng)
+        check_in_onnx_runtime(rng, model, x, tmp_path / "m", int(rng.integers(17, 24)), k % 2 > 0)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_every_activation(tmp_path, rng, kind):
+    takes = {"affine": (0.3, -0.2), "scaled_tanh": (0.7, 1.2), "hard_sigmoid": (0.3, 0.4)}
+    model, x = fl.Activation(kind, *takes.get(kind, ())), np.linspace(-3, 3, 30, dtype=np.float32)
+    export(model, tmp_path / "m")
+    (y,) = session(str(tmp_path / "m")).run(None, {"x": x.reshape(5, 2, 3)})
+    np.testing.assert_allclose(y, model(x.reshape(5, 2, 3)), atol=2e-6)
+
+
+def test_a_layer_that_reads_from_the_end(tmp_path, rng):
+    cells = fl.LSTM(2, 3, rng=rng)._cells
+    stack = with_random_parameters(rng, Stack(cells, reverse=(True,), batch_first=True))
+    x = rng.standard_normal((4, 5, 2)).astype(np.float32)
+    model = fl.Sequential(stack, fl.Activation("tanh"), fl.Last(), fl.Linear(3, 2, rng=rng))
+    check_in_onnx_runtime(rng, model, x, tmp_path / "m", 17, True)
+    found = layers(tmp_path / "m")["0.l0"]
+    assert type(found) is Stack
+    np.testing.assert_array_equal(
+        found(x[:, ::-1].swapaxes(0, 1))[0], stack(x[:, ::-1])[0].swapaxes(0, 1)
+    )
+
+
+def test_double_precision_in_the_backend(tmp_path, rng):
+    """ONNX Runtime has recurrent nodes in float32 only."""
+    lstm = fl.LSTM(3, 4, 2, bidirectional=True, batch_first=True, dtype=np.float64, rng=rng)
+    model = fl.Sequential(lstm, fl.Last(), fl.Linear(8, 2, dtype=np.float64, rng=rng))
+    model = fl.Sequential(model, fl.Linear(2, 3, rng=rng))  # which casts to float32
+    export(model, tmp_path / "m")
+    x = rng.standard_normal((2, 5, 3))
+    prepared = fl.interop.onnx.Backend.prepare(onnx.load(tmp_path / "m"))
+    (y,) = prepared.run([x])
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, model(x)[0], rtol=1e-6)
+    wide = layers(tmp_path / "m")["0.0.l1"]
+    assert wide.dtype == np.float64
+    np.testing.assert_array_equal(wide.weight_ih_l0, lstm.weight_ih_l1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_come_back_with_their_bits(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    layer = random_recurrent(rng, 5)
+    export(layer, tmp_path / "m", state=bool(seed % 2))
+    found = layers(tmp_path / "m")
+    assert list(found) == [f"l{k}" for k in range(layer.num_layers)]
+    for k in range(layer.num_layers):
+        for name, array in found[f"l{k}"].parameters().items():
+            own = layer.parameters()[name.replace("_l0", f"_l{k}")]
+            np.testing.assert_array_equal(array, own, err_msg=name)
+            assert array.dtype == own.dtype
+    again = fl.load(tmp_path / "m")
+    x = rng.standard_normal((7, 3, 5))
+    np.testing.assert_array_equal(again(x)[0], layer(x)[0])
+    assert sum(a.size for a in again.parameters().values()) == layer.num_parameters()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_from_torch_through_onnx_to_torch(tmp_path, kind):
+    torch = pytest.importorskip("torch", reason="the weights are torch's")
+    torch.manual_seed(2)
+    theirs = getattr(torch.nn, kind)(3, 5, num_layers=2, bidirectional=True)
+    ours = getattr(fl, kind)(3, 5, num_layers=2, bidirectional=True)
+    ours.load_state_dict({name: array.numpy() for name, array in theirs.state_dict().items()})
+    export(ours, tmp_path / "m")
+    back = {}
+    for k, layer in enumerate(layers(tmp_path / "m").values()):
+        for name, array in layer.parameters().items():
+            back[name.replace("_l0", f"_l{k}")] = torch.tensor(array)
+    again = getattr(torch.nn, kind)(3, 5, num_layers=2, bidirectional=True)
+    again.load_state_dict(back)
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+class Own(fl.Module):
+    def __call__(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (lambda: fl.LSTM(3, 4, proj_size=2), r"ONNX's LSTM has no counterpart of proj_size=2$"),
+        (lambda: fl.LSTM(3, 4, layer_norm=True), "no counterpart of layer_norm=True"),
+        (lambda: fl.LSTM(3, 4, zoneout=(0.1, 0)), r"no counterpart of zoneout=\(0\.1, 0"),
+        (lambda: fl.Sequential(fl.LSTM(3, 4), Own()), r"layers of this library, got Own at 1,"),
+        (lambda: fl.LSTMCell(3, 4), "layers of this library, got LSTMCell"),
+        (lambda: fl.Sequential(fl.Sequential(fl.LSTM(3, 4, proj_size=2))), "proj_size=2 at 0.0"),
+    ],
+)
+def test_what_onnx_does_not_have_is_refused_by_name(tmp_path, model, text):
+    path = tmp_path / "m"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match=f"^model: .*{text}"):
+        export(model(), path)
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_arguments(tmp_path):
+    with pytest.raises(TypeError, match=r"^model: expected a Module, got int"):
+        export(3, tmp_path / "m")
+    for opset in (16, 99):
+        with pytest.raises(ValueError, match=rf"^opset: expected 17 to .*, got {opset}"):
+            export(fl.LSTM(3, 4), tmp_path / "m", opset=opset)
+    with pytest.raises(TypeError, match=r"^state: "):
+        export(fl.LSTM(3, 4), tmp_path / "m", state="yes")
+
+
+def test_names_of_the_state(tmp_path):
+    model = fl.Sequential(fl.Embedding(9, 3), fl.LSTM(3, 4, 2), fl.GRU(4, [5, 6]))
+    export(model, tmp_path / "m", state=True)
+    graph = onnx.load(tmp_path / "m").graph
+    assert [part.name for part in graph.input] == ["x", "1.h", "1.c", "2.h_l0", "2.h_l1"]
+    expected = ["y", "1.h_n", "1.c_n", "2.h_n_l0", "2.h_n_l1"]
+    assert [part.name for part in graph.output] == expected
