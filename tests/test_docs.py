@@ -105,7 +105,7 @@ def test_the_readmes_ten_lines():
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
 def test_pages(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
-    for package in ("matplotlib", "torch"):
+    for package in ("matplotlib", "torch", "onnx"):
         if re.search(rf"^import {package}\b|\.plot\(", text, re.MULTILINE):
             pytest.importorskip(package)
     monkeypatch.setenv("MPLBACKEND", "agg")

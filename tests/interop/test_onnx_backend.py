@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from onnx_graphs import session
 from operators import INPUTS, OUTPUTS, call
 
 import fastlstm as fl
@@ -164,15 +165,85 @@ def test_opsets(kernels, rng, opset):
     np.testing.assert_array_equal(outputs[0], made()[0])
 
 
-def test_node_that_is_refused():
-    x = {"x": np.zeros((1, 1, 8), np.float32), "w": np.zeros((1, 1, 3), np.float32)}
-    node = helper.make_node("Conv", ["x", "w"], ["y"], name="stem")
-    model = model_of([node], x, ["y"])
+def test_all_that_is_lacking_is_said_at_once():
+    x = {"x": np.zeros((1, 1, 8), np.float32)}
+    inner = helper.make_graph(
+        [helper.make_node("Einsum", ["x"], ["z"], equation="abc->abc", name="deep")],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 1, 8])],
+    )
+    node = helper.make_node("Det", ["x"], ["d"], name="stem")
+    nodes = [node, helper.make_node("Det", ["x"], ["e"], name="second")]
+    yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+    nodes.append(helper.make_node("Constant", [], ["yes"], value=yes))
+    nodes.append(helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner))
+    model = model_of(nodes, x, ["y"])
     assert not fl.interop.onnx.Backend.is_compatible(model)
-    with pytest.raises(ValueError, match=r"^model: node 'stem' is a Conv; expected one of .*LSTM"):
+    text = r"^model: node 'stem' is a Det, node 'deep' is a Einsum; expected one of .*LSTM"
+    with pytest.raises(ValueError, match=text):
         fl.interop.onnx.Backend.prepare(model)
-    with pytest.raises(ValueError, match=r"^node: node 'stem' is a Conv"):
+    with pytest.raises(ValueError, match=r"^node: node 'stem' is a Det"):
         fl.interop.onnx.Backend.run_node(node, list(x.values()))
+
+
+def test_convolutions_and_padding_as_onnx_runtime(rng):
+    for _ in range(12):
+        group, size = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+        x = rng.standard_normal((3, 2 * group, 11)).astype(np.float32)
+        w = rng.standard_normal((3 * group, 2, size)).astype(np.float32)
+        b = rng.standard_normal(3 * group).astype(np.float32)
+        mode = str(rng.choice(["reflect", "edge", "constant"]))
+        nodes = [
+            helper.make_node("Pad", ["x", "pads"], ["wide"], mode=mode),
+            helper.make_node(
+                "Conv",
+                ["wide", "w", "b"],
+                ["conv"],
+                strides=[int(rng.integers(1, 4))],
+                dilations=[int(rng.integers(1, 4))],
+                pads=[int(n) for n in rng.integers(0, 3, 2)],
+                group=group,
+            ),
+            helper.make_node("Size", ["conv"], ["size"]),
+            helper.make_node("Cast", ["size"], ["number"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Div", ["conv", "number"], ["Y_h"]),
+        ]
+        pads = np.array([0, 0, rng.integers(4), 0, 0, rng.integers(4)])
+        model = model_of(nodes, {"x": x}, ["Y_h"], {"w": w, "b": b, "pads": pads})
+        (expected,) = session(model).run(None, {"x": x})
+        (y,) = fl.interop.onnx.Backend.prepare(model).run([x])
+        assert y.shape == expected.shape
+        np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_branches_with_the_same_names(kernels, rng):
+    """One has weights that are constants, the other computes them from its input."""
+    made = call(rng, "RNN", dtype=np.float32, leave_out=["initial_h"], direction="forward")
+    rnn = helper.make_node("RNN", ["x", "R1", "R2"], ["", "Y_h"], hidden_size=3)
+    square = made.inputs["R"]
+    x = rng.standard_normal((5, 4, 3)).astype(np.float32)
+
+    def branch(name, source):
+        nodes = [helper.make_node("Identity", [source], [weight]) for weight in ("R1", "R2")]
+        value = helper.make_tensor_value_info("Y_h", onnx.TensorProto.FLOAT, [1, 4, 3])
+        return helper.make_graph([*nodes, rnn], name, [], [value])
+
+    chosen = helper.make_node(
+        "If",
+        ["yes"],
+        ["Y"],
+        then_branch=branch("then", "square"),
+        else_branch=branch("else", "given"),
+    )
+    nodes = [chosen, helper.make_node("Identity", ["Y"], ["Y_c"])]
+    inputs = {"x": x, "yes": np.array(True), "given": square}
+    prepared = fl.interop.onnx.Backend.prepare(model_of(nodes, inputs, ["Y_c"], {"square": square}))
+    for yes, factor in ((True, 1), (False, 2), (False, 3), (True, 4)):
+        given = (factor * square).astype(np.float32)
+        (h,) = prepared.run({"x": x, "yes": np.array(yes), "given": given})
+        weights = square if yes else given
+        np.testing.assert_array_equal(h, fl.onnx.rnn(x, weights, weights)[1])
 
 
 def test_node_of_another_domain_is_refused():

@@ -35,7 +35,8 @@ def add_activation(writer: Writer, x: str, layer: Activation, dtype: np.dtype) -
     numbers = [*given, *defaults[len(given) :]]
     if kind in SINGLE:
         names = ("alpha", "beta")
-        attributes: dict[str, Any] = {name: float(n) for name, n in zip(names, numbers, strict=False)}
+        pairs = zip(names, numbers, strict=False)
+        attributes: dict[str, Any] = {name: float(number) for name, number in pairs}
         return writer.node(SINGLE[kind], x, **attributes)
     if kind == "softmax":
         return writer.node("Softmax", x, axis=-1)

@@ -14,12 +14,13 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from fastlstm.interop.reading import DAMAGE, most_memory, reading
+from fastlstm.interop.reading import DAMAGE, reading
 
 OLDEST = 7  # opset; in earlier ones LSTM, GRU and RNN have other attributes
 RECURRENT = ("LSTM", "GRU", "RNN")
 MOST_NODES = 200_000
 MOST_EVALUATIONS = 50_000  # of nodes of a file
+MOST_TIMES, MARGIN = 2, 40 << 20  # memory of one evaluation: times the file's size, plus bytes
 MOST_WORK = 8  # bytes of all evaluations together, in units of the memory that one may take
 WIDEST = 8  # bytes of a number
 NUMBERS = frozenset(
@@ -73,7 +74,8 @@ class File:
                 f"installed onnx package knows, got {self.opset}"
             )
         self.nodes_left, self.evaluations_left = MOST_NODES, MOST_EVALUATIONS
-        self.work_left = MOST_WORK * most_memory(self.size)
+        self.most_memory = MOST_TIMES * self.size + MARGIN
+        self.work_left = MOST_WORK * self.most_memory
         self.main = Scope(self, self.model.graph, None)
         with reading(self.name, "the graph"):
             for scope in self.main.scopes():
@@ -202,7 +204,7 @@ class Scope:
         NotConstantError
             It has none before the model runs.
         ValueError
-            Its computation is damaged, or takes more memory than `most_memory` of the file's size.
+            Its computation is damaged, or takes too much memory for a file of this size.
         """
         return _Evaluation(self.file).value(self, name)
 
@@ -242,7 +244,7 @@ class _Evaluation:
 
     def __init__(self, file: File):
         self.file = file
-        self.left = most_memory(file.size)
+        self.left = file.most_memory
         self.known: dict[tuple[int, str], np.ndarray] = {}
 
     def value(self, scope: Scope, name: str) -> np.ndarray:
@@ -264,7 +266,7 @@ class _Evaluation:
         self.file.work_left -= numbers * width
         if self.left < 0 or self.file.work_left < 0:
             raise ValueError(
-                f"expected constants within {most_memory(self.file.size)} bytes, "
+                f"expected constants within {self.file.most_memory} bytes, "
                 f"got a result of {numbers} numbers"
             )
 

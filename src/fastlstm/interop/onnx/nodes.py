@@ -121,7 +121,7 @@ def recurrent_nodes(file: File, kinds: set[str]) -> Iterator[tuple[str, Scope, A
     """The recurrent nodes of a file, each with a name of its own; adds all types to `kinds`."""
     seen: dict[str, int] = {}
     for scope, node in file.main.walk():
-        kinds.add(node.op_type)
+        kinds.add(str(node.op_type))  # bytes, where a damaged file has no text
         if not (is_standard(node) and node.op_type in RECURRENT):
             continue
         name = title(node)

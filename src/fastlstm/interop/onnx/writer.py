@@ -82,15 +82,22 @@ class Writer:
         return name
 
     def model(self, producer: str) -> Any:
-        """Return the ModelProto."""
+        """Return the ModelProto, without nodes that no output needs."""
+        needed = {part.name for part in (*self.inputs, *self.outputs)}
+        nodes = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                nodes.insert(0, node)
         graph = helper.make_graph(
-            self.nodes,
+            nodes,
             "model",
             self.inputs,
             self.outputs,
             [
                 numpy_helper.from_array(np.asarray(array, order="C"), name)
                 for name, array in self.tensors.items()
+                if name in needed
             ],
         )
         imports = [helper.make_opsetid("", self.opset)]
