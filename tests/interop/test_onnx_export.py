@@ -126,6 +126,29 @@ def test_200_random_models(tmp_path, seed):
         check_in_onnx_runtime(rng, model, x, tmp_path / "m", int(rng.integers(17, 24)), k % 2 > 0)
 
 
+@pytest.mark.parametrize("state", [False, True])
+def test_every_variant_at_once(tmp_path, rng, state):
+    lstm = fl.LSTM(
+        3,
+        [4, 5],
+        bidirectional=True,
+        batch_first=True,
+        peepholes=True,
+        coupled=True,
+        clip=0.6,
+        activations=(("hard_sigmoid", 0.3, 0.4), ("leaky_relu", 0.2), "softsign"),
+        learn_initial_state=True,
+        recurrent_dropout=0.5,
+        rng=rng,
+    )
+    gru = fl.GRU(
+        10, 4, batch_first=True, linear_before_reset=False, learn_initial_state=True, rng=rng
+    )
+    model = with_random_parameters(rng, fl.Sequential(lstm, gru))
+    x = rng.standard_normal((2, 7, 3)).astype(np.float32)
+    check_in_onnx_runtime(rng, model, x, tmp_path / "m", 17, state)
+
+
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_every_activation(tmp_path, rng, kind):
     takes = {"affine": (0.3, -0.2), "scaled_tanh": (0.7, 1.2), "hard_sigmoid": (0.3, 0.4)}
@@ -141,6 +164,7 @@ def test_a_layer_that_reads_from_the_end(tmp_path, rng):
     x = rng.standard_normal((4, 5, 2)).astype(np.float32)
     model = fl.Sequential(stack, fl.Activation("tanh"), fl.Last(), fl.Linear(3, 2, rng=rng))
     check_in_onnx_runtime(rng, model, x, tmp_path / "m", 17, True)
+    np.testing.assert_array_equal(fl.load(tmp_path / "m")(x)[0], model(x)[0])
     found = layers(tmp_path / "m")["0.l0"]
     assert type(found) is Stack
     np.testing.assert_array_equal(

@@ -171,10 +171,13 @@ def test_nodes_within_if_and_loops_take_names_from_around(rng):
         node("If", ["yes"], ["Y"], then_branch=then, else_branch=otherwise),
         node("Loop", ["times", "yes", "x3"], ["z"], body=body),
     ]
+    nodes.insert(0, node("Transpose", ["W transposed"], ["W"], perm=[0, 2, 1]))
+    weights["W transposed"] = weights.pop("W").swapaxes(1, 2)
     constants = weights | {"times": np.array(2), "one": np.array([1])}
     inputs = {"x": (5, 4, 2), "x3": (5, 4, 3), "yes": ((), np.bool_)}
     found = layers(model_of(nodes, inputs, ["Y", "z"], constants))
     assert sorted(found) == ["Y1", "Y2", "in a loop"]
+    np.testing.assert_array_equal(found["Y1"].weight_ih_l0, made.inputs["W"][0])
     np.testing.assert_array_equal(found["Y1"].weight_hh_l0, made.inputs["R"][0])
     np.testing.assert_array_equal(found["Y2"].weight_hh_l0, 2 * made.inputs["R"][0])
 
@@ -441,13 +444,14 @@ def test_one_directions_end_of_two_is_no_last(tmp_path):
         fl.load(path)
 
 
-def refused(change, nodes, constants=(), outputs=("y",)):
+def after_an_lstm(nodes, constants=(), outputs=("y",)):
+    """A model of an LSTM, with its y (steps, rows, 3) as h, and of more nodes."""
     made = call(np.random.default_rng(0), "LSTM", dtype=np.float32, direction="forward")
     weights = {name: made.inputs[name] for name in "WRB"} | {"one": np.array([1])}
     first = node("LSTM", ["x", "W", "R", "B"], ["Y", "Y_h", "Y_c"], hidden_size=3, name="cell")
     return model_of(
         [first, node("Squeeze", ["Y", "one"], ["h"]), *nodes],
-        {"x": ["steps", "rows", 2], **change},
+        {"x": ["steps", "rows", 2]},
         outputs,
         weights | dict(constants),
     )
@@ -479,7 +483,7 @@ def refused(change, nodes, constants=(), outputs=("y",)):
 def test_graphs_that_are_no_chain(tmp_path, nodes, constants, text):
     path = tmp_path / "model.onnx"
     constants = {name: np.asarray(value) for name, value in constants.items()}
-    path.write_bytes(refused({}, nodes, constants).SerializeToString())
+    path.write_bytes(after_an_lstm(nodes, constants).SerializeToString())
     with pytest.raises(ValueError, match=rf"model\.onnx: the graph: .*{text}"):
         fl.load(path)
 
@@ -487,16 +491,36 @@ def test_graphs_that_are_no_chain(tmp_path, nodes, constants, text):
 def test_more_outputs_than_the_states_are_refused(tmp_path):
     path = tmp_path / "model.onnx"
     nodes = [node("Tanh", ["h"], ["y"])]
-    path.write_bytes(refused({}, nodes, (), ["y", "Y_c", "Y_h"]).SerializeToString())
+    path.write_bytes(after_an_lstm(nodes, (), ["y", "Y_c", "Y_h"]).SerializeToString())
     assert len(fl.load(path)) == 2
-    path.write_bytes(refused({}, nodes, (), ["y", "h"]).SerializeToString())
+    path.write_bytes(after_an_lstm(nodes, (), ["y", "h"]).SerializeToString())
     with pytest.raises(ValueError, match="there is another output, 'h'"):
         fl.load(path)
 
 
+def test_gemm_of_the_final_state(tmp_path, rng):
+    nodes = [
+        node("Squeeze", ["Y_h", "zero"], ["last"]),
+        node("Gemm", ["last", "A", "b"], ["middle"]),
+        node("LeakyRelu", ["middle"], ["on"]),
+        node("Gemm", ["on", "C"], ["y"], transB=1),
+    ]
+    constants = {
+        "zero": np.array([0]),
+        "A": rng.standard_normal((3, 4)).astype(np.float32),
+        "b": rng.standard_normal((1, 4)).astype(np.float32),
+        "C": rng.standard_normal((2, 4)).astype(np.float32),
+    }
+    model, path = after_an_lstm(nodes, constants), tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    x = rng.standard_normal((5, 3, 2)).astype(np.float32)
+    (expected,) = session(model).run(None, {"x": x})
+    np.testing.assert_allclose(fl.load(path)(x)[0], expected, atol=1e-6)
+
+
 def test_arguments_that_the_file_knows(tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(refused({}, [node("Tanh", ["h"], ["y"])]).SerializeToString())
+    path.write_bytes(after_an_lstm([node("Tanh", ["h"], ["y"])]).SerializeToString())
     with pytest.raises(ValueError, match="batch_first: expected None"):
         fl.load(path, batch_first=True)
 

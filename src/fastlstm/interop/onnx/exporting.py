@@ -104,9 +104,8 @@ class _Export:
             (bool(leaf.batch_first) for _, leaf in leaves if _has_layout(leaf)), False
         )
         self.axes: list[Any] = ["batch", "steps"] if batch_first else ["steps", "batch"]
-        self.dtype: np.dtype = next(
-            (leaf.dtype for _, leaf in leaves if hasattr(leaf, "dtype")), np.dtype(np.float32)
-        )
+        typed = (leaf for _, leaf in leaves if isinstance(leaf, (Stack, Linear, Embedding)))
+        self.dtype: np.dtype = next((leaf.dtype for leaf in typed), np.dtype(np.float32))
         self.features: Any = "features"
         for _, leaf in leaves:
             if isinstance(leaf, (Stack, Linear, Embedding)):

@@ -336,7 +336,7 @@ def _width(node: Any, arrays: list[np.ndarray]) -> int:
         return int(onnx.helper.tensor_dtype_to_np_dtype(to).itemsize)
     if node.op_type in ("ConstantOfShape", "Shape", "Size"):
         return WIDEST
-    return max(array.itemsize for array in arrays)
+    return max(int(array.itemsize) for array in arrays)
 
 
 def _most_numbers(node: Any, arrays: list[np.ndarray]) -> int:

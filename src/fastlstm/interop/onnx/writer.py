@@ -84,7 +84,7 @@ class Writer:
     def model(self, producer: str) -> Any:
         """Return the ModelProto, without nodes that no output needs."""
         needed = {part.name for part in (*self.inputs, *self.outputs)}
-        nodes = []
+        nodes: list[Any] = []
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
                 needed.update(node.input)
