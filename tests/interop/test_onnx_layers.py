@@ -529,3 +529,37 @@ def test_a_proto_in_memory():
     file = io.BytesIO()
     exported(torch.nn.LSTM(2, 3).eval(), torch.randn(5, 4, 2), file)
     assert len(layers(onnx.load_from_string(file.getvalue()))) == 1
+
+
+def joined_as_torch_does(order):
+    """Nodes that join Y's directions in a shape that the graph takes from Y's, in this order."""
+    nodes = [
+        node("Transpose", ["Y"], ["turned"], perm=[0, 2, 1, 3]),
+        node("Shape", ["turned"], ["shape"]),
+        *(node("Slice", ["shape", f"n{k}", f"n{k + 1}"], [f"size{k}"]) for k in range(4)),
+        node("Mul", ["size2", "size3"], ["product"]),
+        node("Reshape", ["product", "minus"], ["features"]),
+        node("Concat", [f"size{order[0]}", f"size{order[1]}", "features"], ["wanted"], axis=0),
+        node("Reshape", ["turned", "wanted"], ["y"]),
+    ]
+    return nodes, {f"n{k}": np.array([k]) for k in range(5)} | {"minus": np.array([-1])}
+
+
+def test_shapes_that_the_graph_computes(tmp_path, rng):
+    """As torch's newer exporter writes them; in another order they are another model."""
+    made = call(rng, "GRU", dtype=np.float32, direction="bidirectional", leave_out=["initial_h"])
+    weights = {name: made.inputs[name] for name in "WRB"}
+    path = tmp_path / "model.onnx"
+    for order in ((0, 1), (1, 0)):
+        nodes, constants = joined_as_torch_does(order)
+        first = node("GRU", ["x", "W", "R", "B"], ["Y"], **made.attributes)
+        inputs = {"x": ["steps", "rows", 2]}
+        model = model_of([first, *nodes], inputs, ["y"], weights | constants)
+        path.write_bytes(model.SerializeToString())
+        if order == (1, 0):
+            with pytest.raises(ValueError, match="Reshape 'y' has no counterpart: it makes"):
+                fl.load(path)
+            continue
+        x = rng.standard_normal((7, 3, 2)).astype(np.float32)
+        (expected,) = session(model).run(None, {"x": x})
+        np.testing.assert_allclose(fl.load(path)(x)[0], expected, atol=1e-6)

@@ -337,20 +337,59 @@ class _Chain:
         return Value((*modules, Last()), axes, x.dtype)
 
     def _reshape(self, node: Any) -> Value:
-        x = self.value(node.input[0])
-        shape = self._integers(node, "shape", 1)
-        rank = len(x.axes)
-        numbers = _output(x.modules).features
-        if (
-            x.axes[-2:] != (DIRECTIONS, UNITS)
-            or _attribute(node, "allowzero", 0)
-            or shape is None
-            or len(shape) != rank - 1
-            or any(shape[:-1])
-            or shape[-1] not in (-1, numbers)
-        ):
+        x, shape = self.value(node.input[0]), self._sizes(node, node.input[1])
+        kept = [self._size(node, x, axis) for axis in x.axes[:-2]]
+        joins = (
+            x.axes[-2:] == (DIRECTIONS, UNITS)
+            and len(shape) == len(kept) + 1
+            and all(size in (0, own) for size, own in zip(shape, kept, strict=False))
+            and shape[-1] in (-1, self._size(node, x, FEATURES))
+        )
+        if not joins or _attribute(node, "allowzero", 0):
             raise self._other(node, f"it makes {shape} of the axes {x.axes}")
         return self._joined(replace(x, axes=(*x.axes[:-2], UNITS)))
+
+    def _size(self, node: Any, x: Value, axis: Any) -> Any:
+        """The size of an axis: a number, or its name where it is known in a run only."""
+        if axis in (0, 1):
+            part = next(part for part in self.graph.input if part.name == self.data)
+            return part.type.tensor_type.shape.dim[axis].dim_value or f"axis {axis}"
+        out = _output(x.modules)
+        if axis == ONE or out.features is None:
+            return 1 if axis == ONE else str(axis)
+        directions = len(x.parts) if x.parts else len(out.reverse)
+        if axis == DIRECTIONS:
+            return directions
+        return out.features // len(out.reverse) if axis == UNITS else out.features
+
+    def _sizes(self, node: Any, name: str) -> list[Any]:
+        """A list of sizes, in part taken from the shapes of values."""
+        try:
+            array = self.scope.constant(name)
+        except NotConstantError:
+            pass
+        else:
+            return [int(size) for size in array.ravel()]
+        _, source, _ = self.scope.source(name)
+        kind = source.op_type if isinstance(source, onnx.NodeProto) else ""
+        if kind == "Shape":
+            x = self.value(source.input[0])
+            begin, end = _attribute(source, "start", 0), _attribute(source, "end", None)
+            return [self._size(node, x, axis) for axis in x.axes[begin:end]]
+        if kind in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
+            return self._sizes(node, source.input[0])
+        if kind == "Concat":
+            return [size for part in source.input for size in self._sizes(node, part)]
+        if kind in ("Gather", "Mul", "Slice"):
+            sizes = self._sizes(node, source.input[0])
+            others = [self._sizes(node, part) for part in source.input[1:]]
+            if kind == "Gather":
+                return [sizes[place] for place in others[0]]
+            if kind == "Slice" and others[2:] in ([], [[0]], [[0], [1]]):
+                return sizes[others[0][0] : others[1][0]]
+            if kind == "Mul" and all(type(size) is int for size in (*sizes, *others[0])):
+                return [a * b for a, b in zip(sizes, others[0], strict=True)]
+        raise self._other(node, f"its shape {name!r:.80} is none of this model's sizes")
 
     def _gather(self, node: Any) -> Value:
         axis = _attribute(node, "axis", 0)

@@ -349,11 +349,11 @@ def _most_numbers(node: Any, arrays: list[np.ndarray]) -> int:
     if kind in BROADCAST:
         return math.prod(_broadcast([array.shape for array in arrays]))
     if kind == "Gather":
-        axes, axis = list(arrays[0].shape), _attribute(node, "axis", 0)
+        axes, axis = [*map(int, arrays[0].shape)], _attribute(node, "axis", 0)
         if not -len(axes) <= axis < len(axes):
             raise ValueError(f"Gather {title(node)!r:.80}: expected an axis of {axes}, got {axis}")
         del axes[axis]
-        return math.prod(axes) * int(arrays[-1].size)
+        return math.prod(axes) * arrays[-1].size
     shape = [int(size) for size in arrays[-1].ravel()[:65]]
     if any(size < 0 for size in shape):
         raise ValueError(f"{kind} {title(node)!r:.80}: expected sizes, got {shape}")
