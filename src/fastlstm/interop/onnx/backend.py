@@ -16,7 +16,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from fastlstm import onnx as operators
-from fastlstm.interop.onnx.graph import OLDEST, RECURRENT, constant_names, inner_graphs
+from fastlstm.interop.onnx.constants import constant_names
+from fastlstm.interop.onnx.graph import OLDEST, RECURRENT, inner_graphs
 from fastlstm.interop.onnx.nodes import WEIGHTS, attributes_of
 
 ELEMENTWISE = (

@@ -8,16 +8,8 @@ import onnx
 
 from fastlstm import onnx as operators
 from fastlstm.engine.stack import Stack
-from fastlstm.interop.arrays import read_layers
-from fastlstm.interop.onnx.graph import (
-    NUMBERS,
-    RECURRENT,
-    File,
-    NotConstantError,
-    Scope,
-    is_standard,
-    title,
-)
+from fastlstm.interop.onnx.constants import NUMBERS, NotConstantError, constant
+from fastlstm.interop.onnx.graph import RECURRENT, File, Scope, is_standard, title
 from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.recurrent import make
 from fastlstm.module import Module
@@ -171,7 +163,7 @@ def layer_of(scope: Scope, node: Any, batch_first: bool | None = None) -> Any:
     for name in WEIGHTS:
         if name in inputs:
             try:
-                weights[name] = scope.constant(inputs[name])
+                weights[name] = constant(scope, inputs[name])
             except NotConstantError as error:
                 raise NoLayerError(f"{name}: expected a constant, got {error}") from None
     attributes = attributes_of(node, scope.file.opset)
@@ -202,7 +194,7 @@ def as_written(value: Any) -> Any:
 
 def _is_constant(scope: Scope, name: str) -> bool:
     try:
-        scope.constant(name)
+        constant(scope, name)
     except NotConstantError:
         return False
     return True
@@ -215,7 +207,7 @@ def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndar
         return np.zeros((directions, H), operator._computed_in)
     axis = 1 - operator.layout  # of rows
     try:
-        array = scope.constant(name)
+        array = constant(scope, name)
     except NotConstantError:
         repeated = _repeated(scope, name)
         if repeated is None:
@@ -251,7 +243,7 @@ def _repeated(scope: Scope, name: str) -> np.ndarray | None:
         return None
     try:
         if source.op_type == "Expand":
-            return scope.constant(source.input[0])
+            return constant(scope, source.input[0])
         if source.op_type == "ConstantOfShape":
             value = [part.t for part in source.attribute if part.name == "value"]
             return onnx.numpy_helper.to_array(value[0]).reshape(()) if value else np.zeros(())
@@ -306,9 +298,11 @@ def _layer(kind: str, operator: Operator, state: list[Any], batch_first: bool) -
 
 def _add_cells(file: File, found: Layers) -> None:
     """Add the layers of the initializers, where their names are torch's."""
+    from fastlstm.interop.arrays import read_layers
+
     with reading(file.name, "the initializers"):
         arrays = {
-            name: scope.constant(name)
+            name: constant(scope, name)
             for scope in file.main.scopes()
             for name, tensor in scope.tensors.items()
             if tensor.data_type in NUMBERS

@@ -1,0 +1,126 @@
+"""Nodes of a chain that are layers, but not recurrent ones."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastlstm.interop.onnx import views
+from fastlstm.interop.onnx.chain import FEATURES, Chain, Value, attribute
+from fastlstm.interop.onnx.nodes import as_written
+from fastlstm.layers.activation import SELU_ALPHA, SELU_SCALE, Activation
+from fastlstm.layers.activations import PARAMETERS
+from fastlstm.layers.embedding import Embedding
+from fastlstm.layers.linear import Linear
+
+ACTIVATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Sigmoid": ("sigmoid", ()),
+    "Tanh": ("tanh", ()),
+    "Relu": ("relu", ()),
+    "LeakyRelu": ("leaky_relu", ("alpha",)),
+    "ThresholdedRelu": ("thresholded_relu", ("alpha",)),
+    "HardSigmoid": ("hard_sigmoid", ("alpha", "beta")),
+    "Elu": ("elu", ("alpha",)),
+    "Softsign": ("softsign", ()),
+    "Softplus": ("softplus", ()),
+    "Exp": ("exponential", ()),
+}
+
+
+def activation(chain: Chain, node: Any) -> Value:
+    x, kind = chain.whole(node), node.op_type
+    if x.dtype is None:
+        raise chain.other(node, "its input holds indices")
+    if kind == "Softmax":
+        axis = attribute(node, "axis", -1 if chain.file.opset >= 13 else 1)
+        if axis not in (-1, len(x.axes) - 1):
+            raise chain.other(node, f"it is over axis {axis} of {len(x.axes)}")
+        layer = Activation("softmax")
+    elif kind == "Selu":
+        given = attribute(node, "alpha", SELU_ALPHA), attribute(node, "gamma", SELU_SCALE)
+        if not np.allclose(given, (SELU_ALPHA, SELU_SCALE), rtol=1e-6):
+            raise chain.other(node, f"its alpha and gamma are {given}")
+        layer = Activation("selu")
+    elif kind == "Gelu":
+        is_tanh = attribute(node, "approximate", b"none") == b"tanh"
+        layer = Activation("gelu_tanh" if is_tanh else "gelu")
+    else:
+        name, parameters = ACTIVATIONS[kind]
+        defaults = dict(zip(("alpha", "beta"), PARAMETERS.get(name, ()), strict=False))
+        numbers = [attribute(node, key, defaults[key]) for key in parameters]
+        if x.dtype == np.float32:
+            numbers = as_written(numbers)
+        layer = Activation(name, *numbers)
+    return replace(x, modules=(*x.modules, layer))
+
+
+def gather(chain: Chain, node: Any) -> Value:
+    if not chain.is_constant(node.input[0]):
+        return views.gather(chain, node)
+    table, x = chain.constant(node, 0), chain.value(node.input[1])
+    if x.dtype is not None or attribute(node, "axis", 0) or table is None or table.ndim != 2:
+        raise chain.other(node, "it is no look-up of vectors by the model's input")
+    dtype = dtype_of(chain, node, table)
+    rows, features = table.shape
+    module = Embedding(rows, features, weight=table, dtype=dtype)
+    return Value((*x.modules, module), (*x.axes, FEATURES), dtype)
+
+
+def matmul(chain: Chain, node: Any) -> Value:
+    x, weight = chain.whole(node), chain.constant(node, 1)
+    if weight is None:
+        raise chain.other(node)
+    return linear(chain, node, x, weight, None)
+
+
+def gemm(chain: Chain, node: Any) -> Value:
+    x, weight, bias = chain.whole(node), chain.constant(node, 1), chain.constant(node, 2)
+    plain = (
+        attribute(node, "alpha", 1.0) == 1
+        and (bias is None or attribute(node, "beta", 1.0) == 1)
+        and not attribute(node, "transA", 0)
+    )
+    if not plain or weight is None or weight.ndim != 2:
+        raise chain.other(node)
+    return linear(chain, node, x, weight.T if attribute(node, "transB", 0) else weight, bias)
+
+
+def linear(chain: Chain, node: Any, x: Value, weight: np.ndarray, bias: np.ndarray | None) -> Value:
+    if weight.ndim != 2 or not weight.size or x.dtype is None:
+        raise chain.other(node, f"its weight has the shape {weight.shape}")
+    chain.check_features(node, x, len(weight))
+    dtype = dtype_of(chain, node, weight)
+    inputs, outputs = weight.shape
+    module = Linear(inputs, outputs, bias is not None, dtype=dtype, rng=0)
+    arrays = {"weight": np.array(weight.T, order="C")}
+    if bias is not None:
+        arrays["bias"] = read_bias(chain, node, bias, weight.shape[1])
+    module.assign(arrays)
+    return replace(x, modules=(*x.modules, module), dtype=dtype)
+
+
+def read_bias(chain: Chain, node: Any, bias: np.ndarray, features: int) -> np.ndarray:
+    if bias.size != features or bias.shape[-1:] != (features,):
+        raise chain.other(node, f"it adds an array of shape {bias.shape}")
+    return np.array(bias.reshape(features), order="C")
+
+
+def add(chain: Chain, node: Any) -> Value:
+    place = int(chain.is_constant(node.input[0]))
+    x, bias = chain.whole(node, place), chain.constant(node, 1 - place)
+    last = x.modules[-1] if x.modules else None
+    if (
+        not isinstance(last, Linear)
+        or last.bias is not None
+        or bias is None
+        or bias.ndim > len(x.axes)
+    ):
+        raise chain.other(node)
+    weight = last.weight
+    return linear(chain, node, replace(x, modules=x.modules[:-1]), weight.T, bias)
+
+
+def dtype_of(chain: Chain, node: Any, array: np.ndarray) -> np.dtype:
+    if array.dtype not in (np.float32, np.float64):
+        raise chain.other(node, f"its weights have dtype {array.dtype}")
+    return array.dtype
