@@ -191,6 +191,39 @@ def test_results_that_double(tmp_path):
     refuse(tmp_path / "m", rnn_of(nodes), "expected constants within")
 
 
+def test_many_layers_of_the_same_weights(tmp_path):
+    weights = {"W": np.ones((1, 1500, 1500), np.float32), "R": np.ones((1, 1500, 1500), np.float32)}
+    nodes = [node("RNN", ["x", "W", "R"], [f"y{k}"], hidden_size=1500) for k in range(8)]
+    model = model_of(nodes, {"x": (5, 3, 1500)}, ["y0"], weights)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"m\.onnx: RNN .*: expected at most 2000 layers and"):
+        fl.interop.onnx.layers(path)
+
+
+def field(number, data):
+    """A field of protobuf that holds bytes."""
+    size, length = bytearray(), len(data)
+    while length > 127:
+        size.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *size, length]) + data
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [b"\x0a\x00" * 200_000, field(1, b"\x2a\x00" * 200_000)],
+    ids=["nodes", "attributes"],
+)
+def test_floods_of_empty_parts(tmp_path, graph):
+    """They are refused before they are parsed, which takes a hundred times their bytes."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x08\x08" + field(7, graph) + field(8, b"\x10\x11"))
+    for read in READERS:
+        with pytest.raises(ValueError, match=r"m\.onnx: .*expected fewer parts in a file of this"):
+            read(path)
+
+
 def test_a_tensor_without_its_numbers(tmp_path):
     model = onnx.ModelProto.FromString(rnn_of([]))
     model.graph.initializer[0].dims[:] = [1, 2, 2**40]

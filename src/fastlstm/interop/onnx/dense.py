@@ -61,6 +61,7 @@ def gather(chain: Chain, node: Any) -> Value:
     if x.dtype is not None or attribute(node, "axis", 0) or table is None or table.ndim != 2:
         raise chain.other(node, "it is no look-up of vectors by the model's input")
     dtype = dtype_of(chain, node, table)
+    chain.file.count_layer(table)
     rows, features = table.shape
     module = Embedding(rows, features, weight=table, dtype=dtype)
     return Value((*x.modules, module), (*x.axes, FEATURES), dtype)
@@ -90,6 +91,7 @@ def linear(chain: Chain, node: Any, x: Value, weight: np.ndarray, bias: np.ndarr
         raise chain.other(node, f"its weight has the shape {weight.shape}")
     chain.check_features(node, x, len(weight))
     dtype = dtype_of(chain, node, weight)
+    chain.file.count_layer(weight)
     inputs, outputs = weight.shape
     module = Linear(inputs, outputs, bias is not None, dtype=dtype, rng=0)
     arrays = {"weight": np.array(weight.T, order="C")}

@@ -166,6 +166,7 @@ def layer_of(scope: Scope, node: Any, batch_first: bool | None = None) -> Any:
                 weights[name] = constant(scope, inputs[name])
             except NotConstantError as error:
                 raise NoLayerError(f"{name}: expected a constant, got {error}") from None
+    scope.file.count_layer(*weights.values())
     attributes = attributes_of(node, scope.file.opset)
     if any(array.dtype != np.float64 for array in weights.values()):
         for name in ("activation_alpha", "activation_beta", "clip"):
