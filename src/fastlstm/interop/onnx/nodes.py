@@ -8,6 +8,7 @@ import onnx
 
 from fastlstm import onnx as operators
 from fastlstm.engine.stack import Stack
+from fastlstm.interop.arrays import read_layers
 from fastlstm.interop.onnx.constants import NUMBERS, NotConstantError, constant
 from fastlstm.interop.onnx.graph import RECURRENT, File, Scope, is_standard, title
 from fastlstm.interop.reading import Hints, reading
@@ -299,8 +300,6 @@ def _layer(kind: str, operator: Operator, state: list[Any], batch_first: bool) -
 
 def _add_cells(file: File, found: Layers) -> None:
     """Add the layers of the initializers, where their names are torch's."""
-    from fastlstm.interop.arrays import read_layers
-
     with reading(file.name, "the initializers"):
         arrays = {
             name: constant(scope, name)
