@@ -8,6 +8,7 @@ import numpy as np
 from fastlstm.interop.onnx import views
 from fastlstm.interop.onnx.chain import FEATURES, Chain, Value, attribute
 from fastlstm.interop.onnx.nodes import as_written
+from fastlstm.interop.recurrent import make_linear
 from fastlstm.layers.activation import SELU_ALPHA, SELU_SCALE, Activation
 from fastlstm.layers.activations import PARAMETERS
 from fastlstm.layers.embedding import Embedding
@@ -92,19 +93,15 @@ def linear(chain: Chain, node: Any, x: Value, weight: np.ndarray, bias: np.ndarr
     chain.check_features(node, x, len(weight))
     dtype = dtype_of(chain, node, weight)
     chain.file.count_layer(weight)
-    inputs, outputs = weight.shape
-    module = Linear(inputs, outputs, bias is not None, dtype=dtype, rng=0)
-    arrays = {"weight": np.array(weight.T, order="C")}
     if bias is not None:
-        arrays["bias"] = read_bias(chain, node, bias, weight.shape[1])
-    module.assign(arrays)
-    return replace(x, modules=(*x.modules, module), dtype=dtype)
+        bias = read_bias(chain, node, bias, weight.shape[1])
+    return replace(x, modules=(*x.modules, make_linear(weight.T, bias)), dtype=dtype)
 
 
 def read_bias(chain: Chain, node: Any, bias: np.ndarray, features: int) -> np.ndarray:
     if bias.size != features or bias.shape[-1:] != (features,):
         raise chain.other(node, f"it adds an array of shape {bias.shape}")
-    return np.array(bias.reshape(features), order="C")
+    return bias.reshape(features)
 
 
 def add(chain: Chain, node: Any) -> Value:

@@ -1,7 +1,7 @@
 """`layers`: the recurrent nodes of a file as layers."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.recurrent import make
 from fastlstm.module import Module
 from fastlstm.onnx.operator import Operator
+from fastlstm.onnx.weights import SUFFIXES
 
 WEIGHTS = ("W", "R", "B", "P")
 
@@ -159,6 +160,34 @@ def layer_of(scope: Scope, node: Any, batch_first: bool | None = None) -> Any:
     ValueError, TypeError
         The node does not follow ONNX.
     """
+    described = _describe(scope, node)
+    if batch_first is not None:
+        described.options["batch_first"] = batch_first
+    if described.cells is None:
+        return make(node.op_type, [described.arrays], **described.options)
+    return Stack(
+        [described.cells],
+        reverse=described.reverse,
+        learn_initial_state="initial_h" in described.arrays[0],
+        parameters={
+            name + suffix: array
+            for suffix, own in zip(SUFFIXES, described.arrays, strict=False)
+            for name, array in own.items()
+        },
+        **described.options,
+    )
+
+
+class Description(NamedTuple):
+    """A recurrent node in this library's form."""
+
+    arrays: list[dict[str, np.ndarray]]  # by direction
+    options: dict[str, Any]
+    reverse: tuple[bool, ...]
+    cells: tuple[Any, ...] | None  # of the directions, where no layer has both
+
+
+def _describe(scope: Scope, node: Any) -> Description:
     inputs = named_inputs(node, scope.file.opset)
     weights = {}
     for name in WEIGHTS:
@@ -177,12 +206,29 @@ def layer_of(scope: Scope, node: Any, batch_first: bool | None = None) -> Any:
     if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
         raise NoLayerError("sequence_lens: expected none or an input, got a constant")
     state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]
-    learned = [part for part in state if part is not None and part.any()]
-    if learned and any(part is None for part in state):
+    known = [part for part in state if part is not None]
+    learned = any(part.any() for part in known)
+    if learned and len(known) < len(state):
         raise NoLayerError("initial_h, initial_c: expected both constant or none, got one")
-    if batch_first is None:
-        batch_first = bool(operator.layout)
-    return _layer(node.op_type, operator, state if learned else [], batch_first)
+    stack = operator._stack(operator._parameters)
+    arrays = []
+    for direction, cell in enumerate(stack._cells[0]):
+        own = {name: stack.parameters()[name + SUFFIXES[direction]] for name in cell.shapes()}
+        if learned:
+            own |= {name: part[direction] for name, part in zip(operator.STATE, known, strict=True)}
+        arrays.append(own)
+    options: dict[str, Any] = {"batch_first": bool(operator.layout), "dtype": stack.dtype}
+    activations = operator.activations[0]
+    if operator._reverse == (True,) or any(part != activations for part in operator.activations):
+        return Description(arrays, options, operator._reverse, stack._cells[0])
+    options |= {"clip": operator.clip, "activations": activations}
+    if isinstance(operator, operators.LSTM):
+        options |= {"coupled": operator.input_forget}
+    elif isinstance(operator, operators.GRU):
+        options |= {"linear_before_reset": operator.linear_before_reset}
+    else:
+        options |= {"nonlinearity": options.pop("activations")[0]}
+    return Description(arrays, options, operator._reverse, None)
 
 
 def as_written(value: Any) -> Any:
@@ -256,46 +302,6 @@ def _repeated(scope: Scope, name: str) -> np.ndarray | None:
     except NotConstantError:
         return None
     return None
-
-
-def _layer(kind: str, operator: Operator, state: list[Any], batch_first: bool) -> Any:
-    """The layer of an operator and of its constant initial state."""
-    stack = operator._stack(operator._parameters)
-    parameters = stack.parameters()
-    by_direction = []
-    for direction in range(len(operator._reverse)):
-        suffix = stack._suffix(0, direction)
-        own = {
-            name.removesuffix(suffix): array
-            for name, array in parameters.items()
-            if name.endswith(suffix) and name.endswith("_reverse") == bool(direction)
-        }
-        for name, part in zip(operator.STATE, state, strict=False):
-            own[name] = part[direction]
-        by_direction.append(own)
-    activations = operator.activations[0]
-    if operator._reverse == (True,) or any(part != activations for part in operator.activations):
-        return Stack(
-            stack._cells,
-            reverse=operator._reverse,
-            batch_first=batch_first,
-            learn_initial_state=bool(state),
-            dtype=stack.dtype,
-            parameters={
-                name + stack._suffix(0, direction): array
-                for direction, own in enumerate(by_direction)
-                for name, array in own.items()
-            },
-        )
-    options: dict[str, Any] = {"clip": operator.clip}
-    if isinstance(operator, operators.LSTM):
-        options |= {"activations": activations, "coupled": operator.input_forget}
-    elif isinstance(operator, operators.GRU):
-        options |= {"activations": activations}
-        options |= {"linear_before_reset": operator.linear_before_reset}
-    else:
-        options |= {"nonlinearity": activations[0]}
-    return make(kind, [by_direction], dtype=stack.dtype, batch_first=batch_first, **options)
 
 
 def _add_cells(file: File, found: Layers) -> None:
