@@ -488,6 +488,74 @@ def test_graphs_that_are_no_chain(tmp_path, nodes, constants, text):
         fl.load(path)
 
 
+def rnn_with(inputs, nodes=(), after=(), result="Y"):
+    """A model of an RNN of equal sizes in and out, with these inputs, and of more nodes."""
+    rng = np.random.default_rng(0)
+    constants = {name: rng.standard_normal((1, 2, 2)).astype(np.float32) for name in "WR"}
+    constants |= {"one": np.array([1]), "zero": np.array([0]), "b": np.ones(1, np.float32)}
+    constants["M"] = np.ones((2, 2), np.float32)
+    first = node("RNN", ["x", "W", "R", "", *inputs], ["Y"], hidden_size=2, name="cell")
+    last = [node("Squeeze", [result, "one"], ["y"])] if result == "Y" else []
+    given = {"x": ["steps", "rows", 2], "h0": [1, "rows", 2], "n": (["rows"], np.int32)}
+    return model_of([*nodes, first, *after, *last], given, ["y"], constants)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (rnn_with(["n"]), "RNN 'cell' has no counterpart: it has sequence_lens"),
+        (rnn_with(["", "x"]), "RNN 'cell' has no counterpart: its initial state comes from x"),
+        (
+            rnn_with(["", "h"], [node("ReduceMean", ["x"], ["h"], axes=[0], keepdims=1)]),
+            "RNN 'cell' has no counterpart: its initial state comes from ReduceMean",
+        ),
+        (
+            rnn_with(
+                [],
+                after=[
+                    node("Squeeze", ["Y", "one"], ["once"]),
+                    node("Transpose", ["once"], ["turned"], perm=[1, 0, 2]),
+                    node("RNN", ["turned", "W", "R"], ["Y2"], hidden_size=2, name="other"),
+                    node("Squeeze", ["Y2", "one"], ["back"]),
+                    node("Transpose", ["back"], ["y"], perm=[1, 0, 2]),
+                ],
+                result="y",
+            ),
+            "RNN 'other' has no counterpart: it reads steps along another axis",
+        ),
+        (
+            rnn_with(
+                [],
+                after=[
+                    node("Squeeze", ["Y", "one"], ["once"]),
+                    node("MatMul", ["once", "M"], ["product"]),
+                    node("Add", ["product", "b"], ["y"]),
+                ],
+                result="y",
+            ),
+            "Add 'y' has no counterpart: it adds an array of shape",
+        ),
+    ],
+    ids=["lengths", "x as state", "state of x", "another axis", "bias"],
+)
+def test_what_would_be_silently_another_model(tmp_path, model, text):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=text):
+        fl.load(path)
+
+
+def test_a_state_that_is_given_is_the_calls(tmp_path, rng):
+    path = tmp_path / "model.onnx"
+    model = rnn_with(["", "h0"])
+    path.write_bytes(model.SerializeToString())
+    x = rng.standard_normal((5, 3, 2)).astype(np.float32)
+    h = rng.standard_normal((1, 3, 2)).astype(np.float32)
+    feed = {"x": x, "h0": h, "n": np.full(3, 5, np.int32)}
+    (expected,) = session(model).run(None, feed)
+    np.testing.assert_allclose(fl.load(path)(x, h)[0], expected, atol=1e-6)
+
+
 def test_more_outputs_than_the_states_are_refused(tmp_path):
     path = tmp_path / "model.onnx"
     nodes = [node("Tanh", ["h"], ["y"])]
