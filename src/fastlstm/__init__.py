@@ -73,7 +73,7 @@ __all__ = [
     "use_backend",
 ]
 # Each is imported at its first use.
-WINGS = ("inspection", "interop", "onnx")
+WINGS = ("inspection", "interop", "onnx", "torch")
 OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
 OF_INTEROP = {"from_arrays": "arrays", "load": "any_file"}
 

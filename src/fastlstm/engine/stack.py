@@ -533,6 +533,19 @@ class Stack(Module):
         call = call._replace(x=x, lengths=lengths, resets=resets)
         return Opened(call, y, final, saved, steps, parameters)
 
+    # Within `fastlstm.in_torch`.
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """The names of the cells' parameters, in the order of their gradients."""
+        return self._names
+
+    def calls_with(
+        self, parameters: Parameters, threads: int, training: bool = False
+    ) -> Whole | Chain:
+        """Return the calls of this stack, prepared for other parameters than its own."""
+        return self._prepared(kernels(self.dtype), parameters, threads, training)
+
     # The work.
 
     def _get_infer(self, threads: Any) -> Any:

@@ -1,0 +1,250 @@
+"""The layers of torch.nn with the kernels of this library in their `forward`."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from fastlstm.in_torch import autograd, ops
+from fastlstm.in_torch.fallback import can_compute, takes_over
+from fastlstm.in_torch.packed import Form
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+class _Layer(nn.Module):
+    """What all layers have in common."""
+
+    theirs: ClassVar[type[nn.Module]]  # the class of torch.nn
+    parts: ClassVar[int] = 1  # arrays of the state
+    _modes: ClassVar[dict[str, str]]
+
+    def __init__(self, *args: Any, **options: Any):
+        # torch's constructor reads the arguments and draws the weights.
+        self.__dict__.update(self.theirs(*args, **options).__dict__)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Compute as the layer of torch.nn does, with its arguments and its results.
+
+        What these kernels do not compute, torch's own layer does: see `fastlstm.torch`.
+        """
+        if not takes_over():
+            return self.theirs.forward(self, input, hx)
+        result = self._compute(input, hx)
+        return self.theirs.forward(self, input, hx) if result is None else result
+
+    def _compute(self, input: Any, hx: Any) -> Any:
+        """The result, or None for torch's own layer to compute it, or to raise its error."""
+        raise NotImplementedError
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """The layer of torch.nn, with the same parameters, for `torch.jit.script`."""
+        twin = self.theirs.__new__(self.theirs)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def _own_weights(self, names: Any) -> list[torch.Tensor]:
+        parameters = self._parameters
+        try:
+            return [parameters[name] for name in names]  # type: ignore[misc]
+        except KeyError:  # a parametrization computes them
+            return [getattr(self, name) for name in names]
+
+    def _parts_of(self, hx: Any) -> Any:
+        """The arrays of a caller's state; None where torch's own layer has to look at it."""
+        if hx is None:
+            return ()
+        if self.parts == 1:
+            return (hx,)
+        return tuple(hx) if isinstance(hx, (tuple, list)) and len(hx) == 2 else None
+
+
+class _Sequence(_Layer, nn.RNNBase):
+    """A layer over sequences.
+
+    It is no subclass of torch.nn.LSTM, GRU or RNN, as torch.compile refuses all of these.
+    """
+
+    def _compute(self, input: Any, hx: Any) -> Any:
+        weights = self._own_weights(self._flat_weights_names)
+        packed = isinstance(input, PackedSequence)
+        x = input.data if packed else input
+        state = self._parts_of(hx)
+        if state is None or not can_compute(x, state, weights):
+            return None
+        D, P = 1 + self.bidirectional, self.proj_size or self.hidden_size
+        rows, dim = self.num_layers * D, x.dim()
+        sizes = (P, self.hidden_size)[: self.parts]
+        if x.shape[-1] != self.input_size or 0 in x.shape:
+            return None
+        if packed:
+            if dim != 2:
+                return None
+            batch: Any = state[0].shape[1:2] if state else ()
+        elif dim == 3:
+            batch = (x.shape[0 if self.batch_first else 1],)
+        elif dim == 2:
+            batch = ()
+        else:
+            return None
+        for part, size in zip(state, sizes):  # noqa: B905 (strict takes long)
+            if part.shape != (rows, *batch, size):
+                return None
+        if packed:
+            indices = input.sorted_indices
+            if state and batch[0] != input.batch_sizes[0]:
+                return None
+            if indices is not None:
+                state = tuple([part.index_select(1, indices) for part in state])
+        batch_sizes = input.batch_sizes if packed else None
+        dropped = self.dropout if self.training and self.num_layers > 1 else 0.0
+        first = self.batch_first and dim == 3 and not packed
+        form = Form(
+            self.mode,
+            self.input_size,
+            self.hidden_size,
+            P,
+            self.num_layers,
+            self.bias,
+            self.bidirectional,
+            first and not dropped,
+            False,
+            x.dtype,
+        )
+        if not dropped:
+            y, *final = _call(form, x, batch_sizes, state, weights)
+        else:
+            x = x.transpose(0, 1) if first else x
+            y, *final = _with_dropout(form, x, batch_sizes, state, weights, dropped)
+            y = y.transpose(0, 1) if first else y
+        if packed:
+            back = input.unsorted_indices
+            y = PackedSequence(y, batch_sizes, input.sorted_indices, back)
+            if back is not None:
+                final = [part.index_select(1, back) for part in final]
+        return y, tuple(final) if self.parts > 1 else final[0]
+
+
+class LSTM(_Sequence):
+    """`torch.nn.LSTM` on the kernels of fastlstm.
+
+    Its arguments, parameters, results and errors are those of torch.nn.LSTM.
+
+    Examples
+    --------
+    >>> import torch, fastlstm.torch
+    >>> lstm = fastlstm.torch.LSTM(3, 5)
+    >>> y, (h, c) = lstm(torch.ones(7, 2, 3))
+    >>> y.sum().backward()
+    >>> y.shape, lstm.weight_ih_l0.grad.shape
+    (torch.Size([7, 2, 5]), torch.Size([20, 3]))
+    """
+
+    theirs = nn.LSTM
+    parts = 2
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args
+    permute_hidden = nn.LSTM.permute_hidden
+
+
+class GRU(_Sequence):
+    """`torch.nn.GRU` on the kernels of fastlstm.
+
+    Its arguments, parameters, results and errors are those of torch.nn.GRU.
+    """
+
+    theirs = nn.GRU
+
+
+class RNN(_Sequence):
+    """`torch.nn.RNN` on the kernels of fastlstm.
+
+    Its arguments, parameters, results and errors are those of torch.nn.RNN.
+    """
+
+    theirs = nn.RNN
+
+
+class _Cell(_Layer, nn.RNNCellBase):
+    """A layer of one step."""
+
+    mode: ClassVar[str]
+
+    def _compute(self, input: Any, hx: Any) -> Any:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = self._own_weights(names[: 4 if self.bias else 2])
+        state = self._parts_of(hx)
+        if state is None or not can_compute(input, state, weights):
+            return None
+        shape = input.shape
+        if len(shape) not in (1, 2) or shape[-1] != self.input_size or 0 in shape:
+            return None
+        for part in state:
+            if part.shape != (*shape[:-1], self.hidden_size):
+                return None
+        H = self.hidden_size
+        mode = getattr(self, "mode", None) or f"RNN_{self.nonlinearity.upper()}"
+        form = Form(
+            mode, self.input_size, H, H, 1, self.bias, False, False, True, input.dtype
+        )
+        result = _call(form, input, None, state, weights)
+        return result if self.parts > 1 else result[0]
+
+
+class LSTMCell(_Cell, nn.LSTMCell):
+    """`torch.nn.LSTMCell` on the kernels of fastlstm.
+
+    Its arguments, parameters, results and errors are those of torch.nn.LSTMCell.
+    """
+
+    theirs = nn.LSTMCell
+    parts = 2
+    mode = "LSTM"
+
+
+class GRUCell(_Cell, nn.GRUCell):
+    """`torch.nn.GRUCell` on the kernels of fastlstm.
+
+    Its arguments, parameters, results and errors are those of torch.nn.GRUCell.
+    """
+
+    theirs = nn.GRUCell
+    mode = "GRU"
+
+
+class RNNCell(_Cell, nn.RNNCell):
+    """`torch.nn.RNNCell` on the kernels of fastlstm.
+
+    Its arguments, parameters, results and errors are those of torch.nn.RNNCell.
+    """
+
+    theirs = nn.RNNCell
+
+
+LAYERS: tuple[type[_Layer], ...] = (LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell)
+for page in LAYERS:
+    page.__module__ = "fastlstm.torch"  # where pickles find it
+
+
+def _with_dropout(
+    form: Form, x: torch.Tensor, batch_sizes: Any, state: Any, weights: Any, p: float
+) -> list[torch.Tensor]:
+    """The layers one after the other, with dropout between them, drawn as torch's own draws it."""
+    D = 1 + form.bidirectional
+    count = len(weights) // form.layers
+    finals = []
+    for k in range(form.layers):
+        if k:
+            x = nn.functional.dropout(x, p, True)
+        own = form._replace(layers=1, inputs=form.inputs if not k else D * form.P)
+        parts = tuple([part[k * D : (k + 1) * D] for part in state])
+        x, *final = _call(own, x, batch_sizes, parts, weights[k * count : (k + 1) * count])
+        finals.append(final)
+    return [x, *map(torch.cat, zip(*finals, strict=True))]
+
+
+def _call(form: Form, x: Any, batch_sizes: Any, state: Any, weights: Any) -> Tensors:
+    if torch.compiler.is_compiling():
+        return ops.call(form, x, batch_sizes, state, weights)
+    return autograd.call(form, x, batch_sizes, state, weights)
