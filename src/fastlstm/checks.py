@@ -14,9 +14,9 @@ import numpy as np
 LARGEST = 2**31 - 1  # largest size: products of larger ones could overflow before memory runs out
 
 
-def warn_user(message: str) -> None:
-    """Warn at the user's line: the first that is not of this package."""
-    package = os.path.dirname(__file__) + os.sep
+def warn_user(message: str, *others: str) -> None:
+    """Warn at the user's line: the first that is not of this package, or in other folders."""
+    package = tuple(folder + os.sep for folder in (os.path.dirname(__file__), *others))
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):
         level, frame = level + 1, frame.f_back

@@ -1,5 +1,6 @@
 """Which calls these kernels compute, and which torch's own layers do."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def takes_over() -> bool:
     What is exported or scripted has torch's own operators, so that it runs without this library.
     """
     if torch.compiler.is_compiling():
-        return not _is_exporting()
+        return not (_is_exporting() or torch.is_autocast_enabled("cpu"))
     if (
         torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
@@ -54,7 +55,9 @@ def can_compute(x: Any, state: Sequence[Any], weights: Sequence[Any]) -> bool:
             return _leave(f"an argument is a {type(tensor).__name__}")
         if tensor.is_nested or tensor.layout != torch.strided:
             return _leave("an argument is nested or sparse")
-        if tensor.dtype != dtype or not tensor.is_cpu or tensor.is_neg():
+        if tensor.dtype != dtype or not tensor.is_cpu:
+            return False
+        if not torch.compiler.is_compiling() and tensor.is_neg():  # a lazy minus that NumPy lacks
             return False
     return True
 
@@ -64,7 +67,8 @@ def warn_once(reason: str) -> None:
     if torch.compiler.is_compiling() or reason in _warned:
         return
     _warned.add(reason)
-    warn_user(f"fastlstm.torch: torch's own layers compute, as {reason}")
+    torch_folder = os.path.dirname(torch.__file__)
+    warn_user(f"fastlstm.torch: torch's own layers compute, as {reason}", torch_folder)
 
 
 def _leave(reason: str) -> bool:

@@ -39,10 +39,11 @@ class _Layer(nn.Module):
         raise NotImplementedError
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """The layer of torch.nn, with the same parameters, for `torch.jit.script`."""
-        twin = self.theirs.__new__(self.theirs)
-        twin.__dict__.update(self.__dict__)
-        return twin
+        """Refuse `torch.jit.script`, which would exchange the layers of the model itself."""
+        raise TypeError(
+            "torch.jit.script does not take layers of fastlstm.torch: script "
+            "fastlstm.torch.restore(copy.deepcopy(model))"
+        )
 
     def _own_weights(self, names: Any) -> list[torch.Tensor]:
         parameters = self._parameters
@@ -130,15 +131,6 @@ class LSTM(_Sequence):
     """`torch.nn.LSTM` on the kernels of fastlstm.
 
     Its arguments, parameters, results and errors are those of torch.nn.LSTM.
-
-    Examples
-    --------
-    >>> import torch, fastlstm.torch
-    >>> lstm = fastlstm.torch.LSTM(3, 5)
-    >>> y, (h, c) = lstm(torch.ones(7, 2, 3))
-    >>> y.sum().backward()
-    >>> y.shape, lstm.weight_ih_l0.grad.shape
-    (torch.Size([7, 2, 5]), torch.Size([20, 3]))
     """
 
     theirs = nn.LSTM

@@ -11,9 +11,15 @@ from fastlstm.in_torch import calls
 from fastlstm.in_torch.packed import CACHE, Form
 
 Tensors = list[torch.Tensor]
+ARGUMENTS = (
+    "Tensor x, Tensor? batch_sizes, Tensor[] state, Tensor[] weights, str mode, int layers, "
+    "bool bidirectional, bool batch_first, bool one_step"
+)
 
 
-@torch.library.custom_op("fastlstm::recurrent", mutates_args=())
+@torch.library.custom_op(
+    "fastlstm::recurrent", mutates_args=(), schema=f"({ARGUMENTS}) -> (Tensor, Tensor, Tensor)"
+)
 def recurrent(
     x: torch.Tensor,
     batch_sizes: torch.Tensor | None,
@@ -37,7 +43,11 @@ def _(x: Any, batch_sizes: Any, state: Any, weights: Any, *options: Any) -> Any:
     return _three(form, x, _shapes(form, x, batch_sizes, state))
 
 
-@torch.library.custom_op("fastlstm::recurrent_backward", mutates_args=())
+@torch.library.custom_op(
+    "fastlstm::recurrent_backward",
+    mutates_args=(),
+    schema=f"(Tensor[] gradients, {ARGUMENTS}) -> Tensor[]",
+)
 def recurrent_backward(
     gradients: list[torch.Tensor],
     x: torch.Tensor,

@@ -5,6 +5,7 @@ Whoever changes a torch parameter does so in place, and not every way to do so c
 with those that were packed, bit by bit. After an optimizer's step the first array differs.
 """
 
+import ctypes
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -78,9 +79,15 @@ def stack_of(form: Form) -> Stack:
 class Packed:
     """The weights of one layer at one moment, and the calls that are prepared for them."""
 
-    def __init__(self, form: Form, weights: Sequence[torch.Tensor], arrays: list[np.ndarray]):
+    def __init__(self, form: Form, weights: Sequence[torch.Tensor]):
         self.form, self.stack = form, stack_of(form)
+        arrays = [weight.detach().contiguous().numpy() for weight in weights]
         self.storages = [StorageWeakRef(weight.untyped_storage()) for weight in weights]
+        # The memory of the weights, which torch owns, and what it held.
+        self._memory = [
+            (ctypes.c_char * array.nbytes).from_address(weight.data_ptr())
+            for weight, array in zip(weights, arrays, strict=True)
+        ]
         self._bits = [bytearray(array) for array in arrays]
         names = self.stack.parameter_names
         self._parameters = Parameters(
@@ -90,10 +97,12 @@ class Packed:
             }
         )
 
-    def is_of(self, arrays: list[np.ndarray]) -> bool:
-        """Whether these weights have the same bits."""
-        pairs = zip(self._bits, arrays, strict=True)
-        return all([bytearray.__eq__(bits, array) is True for bits, array in pairs])
+    def is_of(self, weights: Sequence[torch.Tensor]) -> bool:
+        """Whether these weights, in the same memory, have the bits that were packed."""
+        for weight in weights:
+            if not weight.is_contiguous():
+                return False
+        return self._bits == self._memory
 
     def calls(self, training: bool) -> Whole | Chain:
         threads = min(get_num_threads(), torch.get_num_threads())
@@ -112,11 +121,10 @@ class _Cache:
 
     def get(self, form: Form, weights: Sequence[torch.Tensor]) -> Packed:
         """The packed form of these weights with the values that they have now."""
-        key = form, tuple([weight.data_ptr() for weight in weights])
-        arrays = [contiguous(weight) for weight in weights]
+        key = form, *[weight.data_ptr() for weight in weights]
         packed = self._packed.get(key)
-        if packed is None or not packed.is_of(arrays):
-            packed = Packed(form, weights, arrays)
+        if packed is None or not packed.is_of(weights):
+            packed = Packed(form, weights)
             with self._lock:
                 self.drop_dead()
                 self._packed[key] = packed
@@ -130,9 +138,3 @@ class _Cache:
 
 
 CACHE = _Cache()
-
-
-def contiguous(tensor: torch.Tensor) -> np.ndarray:
-    """The numbers of a tensor as an array without gaps; a view where the tensor has none."""
-    array: np.ndarray = tensor.detach().contiguous().numpy()
-    return array
