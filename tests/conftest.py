@@ -45,6 +45,15 @@ def dtype(request) -> np.dtype:
 
 
 @pytest.fixture
+def torch_on_one_thread():
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def share_all_work(monkeypatch) -> None:
     """However little the work of a call, all its threads get some."""
     always = prepared.THRESHOLDS._replace(parallel_work=0, step_work=0, lanes=0)
