@@ -25,9 +25,7 @@ TOLERANCE = 1e-4
 
 def main() -> int:
     """Measure and print; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m bench.in_torch", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser("python -m bench.in_torch", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="a row; default: 10")
     seconds = parser.parse_args().seconds
     limit(1)

@@ -76,7 +76,14 @@ def assert_same(ours, theirs, tolerance):
 @pytest.mark.parametrize(("kind", "options"), LAYERS)
 def test_results_are_torchs(kind, options, batch_first, dtype):
     theirs, ours = pair(
-        kind, 5, 7, num_layers=2, bidirectional=True, batch_first=batch_first, dtype=dtype, **options
+        kind,
+        5,
+        7,
+        num_layers=2,
+        bidirectional=True,
+        batch_first=batch_first,
+        dtype=dtype,
+        **options,
     )
     inputs = [torch.randn(3, 6, 5, dtype=dtype), torch.randn(4, 5, dtype=dtype)]
     inputs.append(torch.randn(5, 3, 6, dtype=dtype).permute(1, 2, 0))  # no dense axis
@@ -422,7 +429,10 @@ def test_export_has_torchs_operators():
     assert "aten.lstm.input" in targets
     assert not any("fastlstm" in target for target in targets)
     assert_same(program.module()(x), model(x), 1e-6)
-    with pytest.raises(TypeError, match=r"script fastlstm.torch.restore"), warnings.catch_warnings():
+    with (
+        pytest.raises(TypeError, match=r"script fastlstm.torch.restore"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         torch.jit.script(model)
     assert type(model.stack) is door.LSTM

@@ -34,9 +34,7 @@ class Model(nn.Module):
     def __init__(self, **options):
         super().__init__()
         self.features = nn.Conv1d(5, 6, 3, padding=1)
-        self.stack = nn.LSTM(
-            6, 7, num_layers=2, bidirectional=True, batch_first=True, **options
-        )
+        self.stack = nn.LSTM(6, 7, num_layers=2, bidirectional=True, batch_first=True, **options)
         self.head = nn.Linear(14, 3)
 
     def forward(self, x):

@@ -20,9 +20,7 @@ def call(
 ) -> tuple[torch.Tensor, ...]:
     """Return y and the parts of the final state; of a cell, the state alone."""
     packed = CACHE.get(form, weights)
-    if torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (x, *state, *weights)
-    ):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *state, *weights)):
         result: tuple[torch.Tensor, ...] = _Call.apply(
             packed, len(state), batch_sizes, x, *state, *weights
         )

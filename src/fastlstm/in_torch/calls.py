@@ -57,9 +57,7 @@ def train(
     """Compute as `infer` does, and save what `backward` needs."""
     array, given, ragged = _arrays(x, batch_sizes, state)
     lengths, calls = None if ragged is None else ragged.lengths, packed.calls(True)
-    y, final, saved, arguments = _done(
-        calls.forward(array, given, lengths, None, None, None, True)
-    )
+    y, final, saved, arguments = _done(calls.forward(array, given, lengths, None, None, None, True))
     if ragged is None and not packed.form.one_step:
         y = y.copy()  # what was saved has y, which the caller may change
     return _tensors(packed, y, final, ragged), Saved(calls, arguments, saved, ragged)

@@ -177,9 +177,7 @@ class _Cell(_Layer, nn.RNNCellBase):
                 return None
         H = self.hidden_size
         mode = getattr(self, "mode", None) or f"RNN_{self.nonlinearity.upper()}"
-        form = Form(
-            mode, self.input_size, H, H, 1, self.bias, False, False, True, input.dtype
-        )
+        form = Form(mode, self.input_size, H, H, 1, self.bias, False, False, True, input.dtype)
         result = _call(form, input, None, state, weights)
         return result if self.parts > 1 else result[0]
 
