@@ -39,9 +39,11 @@ FLOORS = {
     ),
     "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
     "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
+    "in_torch": ("checks", "module", "threads", "engine", "layers", "kernels.arguments"),
+    "torch": ("in_torch",),
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
-    "interop": ("checks", "module", "engine", "layers", "files", "onnx", "safetensors"),
+    "interop": ("checks", "module", "engine", "layers", "in_torch", "files", "onnx", "safetensors"),
     "inspection": (
         *("changes", "checks", "module", "engine", "layers"),
         *("kernels.arguments", "kernels.reference.core"),
@@ -118,6 +120,8 @@ def test_other_packages_are_imported_within_functions(module):
             node.body = []
     at_top = {name.split(".")[0] for name in imported(tree)}
     made_for = module.removeprefix("fastlstm.interop.").partition(".")[0]
+    if floor_of(module) in ("torch", "in_torch"):
+        made_for = "torch"
     assert at_top <= {"fastlstm", "numpy", made_for, *sys.stdlib_module_names}
 
 

@@ -73,7 +73,8 @@ __all__ = [
     "use_backend",
 ]
 # Each is imported at its first use.
-WINGS = ("inspection", "interop", "onnx", "torch")
+WINGS = ("inspection", "interop", "onnx")
+DOORS = ("torch",)  # they need other packages, so `dir` does not list them
 OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
 OF_INTEROP = {"from_arrays": "arrays", "load": "any_file"}
 
@@ -83,7 +84,7 @@ def __getattr__(name: str) -> Any:
         return getattr(training, name)
     if name in OF_INTEROP:
         return getattr(importlib.import_module(f"{__name__}.interop.{OF_INTEROP[name]}"), name)
-    if name not in WINGS:
+    if name not in WINGS + DOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
 

@@ -1,4 +1,24 @@
-"""Recurrent layers for torch models, on the kernels of this library."""
+"""Layers of torch that compute on the kernels of this library: `torch.nn`'s own in all else.
+
+`LSTM`, `GRU`, `RNN` and their cells have torch's arguments, parameters, results and errors, and
+`replace` makes the layers of a model such layers, in place. Optimizers, `state_dict`, hooks and
+`torch.compile(fullgraph=True)` do as with layers of torch.nn, and so does dropout, which takes
+torch's random numbers. Every call sees the weights as they are then, however they were changed.
+
+They compute in float32 and float64 on the CPU. For other dtypes and devices, under autocast and
+within `torch.func`, torch's own layers compute, with one warning where that is a loss; in what
+`torch.export`, `torch.onnx.export` and `torch.jit.trace` record, theirs stand, too. What they do
+not do: gradients of gradients, and `torch.jit.script`; both raise an error.
+
+Examples
+--------
+>>> import torch, fastlstm.torch
+>>> lstm = fastlstm.torch.LSTM(3, 5)
+>>> y, (h, c) = lstm(torch.ones(7, 2, 3))
+>>> y.sum().backward()
+>>> y.shape, lstm.weight_ih_l0.grad.shape
+(torch.Size([7, 2, 5]), torch.Size([20, 3]))
+"""
 
 try:
     import torch as _torch  # noqa: F401

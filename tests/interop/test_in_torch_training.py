@@ -7,9 +7,10 @@ import weakref
 import pytest
 
 torch = pytest.importorskip("torch", reason="fastlstm.torch is for torch models")
+from torch import nn  # noqa: E402
+
 import fastlstm.torch as door  # noqa: E402
 from fastlstm.in_torch import autograd, calls  # noqa: E402
-from torch import nn  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not supported with oneDNN:UserWarning"),

@@ -30,7 +30,7 @@ def call(
 
 class _Call(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         packed: Any,
         parts: int,
@@ -47,7 +47,7 @@ class _Call(torch.autograd.Function):
         return results
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
         x, *state_and_weights = ctx.saved_tensors  # raises if torch has freed them
         with torch.no_grad():
             try:
@@ -69,12 +69,17 @@ class _Once(torch.autograd.Function):
     """Gradients that cannot be differentiated again, and say so."""
 
     @staticmethod
-    def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:  # type: ignore[override]
-        raise RuntimeError(
-            "fastlstm.torch has no gradients of gradients: take torch's own layers for this model, "
-            "fastlstm.torch.restore(model)"
-        )
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        refuse()
+
+
+def refuse(*_: Any) -> Any:
+    """Raise the error of a backward through a backward."""
+    raise RuntimeError(
+        "fastlstm.torch has no gradients of gradients: take torch's own layers for this model, "
+        "fastlstm.torch.restore(model)"
+    )

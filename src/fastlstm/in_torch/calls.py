@@ -70,11 +70,10 @@ def backward(
 
     `gradients` are those of what `train` returned; None stands for zeros. `saved` is used up.
     """
-    ragged = saved.ragged
-    dy = None
+    ragged, dy = saved.ragged, None
     if not packed.form.one_step:
-        dy, *gradients = gradients
-        dy = None if dy is None else _array(dy)
+        of_y, *gradients = gradients
+        dy = None if of_y is None else _array(of_y)
         if ragged is not None and dy is not None:
             dy = ragged.steps(dy)
     dstate = _dstate(packed, gradients)

@@ -23,7 +23,7 @@ def takes_over() -> bool:
     if torch.compiler.is_compiling():
         return not (_is_exporting() or torch.is_autocast_enabled("cpu"))
     if (
-        torch.jit.is_tracing()
+        torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or forward_ad._current_level >= 0

@@ -18,7 +18,6 @@ class _Layer(nn.Module):
 
     theirs: ClassVar[type[nn.Module]]  # the class of torch.nn
     parts: ClassVar[int] = 1  # arrays of the state
-    _modes: ClassVar[dict[str, str]]
 
     def __init__(self, *args: Any, **options: Any):
         # torch's constructor reads the arguments and draws the weights.
@@ -64,67 +63,74 @@ class _Layer(nn.Module):
 class _Sequence(_Layer, nn.RNNBase):
     """A layer over sequences.
 
-    It is no subclass of torch.nn.LSTM, GRU or RNN, as torch.compile refuses all of these.
+    Its base is not torch.nn.LSTM, GRU or RNN, since torch.compile refuses their subclasses.
     """
 
     def _compute(self, input: Any, hx: Any) -> Any:
         weights = self._own_weights(self._flat_weights_names)
-        packed = isinstance(input, PackedSequence)
-        x = input.data if packed else input
-        state = self._parts_of(hx)
+        ragged = isinstance(input, PackedSequence)
+        x, state = input.data if ragged else input, self._parts_of(hx)
         if state is None or not can_compute(x, state, weights):
             return None
-        D, P = 1 + self.bidirectional, self.proj_size or self.hidden_size
-        rows, dim = self.num_layers * D, x.dim()
-        sizes = (P, self.hidden_size)[: self.parts]
-        if x.shape[-1] != self.input_size or 0 in x.shape:
+        if not self._fits(x, state, input.batch_sizes if ragged else None):
             return None
-        if packed:
-            if dim != 2:
-                return None
-            batch: Any = state[0].shape[1:2] if state else ()
-        elif dim == 3:
-            batch = (x.shape[0 if self.batch_first else 1],)
-        elif dim == 2:
-            batch = ()
-        else:
-            return None
-        for part, size in zip(state, sizes):  # noqa: B905 (strict takes long)
-            if part.shape != (rows, *batch, size):
-                return None
-        if packed:
-            indices = input.sorted_indices
-            if state and batch[0] != input.batch_sizes[0]:
-                return None
-            if indices is not None:
-                state = tuple([part.index_select(1, indices) for part in state])
-        batch_sizes = input.batch_sizes if packed else None
-        dropped = self.dropout if self.training and self.num_layers > 1 else 0.0
-        first = self.batch_first and dim == 3 and not packed
+        if ragged:
+            return self._compute_ragged(input, state, weights)
+        y, *final = self._call(x, None, state, weights)
+        return y, tuple(final) if self.parts > 1 else final[0]
+
+    def _compute_ragged(self, input: PackedSequence, state: Any, weights: Any) -> Any:
+        """As `_compute`; the state is in the caller's order of rows, x is not."""
+        x, batch_sizes, order, back = input
+        if order is not None:
+            state = tuple([part.index_select(1, order) for part in state])
+        y, *final = self._call(x, batch_sizes, state, weights)
+        if back is not None:
+            final = [part.index_select(1, back) for part in final]
+        result = PackedSequence(y, batch_sizes, order, back)
+        return result, tuple(final) if self.parts > 1 else final[0]
+
+    def _fits(self, x: torch.Tensor, state: Any, batch_sizes: torch.Tensor | None) -> bool:
+        """Whether the shapes of x and the state are right, and no axis of x is empty."""
+        shape = x.shape
+        axes = len(shape)
+        if axes not in ((2, 3) if batch_sizes is None else (2,)):
+            return False
+        if shape[-1] != self.input_size or 0 in shape:
+            return False
+        if not state:
+            return True
+        batch: Any = ()
+        if batch_sizes is not None:
+            batch = (int(batch_sizes[0]),)
+        elif axes == 3:
+            batch = (shape[0 if self.batch_first else 1],)
+        rows = self.num_layers * (1 + self.bidirectional)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        expected = [(rows, *batch, size) for size in sizes[: self.parts]]
+        return [tuple(part.shape) for part in state] == expected
+
+    def _call(self, x: Any, batch_sizes: Any, state: Any, weights: Any) -> Tensors:
+        """y and the parts of the final state, with dropout between layers in training."""
         form = Form(
             self.mode,
             self.input_size,
             self.hidden_size,
-            P,
+            self.proj_size or self.hidden_size,
             self.num_layers,
             self.bias,
             self.bidirectional,
-            first and not dropped,
+            self.batch_first and batch_sizes is None and x.dim() == 3,
             False,
             x.dtype,
         )
-        if not dropped:
-            y, *final = _call(form, x, batch_sizes, state, weights)
-        else:
-            x = x.transpose(0, 1) if first else x
-            y, *final = _with_dropout(form, x, batch_sizes, state, weights, dropped)
-            y = y.transpose(0, 1) if first else y
-        if packed:
-            back = input.unsorted_indices
-            y = PackedSequence(y, batch_sizes, input.sorted_indices, back)
-            if back is not None:
-                final = [part.index_select(1, back) for part in final]
-        return y, tuple(final) if self.parts > 1 else final[0]
+        if not (self.training and self.dropout and self.num_layers > 1):
+            return _call(form, x, batch_sizes, state, weights)
+        if not form.batch_first:
+            return _with_dropout(form, x, batch_sizes, state, weights, self.dropout)
+        form = form._replace(batch_first=False)
+        y, *final = _with_dropout(form, x.transpose(0, 1), None, state, weights, self.dropout)
+        return y.transpose(0, 1), *final
 
 
 class LSTM(_Sequence):
@@ -135,9 +141,10 @@ class LSTM(_Sequence):
 
     theirs = nn.LSTM
     parts = 2
+    # What the `forward` of torch.nn.LSTM calls.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
-    check_forward_args = nn.LSTM.check_forward_args
-    permute_hidden = nn.LSTM.permute_hidden
+    check_forward_args: Any = nn.LSTM.check_forward_args
+    permute_hidden: Any = nn.LSTM.permute_hidden
 
 
 class GRU(_Sequence):
@@ -161,7 +168,11 @@ class RNN(_Sequence):
 class _Cell(_Layer, nn.RNNCellBase):
     """A layer of one step."""
 
-    mode: ClassVar[str]
+    @property
+    def _mode(self) -> str:
+        """As the attribute `mode` of layers over sequences."""
+        kind = self.theirs.__name__.removesuffix("Cell")
+        return kind if kind != "RNN" else f"RNN_{str(self.nonlinearity).upper()}"
 
     def _compute(self, input: Any, hx: Any) -> Any:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -176,8 +187,9 @@ class _Cell(_Layer, nn.RNNCellBase):
             if part.shape != (*shape[:-1], self.hidden_size):
                 return None
         H = self.hidden_size
-        mode = getattr(self, "mode", None) or f"RNN_{self.nonlinearity.upper()}"
-        form = Form(mode, self.input_size, H, H, 1, self.bias, False, False, True, input.dtype)
+        form = Form(
+            self._mode, self.input_size, H, H, 1, self.bias, False, False, True, input.dtype
+        )
         result = _call(form, input, None, state, weights)
         return result if self.parts > 1 else result[0]
 
@@ -190,7 +202,6 @@ class LSTMCell(_Cell, nn.LSTMCell):
 
     theirs = nn.LSTMCell
     parts = 2
-    mode = "LSTM"
 
 
 class GRUCell(_Cell, nn.GRUCell):
@@ -200,7 +211,6 @@ class GRUCell(_Cell, nn.GRUCell):
     """
 
     theirs = nn.GRUCell
-    mode = "GRU"
 
 
 class RNNCell(_Cell, nn.RNNCell):
@@ -219,7 +229,7 @@ for page in LAYERS:
 
 def _with_dropout(
     form: Form, x: torch.Tensor, batch_sizes: Any, state: Any, weights: Any, p: float
-) -> list[torch.Tensor]:
+) -> Tensors:
     """The layers one after the other, with dropout between them, drawn as torch's own draws it."""
     D = 1 + form.bidirectional
     count = len(weights) // form.layers
@@ -231,7 +241,7 @@ def _with_dropout(
         parts = tuple([part[k * D : (k + 1) * D] for part in state])
         x, *final = _call(own, x, batch_sizes, parts, weights[k * count : (k + 1) * count])
         finals.append(final)
-    return [x, *map(torch.cat, zip(*finals, strict=True))]
+    return x, *map(torch.cat, zip(*finals, strict=True))
 
 
 def _call(form: Form, x: Any, batch_sizes: Any, state: Any, weights: Any) -> Tensors:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fastlstm.in_torch import calls
+from fastlstm.in_torch.autograd import refuse
 from fastlstm.in_torch.packed import CACHE, Form
 
 Tensors = list[torch.Tensor]
@@ -92,14 +93,7 @@ def _differentiate(ctx: Any, *gradients: torch.Tensor) -> Any:
 recurrent.register_autograd(_differentiate, setup_context=_save)
 
 
-def _refuse(ctx: Any, *gradients: Any) -> Any:
-    raise RuntimeError(
-        "fastlstm.torch has no gradients of gradients: take torch's own layers for this model, "
-        "fastlstm.torch.restore(model)"
-    )
-
-
-recurrent_backward.register_autograd(_refuse)
+recurrent_backward.register_autograd(refuse)
 
 
 def call(form: Form, x: Any, batch_sizes: Any, state: Any, weights: Any) -> tuple[Any, ...]:
@@ -135,10 +129,13 @@ def _form(
     )
 
 
-def _three(form: Form, x: torch.Tensor, results: tuple[torch.Tensor, ...]) -> Any:
+def _three(
+    form: Form, x: torch.Tensor, results: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """y, h and c, with empty tensors for what the layer does not have."""
     y, parts = ((), results) if form.one_step else (results[:1], results[1:])
-    full = (*(y or (x.new_empty(0),)), *parts, *[x.new_empty(0)] * (2 - len(parts)))
-    return full
+    h, *c = parts
+    return y[0] if y else x.new_empty(0), h, c[0] if c else x.new_empty(0)
 
 
 def _shapes(form: Form, x: Any, batch_sizes: Any, state: Any) -> tuple[Any, ...]:

@@ -51,7 +51,7 @@ class Form(NamedTuple):
 @lru_cache(maxsize=256)
 def stack_of(form: Form) -> Stack:
     """A stack of this form, without parameters."""
-    dtype = DTYPES[form.dtype]
+    dtype: Any = DTYPES[form.dtype]
 
     def cell(inputs: int, H: int) -> Any:
         if form.mode == "LSTM":
@@ -84,7 +84,7 @@ class Packed:
         arrays = [weight.detach().contiguous().numpy() for weight in weights]
         self.storages = [StorageWeakRef(weight.untyped_storage()) for weight in weights]
         # The memory of the weights, which torch owns, and what it held.
-        self._memory = [
+        self._memory: list[Any] = [
             (ctypes.c_char * array.nbytes).from_address(weight.data_ptr())
             for weight, array in zip(weights, arrays, strict=True)
         ]
