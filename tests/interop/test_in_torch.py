@@ -198,6 +198,15 @@ def test_every_change_of_a_weight_is_seen(change):
         assert_same(y, theirs(x)[0], 2e-6)
 
 
+def test_weights_of_a_wrong_shape():
+    _, ours = pair("LSTM", 5, 7)
+    ours(torch.randn(6, 3, 5))
+    storage = ours.weight_hh_l0.untyped_storage()
+    ours.weight_hh_l0.data = torch.tensor([], dtype=torch.float32).set_(storage, 0, (3, 7))
+    with pytest.raises(ValueError, match="W_hh"):
+        ours(torch.randn(6, 3, 5))
+
+
 def test_weights_from_elsewhere():
     theirs, ours = pair("GRU", 5, 7)
     x = torch.randn(6, 3, 5)

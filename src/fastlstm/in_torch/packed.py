@@ -6,7 +6,6 @@ with those that were packed, bit by bit. After an optimizer's step the first arr
 """
 
 import ctypes
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -88,6 +87,7 @@ class Packed:
             (ctypes.c_char * array.nbytes).from_address(weight.data_ptr())
             for weight, array in zip(weights, arrays, strict=True)
         ]
+        self._shapes = [weight.shape for weight in weights]
         self._bits = [bytearray(array) for array in arrays]
         names = self.stack.parameter_names
         self._parameters = Parameters(
@@ -99,8 +99,8 @@ class Packed:
 
     def is_of(self, weights: Sequence[torch.Tensor]) -> bool:
         """Whether these weights, in the same memory, have the bits that were packed."""
-        for weight in weights:
-            if not weight.is_contiguous():
+        for weight, shape in zip(weights, self._shapes, strict=True):
+            if weight.shape != shape or not weight.is_contiguous():
                 return False
         return self._bits == self._memory
 
@@ -114,7 +114,6 @@ class _Cache:
 
     def __init__(self) -> None:
         self._packed: dict[Any, Packed] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -125,9 +124,8 @@ class _Cache:
         packed = self._packed.get(key)
         if packed is None or not packed.is_of(weights):
             packed = Packed(form, weights)
-            with self._lock:
-                self.drop_dead()
-                self._packed[key] = packed
+            self.drop_dead()
+            self._packed[key] = packed
         return packed
 
     def drop_dead(self) -> None:
