@@ -213,17 +213,23 @@ def test_results_may_be_changed():
     assert largest(torch.autograd.grad(y.sum(), list(layer.parameters())), expected) == 0
 
 
-def test_nothing_outlives_its_graph(monkeypatch):
-    alive = weakref.WeakSet()
+@pytest.fixture
+def alive(monkeypatch):
+    """What calls have saved and not yet freed."""
+    found = weakref.WeakSet()
 
     class Watched(calls.Saved):
         __slots__ = ("__weakref__",)
 
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            alive.add(self)
+            found.add(self)
 
     monkeypatch.setattr(calls, "Saved", Watched)
+    return found
+
+
+def test_nothing_outlives_its_graph(alive):
     layer, x = door.LSTM(4, 5), torch.randn(6, 2, 4)
     for _ in range(3):
         layer(x)[0].sum().backward()  # used
@@ -239,12 +245,13 @@ def test_nothing_outlives_its_graph(monkeypatch):
     assert not alive
 
 
-def test_checkpointing():
+def test_checkpointing(alive):
     theirs, ours = both_models()
     x = torch.randn(3, 9, 5, requires_grad=True)
     found = []
     for model, reentrant in ((ours, False), (ours, True), (theirs, False)):
         y = torch.utils.checkpoint.checkpoint(model, x, use_reentrant=reentrant)
+        assert not alive
         y.square().sum().backward()
         found.append([parameter.grad.clone() for parameter in model.parameters()])
         model.zero_grad()
@@ -316,6 +323,30 @@ def test_compiled_models(backend, p, monkeypatch):
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:fastlstm.torch. torch's own layers compute:UserWarning")
+@pytest.mark.parametrize("how", ["bfloat16", "autocast", "ragged"])
+def test_what_a_compiled_model_computes_outside_of_its_graph(how):
+    torch.manual_seed(4)
+    theirs = nn.GRU(5, 6)
+    dtype = torch.bfloat16 if how == "bfloat16" else torch.float32
+    ours = door.replace(copy.deepcopy(theirs.to(dtype)))
+    x = torch.randn(7, 3, 5, dtype=dtype)
+    if how == "ragged":
+        x = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([7, 2, 2]))
+    found = []
+    for layer in (torch.compile(ours, backend="aot_eager"), theirs):
+        with torch.autocast("cpu", enabled=how == "autocast"):
+            y = layer(x)[0]
+        y = y.data if how == "ragged" else y
+        parameters = list((theirs if layer is theirs else ours).parameters())
+        if layer is not theirs and how != "ragged":
+            with pytest.raises(torch._dynamo.exc.Unsupported, match="outside of the graph"):
+                torch.compile(ours, fullgraph=True, backend="aot_eager")(x)
+        found.append([y, *torch.autograd.grad(y.float().square().sum(), parameters)])
+    assert largest(*found) < 1e-5
+    torch._dynamo.reset()
+
+
 class Decoder(nn.Module):
     def __init__(self):
         super().__init__()
@@ -347,7 +378,6 @@ def test_compiled_cells():
     ("kind", "form"),
     [
         ("LSTM", "steps"),
-        ("LSTM", "ragged"),
         ("GRU", "row"),
         ("RNN", "steps"),
         ("LSTMCell", "one"),
@@ -361,7 +391,7 @@ def test_opcheck(kind, form, given):
     layer = getattr(nn, kind)(4, 3, dtype=torch.float64, **{} if one_step else {"num_layers": 2})
     weights = [weight.detach().clone().requires_grad_() for weight in layer.parameters()]
     batch = () if form == "row" else (3,)
-    shape = {"one": (3, 4), "row": (5, 4), "steps": (5, 3, 4), "ragged": (6, 4)}[form]
+    shape = {"one": (3, 4), "row": (5, 4), "steps": (5, 3, 4)}[form]
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     rows = () if one_step else (2,)
     states = 2 if "LSTM" in kind else 1
@@ -369,19 +399,16 @@ def test_opcheck(kind, form, given):
         torch.randn(*rows, *batch, 3, dtype=torch.float64, requires_grad=True)
         for _ in range(states if given else 0)
     ]
-    batch_sizes = torch.tensor([3, 2, 1]) if form == "ragged" else None
     mode = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN_TANH"}[kind.removesuffix("Cell")]
     options = mode, 1 if one_step else 2, False, False, one_step
-    torch.library.opcheck(
-        torch.ops.fastlstm.recurrent.default, (x, batch_sizes, state, weights, *options)
-    )
+    torch.library.opcheck(torch.ops.fastlstm.recurrent.default, (x, state, weights, *options))
 
 
 def test_the_operators_refuse_gradients_of_gradients():
     weights = [torch.randn(12, 4), torch.randn(12, 3)]
     x = torch.randn(5, 2, 4, requires_grad=True)
     options = "LSTM", 1, False, False, False
-    y, _, _ = torch.ops.fastlstm.recurrent(x, None, [], weights, *options)
+    y, _, _ = torch.ops.fastlstm.recurrent(x, [], weights, *options)
     (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="no gradients of gradients"):
         dx.sum().backward()

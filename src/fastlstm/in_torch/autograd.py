@@ -43,7 +43,9 @@ class _Call(torch.autograd.Function):
         # torch checks, at a backward, that nobody has changed these tensors since.
         ctx.save_for_backward(x, *state_and_weights)
         ctx.packed, ctx.parts, ctx.batch_sizes = packed, parts, batch_sizes
-        ctx.saved = [saved]  # a backward takes it out
+        # A backward takes it out. With hooks for what is saved, as checkpointing has, only the
+        # tensors above are kept, as these see no others.
+        ctx.saved = [] if _have_hooks() else [saved]
         return results
 
     @staticmethod
@@ -52,7 +54,7 @@ class _Call(torch.autograd.Function):
         with torch.no_grad():
             try:
                 saved = ctx.saved.pop()
-            except IndexError:  # an earlier backward, with retain_graph=True, used it up
+            except IndexError:  # not kept, or used up by a backward with retain_graph=True
                 state = state_and_weights[: ctx.parts]
                 _, saved = calls.train(ctx.packed, x, ctx.batch_sizes, state)
             dx, *rest = calls.backward(ctx.packed, saved, gradients)
@@ -63,6 +65,11 @@ class _Call(torch.autograd.Function):
             given = [gradient for gradient in gradients if gradient is not None]
             results = _Once.apply(len(results), *results, *given, x, *state_and_weights)
         return None, None, None, *results
+
+
+def _have_hooks() -> bool:
+    """Whether torch.autograd.graph.saved_tensors_hooks are in force."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 class _Once(torch.autograd.Function):

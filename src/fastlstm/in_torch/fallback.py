@@ -12,7 +12,7 @@ from fastlstm.checks import warn_user
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # no subclasses, which give operators another meaning
 DTYPES = (torch.float32, torch.float64)
 _warned: set[str] = set()
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.onnx.is_in_onnx_export)
+is_exporting = getattr(torch.compiler, "is_exporting", torch.onnx.is_in_onnx_export)
 
 
 def takes_over() -> bool:
@@ -21,7 +21,7 @@ def takes_over() -> bool:
     What is exported or scripted has torch's own operators, so that it runs without this library.
     """
     if torch.compiler.is_compiling():
-        return not (_is_exporting() or torch.is_autocast_enabled("cpu"))
+        return not (is_exporting() or torch.is_autocast_enabled("cpu"))
     if (
         torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()

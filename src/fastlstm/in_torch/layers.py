@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm.in_torch import autograd, ops
-from fastlstm.in_torch.fallback import can_compute, takes_over
+from fastlstm.in_torch.fallback import can_compute, is_exporting, takes_over
 from fastlstm.in_torch.packed import Form
 
 Tensors = tuple[torch.Tensor, ...]
@@ -28,10 +28,14 @@ class _Layer(nn.Module):
 
         What these kernels do not compute, torch's own layer does: see `fastlstm.torch`.
         """
-        if not takes_over():
-            return self.theirs.forward(self, input, hx)
-        result = self._compute(input, hx)
-        return self.theirs.forward(self, input, hx) if result is None else result
+        result = self._compute(input, hx) if takes_over() else None
+        if result is not None:
+            return result
+        if torch.compiler.is_compiling() and not is_exporting():
+            from fastlstm.in_torch import outside
+
+            return outside.forward(self, input, hx)
+        return self.theirs.forward(self, input, hx)
 
     def _compute(self, input: Any, hx: Any) -> Any:
         """The result, or None for torch's own layer to compute it, or to raise its error."""
@@ -69,6 +73,8 @@ class _Sequence(_Layer, nn.RNNBase):
     def _compute(self, input: Any, hx: Any) -> Any:
         weights = self._own_weights(self._flat_weights_names)
         ragged = isinstance(input, PackedSequence)
+        if ragged and torch.compiler.is_compiling():  # the number of rows is not known then
+            return None
         x, state = input.data if ragged else input, self._parts_of(hx)
         if state is None or not can_compute(x, state, weights):
             return None
@@ -246,5 +252,5 @@ def _with_dropout(
 
 def _call(form: Form, x: Any, batch_sizes: Any, state: Any, weights: Any) -> Tensors:
     if torch.compiler.is_compiling():
-        return ops.call(form, x, batch_sizes, state, weights)
+        return ops.call(form, x, state, weights)
     return autograd.call(form, x, batch_sizes, state, weights)

@@ -13,7 +13,7 @@ from fastlstm.in_torch.packed import CACHE, Form
 
 Tensors = list[torch.Tensor]
 ARGUMENTS = (
-    "Tensor x, Tensor? batch_sizes, Tensor[] state, Tensor[] weights, str mode, int layers, "
+    "Tensor x, Tensor[] state, Tensor[] weights, str mode, int layers, "
     "bool bidirectional, bool batch_first, bool one_step"
 )
 
@@ -23,7 +23,6 @@ ARGUMENTS = (
 )
 def recurrent(
     x: torch.Tensor,
-    batch_sizes: torch.Tensor | None,
     state: list[torch.Tensor],
     weights: list[torch.Tensor],
     mode: str,
@@ -34,14 +33,14 @@ def recurrent(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return y, h and c; in place of what the layer does not have, an empty tensor."""
     form = _form(x, weights, mode, layers, bidirectional, batch_first, one_step)
-    results = calls.infer(CACHE.get(form, weights), x, batch_sizes, state)
+    results = calls.infer(CACHE.get(form, weights), x, None, state)
     return _three(form, x, results)
 
 
 @recurrent.register_fake
-def _(x: Any, batch_sizes: Any, state: Any, weights: Any, *options: Any) -> Any:
+def _(x: Any, state: Any, weights: Any, *options: Any) -> Any:
     form = _form(x, weights, *options)
-    return _three(form, x, _shapes(form, x, batch_sizes, state))
+    return _three(form, x, _shapes(form, x, state))
 
 
 @torch.library.custom_op(
@@ -52,7 +51,6 @@ def _(x: Any, batch_sizes: Any, state: Any, weights: Any, *options: Any) -> Any:
 def recurrent_backward(
     gradients: list[torch.Tensor],
     x: torch.Tensor,
-    batch_sizes: torch.Tensor | None,
     state: list[torch.Tensor],
     weights: list[torch.Tensor],
     mode: str,
@@ -64,30 +62,28 @@ def recurrent_backward(
     """Return the gradients of x, each part of the state that is given, and each weight."""
     form = _form(x, weights, mode, layers, bidirectional, batch_first, one_step)
     packed = CACHE.get(form, weights)
-    _, saved = calls.train(packed, x, batch_sizes, state)
+    _, saved = calls.train(packed, x, None, state)
     given = gradients[1:] if one_step else gradients
     dx, *rest = calls.backward(packed, saved, given[: form.parts + (not one_step)])
     return [dx, *rest[0 if state else form.parts :]]
 
 
 @recurrent_backward.register_fake
-def _(gradients: Any, x: Any, batch_sizes: Any, state: Any, weights: Any, *options: Any) -> Any:
+def _(gradients: Any, x: Any, state: Any, weights: Any, *options: Any) -> Any:
     return [_new(tensor, tensor.shape) for tensor in (x, *state, *weights)]
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
-    x, batch_sizes, state, weights, *ctx.options = inputs
-    ctx.parts, ctx.batch_sizes = len(state), batch_sizes
+    x, state, weights, *ctx.options = inputs
+    ctx.parts = len(state)
     ctx.save_for_backward(x, *state, *weights)
 
 
 def _differentiate(ctx: Any, *gradients: torch.Tensor) -> Any:
     x, *rest = ctx.saved_tensors
     state, weights = rest[: ctx.parts], rest[ctx.parts :]
-    dx, *of_rest = recurrent_backward(
-        list(gradients), x, ctx.batch_sizes, state, weights, *ctx.options
-    )
-    return dx, None, of_rest[: ctx.parts], of_rest[ctx.parts :], *[None] * len(ctx.options)
+    dx, *of_rest = recurrent_backward(list(gradients), x, state, weights, *ctx.options)
+    return dx, of_rest[: ctx.parts], of_rest[ctx.parts :], *[None] * len(ctx.options)
 
 
 recurrent.register_autograd(_differentiate, setup_context=_save)
@@ -96,10 +92,10 @@ recurrent.register_autograd(_differentiate, setup_context=_save)
 recurrent_backward.register_autograd(refuse)
 
 
-def call(form: Form, x: Any, batch_sizes: Any, state: Any, weights: Any) -> tuple[Any, ...]:
+def call(form: Form, x: Any, state: Any, weights: Any) -> tuple[Any, ...]:
     """As `fastlstm.in_torch.autograd.call`, by the operator."""
     options = form.mode, form.layers, form.bidirectional, form.batch_first, form.one_step
-    y, h, c = recurrent(x, batch_sizes, list(state), list(weights), *options)
+    y, h, c = recurrent(x, list(state), list(weights), *options)
     return (*(() if form.one_step else (y,)), h, *((c,) if form.parts > 1 else ()))
 
 
@@ -138,7 +134,7 @@ def _three(
     return y[0] if y else x.new_empty(0), h, c[0] if c else x.new_empty(0)
 
 
-def _shapes(form: Form, x: Any, batch_sizes: Any, state: Any) -> tuple[Any, ...]:
+def _shapes(form: Form, x: Any, state: Any) -> tuple[Any, ...]:
     """Tensors like those that `calls.infer` returns."""
     sizes = (form.P, form.H)[: form.parts]
     rows = form.layers * (1 + form.bidirectional)
@@ -146,8 +142,6 @@ def _shapes(form: Form, x: Any, batch_sizes: Any, state: Any) -> tuple[Any, ...]
         return tuple(_new(x, (*x.shape[:-1], size)) for size in sizes)
     if state:
         batch = state[0].shape[1:-1]
-    elif batch_sizes is not None:
-        batch = (torch.library.get_ctx().new_dynamic_size(),)
     else:
         batch = () if x.dim() == 2 else (x.shape[0 if form.batch_first else 1],)
     y = _new(x, (*x.shape[:-1], (1 + form.bidirectional) * form.P))
