@@ -61,7 +61,7 @@ def keras_gru(x, arrays, sigma=sigmoid):
         ("hard_sigmoid", hard),
         (("hard_sigmoid", 1 / 6, 0.5), lambda x: hard(x, 1 / 6)),
     ],
-    ids=str,
+    ids=["sigmoid", "hard_sigmoid", "hard_sigmoid of Keras 3"],
 )
 @pytest.mark.parametrize("names", ["{}", "lstm/lstm_cell_3/{}:0"])
 @pytest.mark.parametrize("variant", ["lstm", "no bias", "reset after", "reset before"])

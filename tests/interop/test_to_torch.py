@@ -6,7 +6,7 @@ import pytest
 import fastlstm as fl
 
 torch = pytest.importorskip("torch", reason="to_torch makes modules of torch")
-from fastlstm.interop.torch.to_torch import to_torch  # noqa: E402
+from fastlstm.interop.torch import to_torch  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not supported with oneDNN:UserWarning"),

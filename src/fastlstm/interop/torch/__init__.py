@@ -10,10 +10,12 @@ from fastlstm.interop.arrays import read_layer, read_layers
 from fastlstm.interop.arrays.of_torch import find
 from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.torch.files import open_file
+from fastlstm.interop.torch.out import to_torch
 from fastlstm.interop.torch.tensors import Tensors
 from fastlstm.interop.torch.values import Stub
 from fastlstm.safetensors import Path
 
+__all__ = ["layers", "read", "to_torch"]
 # Under which name a checkpoint has its state dict.
 STATES = (
     "state_dict",
