@@ -110,11 +110,36 @@ def check_in_onnx_runtime(rng, model, x, path, opset, state):
     np.testing.assert_allclose(again[0], model(x, final)[0], atol=1e-5, rtol=1e-5)
 
 
+OF_SEVERAL_NODES = ("affine", "scaled_tanh", "silu", "gelu", "gelu_tanh")
+
+
+def is_refused(before, module):
+    """Whether a layer becomes nodes of which `load` makes no layer; `before` are those before."""
+    if isinstance(module, fl.Activation):
+        return module.kind in OF_SEVERAL_NODES
+    if isinstance(module, fl.Last) and isinstance(before[-1], fl.Activation):
+        return before[-2].bidirectional
+    return isinstance(module, fl.Pool) and module.kind != "last"
+
+
+def check_load(model, x, path):
+    """The file loads as a model of the same bits, or is refused by the node's name."""
+    modules = list(model) if isinstance(model, fl.Sequential) else [model]
+    if any(is_refused(modules[:k], module) for k, module in enumerate(modules)):
+        with pytest.raises(ValueError, match="has no counterpart"):
+            fl.load(path)
+        return
+    again = fl.load(path)
+    assert sum(a.size for a in again.parameters().values()) == model.num_parameters()
+    np.testing.assert_allclose(again(x)[0], model(x)[0], atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_onnx_runtime_agrees(tmp_path, seed):
     rng = np.random.default_rng(seed)
     model, x = random_model(rng)
     check_in_onnx_runtime(rng, model, x, tmp_path / "m", (17, 18, 20, 22)[seed % 4], seed % 3 > 0)
+    check_load(model, x, tmp_path / "m")
 
 
 @pytest.mark.slow
@@ -124,6 +149,7 @@ def test_200_random_models(tmp_path, seed):
         rng = np.random.default_rng([seed, k])
         model, x = random_model(rng)
         check_in_onnx_runtime(rng, model, x, tmp_path / "m", int(rng.integers(17, 24)), k % 2 > 0)
+        check_load(model, x, tmp_path / "m")
 
 
 @pytest.mark.parametrize("state", [False, True])
