@@ -60,9 +60,8 @@ def to_torch(model: Module) -> Any:
     Examples
     --------
     >>> import numpy as np, torch, fastlstm as fl
-    >>> from fastlstm.interop.torch import to_torch
     >>> model = fl.Sequential(fl.GRU(3, 5), fl.Linear(5, 1))
-    >>> module = to_torch(model)
+    >>> module = fl.interop.torch.to_torch(model)
     >>> y, state = module(torch.ones(7, 2, 3))
     >>> y.shape
     torch.Size([7, 2, 1])
