@@ -32,6 +32,9 @@ def test_files(rng, tmp_path, activations):
     assert type(model) is RNNoise
     assert_computes(model, run, x)
     assert_computes(from_arrays({**arrays, "x": x}, activations=activations), run, x)
+    if activations == USUAL:
+        found = fl.from_arrays({**arrays, "x": x})
+        np.testing.assert_array_equal(found(x)[0][0], model(x)[0][0])
     first = fl.load(tmp_path / "model", batch_first=True)
     (gains, vad), _ = first(x.swapaxes(0, 1))
     np.testing.assert_array_equal(gains.swapaxes(0, 1), model(x)[0][0])

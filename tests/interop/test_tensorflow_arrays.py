@@ -106,6 +106,8 @@ def test_operators_of_tflite(rng):
         inputs = [x, *(arrays.get(name) for name in tflite.NAMES[1:18]), *x[:2], *[None] * 4]
         for given in (inputs, inputs[:20], {**arrays, "x": x, "W_i": arrays.get("W_i")}):
             np.testing.assert_array_equal(tflite.lstm(given)(x)[0], y)
+        found = fl.from_arrays({**arrays, "x": x, "dense_W": x[0]})
+        np.testing.assert_array_equal(found(x)[0], y)
         zeros = {"b_projection": np.zeros(2, np.float32)} if P else {}
         first = tflite.lstm({**arrays, **zeros}, batch_first=True)
         np.testing.assert_array_equal(first(x.swapaxes(0, 1))[0].swapaxes(0, 1), y)
@@ -162,7 +164,7 @@ def test_what_tflite_refuses(rng):
 
 def test_case_of_tflite(cases):
     z = np.load(cases / "models/tflite-mnist-lstm/case.npz")
-    lstm = tflite.lstm({name: z[name] for name in z if name[1:2] == "_"}, batch_first=True)
+    lstm = fl.from_arrays(z, batch_first=True)
     flat = lstm(z["x"])[0].reshape(10, -1)
     y = fl.Activation("softmax")(flat @ z["dense_W"].T + z["dense_b"])
     np.testing.assert_allclose(y, z["y"], atol=5e-6)

@@ -22,6 +22,8 @@ NAMES = (
     *("W_projection", "b_projection", "h", "c"),
     *(f"N_{gate}" for gate in GATES),
 )  # of the operator's inputs, in their order
+# Names without which there is no such operator; the gates of a coupled one begin with f.
+NEEDED = {f"{part}_{gate}" for part in "WRb" for gate in "fco"}
 GIVEN_TO_CALLS = "x", "h", "c"
 
 

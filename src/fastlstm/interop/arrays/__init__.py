@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fastlstm.interop import rnnoise, tflite
 from fastlstm.interop.arrays import of_keras, of_torch
 from fastlstm.interop.arrays.group import Group
 from fastlstm.interop.reading import Hints
@@ -26,7 +27,9 @@ def from_arrays(
 
     The names say what it is: torch's ``weight_ih_l0``, ``weight_hh_l0_reverse`` and so on, those of
     a cell (``weight_ih``, also short, ``w_ih``), or Keras' ``kernel`` and ``recurrent_kernel``. All
-    may have a prefix. Sizes, layers, directions and projection are those of the arrays.
+    may have a prefix. Sizes, layers, directions and projection are those of the arrays. So are the
+    names of TensorFlow Lite's operator (``W_i``: see `fastlstm.interop.tflite`) and of RNNoise's
+    layers (``vad_gru.weights``: see `fastlstm.interop.rnnoise`).
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def from_arrays(
 
     Returns
     -------
-    LSTM, GRU or RNN
+    LSTM, GRU, RNN or RNNoise
         The arrays of a cell make a layer of one direction, whose step is the cell's. A layer of
         Keras' `Bidirectional` returns both directions' features, as ``merge_mode="concat"`` does.
 
@@ -92,7 +95,13 @@ def read_layer(arrays: Mapping[str, Any], hints: Hints, facts: Facts | None = No
 
     `facts` has what a file says beside the arrays, by prefix: "batch_first", "nonlinearity".
     """
-    group = _choose(arrays, hints.get("prefix"))
+    found = _find(arrays)
+    if not found and arrays.keys() >= tflite.NEEDED:
+        own = {name: arrays[name] for name in tflite.NAMES if name in arrays}
+        return tflite.lstm(own, batch_first=bool(hints.get("batch_first")))
+    if not found and arrays.keys() >= rnnoise.NEEDED:
+        return rnnoise.from_arrays(arrays, batch_first=bool(hints.get("batch_first")))
+    group = _choose(found, arrays, hints.get("prefix"))
     return _make(group, arrays, hints, facts or {})
 
 
@@ -126,8 +135,7 @@ def _find(arrays: Mapping[str, Any]) -> list[Group]:
     return [*of_torch.find(arrays), *of_keras.find(arrays)]
 
 
-def _choose(arrays: Mapping[str, Any], prefix: Any) -> Group:
-    found = _find(arrays)
+def _choose(found: list[Group], arrays: Mapping[str, Any], prefix: Any) -> Group:
     if not found:
         old = any("lstm_cell/kernel" in name for name in arrays)
         advice = "; for those of TensorFlow 1, see fastlstm.interop.tensorflow" if old else ""

@@ -23,6 +23,7 @@ __all__ = ["RNNoise", "from_arrays", "read"]
 
 HEADER = re.compile(rb"rnnoise-nu model file version 1\s")
 WIDEST, LONGEST = 128, 1 << 22  # neurons of a layer, as in rnnoise-nu, and bytes of a file
+NEEDED = {f"{name}.{part}" for name in NAMES for part in ("weights", "bias")}
 SCALE = 256  # of the files' integers
 FUNCTIONS = "tanh", "sigmoid", "relu"  # by their number in files
 USUAL = dict(zip(NAMES, ("tanh", "tanh", "relu", "tanh", "sigmoid", "sigmoid"), strict=True))
