@@ -25,8 +25,8 @@ class Masking(Sequential):
         The layers, as of a `Sequential`.
     value : float
         A step is marked if all its features in x, in the dtype of the first layer that has one,
-        are `value`; they count as zeros then. Where
-        the first layer is an `Embedding`, a step is marked if its index is `value`.
+        are `value`; they count as zeros then. Where the first layer is an `Embedding`, a step is
+        marked if its index is `value`.
     masked_output : "zero" or "repeat", or a list with one of these for each recurrent layer
         What a recurrent layer returns at marked steps: zeros, or the output of the step kept
         before, in the order of each direction. In Keras, `Bidirectional` returns zeros and the
