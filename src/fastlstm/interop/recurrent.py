@@ -118,7 +118,9 @@ def make(
     if unknown := [name for name in named if name not in parameters]:
         raise ValueError(f"expected no arrays {unknown}, which other layers or directions lack")
     for name, old in parameters.items():
-        named[name] = np.array(read_array(name, named[name], old.dtype), order="C")
+        array = read_array(name, named[name], old.dtype)
+        is_new = array is not named[name] and array.base is None
+        named[name] = np.ascontiguousarray(array) if is_new else np.array(array, order="C")
         check_shape(name, named[name], *old.shape)
     made.assign(named)
     return made

@@ -108,7 +108,7 @@ class Tensors(Mapping[str, np.ndarray]):
         self.leaves[name] = leaf
 
     def _read(self, tensor: Tensor) -> np.ndarray:
-        """The array of a tensor; float16 and bfloat16 as float32."""
+        """The array of a tensor; bfloat16 as float32."""
         storage = tensor.storage
         if storage.kind not in STORAGES:
             raise ValueError(f"expected a storage of numbers, got {storage.kind!r:.40}")
@@ -133,5 +133,4 @@ class Tensors(Mapping[str, np.ndarray]):
         view = np.lib.stride_tricks.as_strided(flat[begin:], shape, steps, writeable=False)
         if name == "bfloat16":
             return np.asarray(np.left_shift(view, 16, dtype=np.uint32)).view(np.float32)
-        as_read = np.float32 if name == "float16" else dtype.newbyteorder("=")
-        return view.astype(as_read, copy=False)
+        return view.astype(dtype.newbyteorder("="), copy=False)

@@ -16,9 +16,9 @@ cdef inline bint _begin_step(
 ) noexcept nogil:
     """Set `step` to the next of `steps` in which this thread has a part; False after the last.
 
-    It is also False once this thread has seen an interruption. `step` is the step before; -1 at the start. Where the
-    cuts may change (see `_may_change`), the leader calls this only once all members have written
-    what the next step reads.
+    It is also False once this thread has seen an interruption. `step` is the step before; -1 at the
+    start. Where the cuts may change (see `_may_change`), the leader calls this only once all
+    members have written what the next step reads.
     """
     if team.lines == NULL:
         step[0] += 1

@@ -46,7 +46,7 @@ cdef extern from *:
             for (int j = 0; j < half; j++) sums[j] += sums[j + half];
         return sums[0];
     }
-    /* First lanes. Whether a compiler makes one instruction of a loop depends on the code around. */
+    /* Whether a compiler makes one instruction of a loop depends on the code around it. */
     #if defined(__AVX512BW__) && defined(__AVX512VL__) && VEC_BYTES == 64
     #include <immintrin.h>
     #ifdef FASTLSTM_FLOAT64
