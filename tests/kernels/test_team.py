@@ -11,7 +11,7 @@ from fastlstm.kernels.arguments import Thresholds
 _pool = pytest.importorskip("fastlstm.kernels._pool", reason="no compiled kernels")
 
 ONE_CORE = pool.get_num_threads() == 1  # where nobody is called, whatever a kernel may use
-TRIES = 50
+TRIES = 500  # a machine may be busy
 # Long enough for others to come; units in several panels of every build, the last not full.
 SIZES = T, B, I, H = 120, 3, 5, 150
 # However little the work is, threads share the units of every step, or the rows.
