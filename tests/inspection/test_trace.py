@@ -1,7 +1,9 @@
 """`inspection.trace` beside torch's cells, step by step, and beside inference, bit for bit."""
 
+import gc
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -348,3 +350,21 @@ def test_without_xarray(monkeypatch):
 def test_no_steps_and_no_rows(kernels, T, B, zoneout):
     found = trace(fl.LSTM(3, 4, zoneout=zoneout), np.ones((T, B, 3)))
     assert all(array.shape == (T, B, 4) for array in found.layers[0].arrays.values())
+
+
+@pytest.mark.parametrize("make", [fl.inspection.trace, fl.inspection.gradient_flow])
+def test_arrays_are_freed_at_once(rng, make):
+    """Not at a later run of the collector: each call would take new pages of memory."""
+    layer, x = fl.LSTM(3, 50, rng=rng), rng.normal(size=(200, 4, 3))
+    make(layer, x)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            make(layer, x)
+        left, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert left < most / 5

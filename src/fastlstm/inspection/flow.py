@@ -198,22 +198,22 @@ def gradient_flow(
         raise ValueError(
             f"model: expected a layer over sequences, got {name}, which takes one step"
         )
-    watch = Watch(model)
-    x, options, given = watch.read(x, lengths, resets)
-    args = () if state is None else (state,)
-    result, tape = watch.model.forward(x, *args, **options)
-    y = watch.output(result)
-    if dy is None:
-        dy = _of_sum(watch, y, loss_at)
-    elif loss_at != -1:
-        raise ValueError(f"loss_at: dy says what the loss is, so expected -1, got {loss_at}")
-    elif given is not None and watch.has_steps(y):
-        dy = given.read_gradient(dy, y.shape[2:])
-    watch.model.backward(tape, dy)
-    by_call = [_layers(call) for call in watch.calls]
-    last = by_call[-1][-len(watch.calls[-1].layers[-1])]
-    layers = tuple(layer for layers in by_call for layer in layers)
-    return GradientFlow(layers, _norms(watch.calls[0].dx), last)
+    with Watch(model) as watch:
+        x, options, given = watch.read(x, lengths, resets)
+        args = () if state is None else (state,)
+        result, tape = watch.model.forward(x, *args, **options)
+        y = watch.output(result)
+        if dy is None:
+            dy = _of_sum(watch, y, loss_at)
+        elif loss_at != -1:
+            raise ValueError(f"loss_at: dy says what the loss is, so expected -1, got {loss_at}")
+        elif given is not None and watch.has_steps(y):
+            dy = given.read_gradient(dy, y.shape[2:])
+        watch.model.backward(tape, dy)
+        by_call = [_layers(call) for call in watch.calls]
+        last = by_call[-1][-len(watch.calls[-1].layers[-1])]
+        layers = tuple(layer for layers in by_call for layer in layers)
+        return GradientFlow(layers, _norms(watch.calls[0].dx), last)
 
 
 def compare_flow(models: Mapping[str, Any], x: Any, **options: Any) -> FlowComparison:

@@ -209,18 +209,20 @@ cell, hidden>)
     >>> trace.lengths, forward.cell[1:, 1].any()  # nothing after a row's end
     (array([3, 1]), np.False_)
     """
-    watch = Watch(model)
-    x, options, given = watch.read(x, lengths, resets, mask)
-    y = watch.output(watch.model(x, *(() if state is None else (state,)), **options))
-    first = watch.calls[0]
-    kept = None if given is None else given.kept
-    if watch.has_steps(y):
-        y = first.in_time(y if kept is None else kept.spread(y))
-        y = y if first.call.x.ndim == 3 else y[:, 0]
-    layers = tuple(_layer(seen, kept or call.kept) for call in watch.calls for seen in call.seen)
-    kept = kept or first.kept
-    lengths = first.call.lengths if kept is None else None
-    return Trace(layers, _spread(first.layers[0][0].x, kept), lengths, y)
+    with Watch(model) as watch:
+        x, options, given = watch.read(x, lengths, resets, mask)
+        y = watch.output(watch.model(x, *(() if state is None else (state,)), **options))
+        first = watch.calls[0]
+        kept = None if given is None else given.kept
+        if watch.has_steps(y):
+            y = first.in_time(y if kept is None else kept.spread(y))
+            y = y if first.call.x.ndim == 3 else y[:, 0]
+        layers = tuple(
+            _layer(seen, kept or call.kept) for call in watch.calls for seen in call.seen
+        )
+        kept = kept or first.kept
+        lengths = first.call.lengths if kept is None else None
+        return Trace(layers, _spread(first.layers[0][0].x, kept), lengths, y)
 
 
 def _layer(seen: Seen, kept: Kept | None) -> LayerTrace:

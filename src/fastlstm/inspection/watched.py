@@ -24,7 +24,8 @@ KINDS: dict[type, str] = {lstm_options.Cell: "LSTM", gru.Cell: "GRU", rnn.Cell: 
 class Watch:
     """A copy of a model, with its parameters of this moment, whose one call is recorded.
 
-    Its call, and its `forward`, compute the bits of the model's inference.
+    Its call, and its `forward`, compute the bits of the model's inference. At the end of a `with`,
+    the record is dropped.
     """
 
     def __init__(self, model: Any):
@@ -43,6 +44,14 @@ class Watch:
                     object.__setattr__(twin, "__class__", _watched(type(module)))
                     twin.__dict__.update(_prefix=prefix, _calls=self._calls)
             self.model: Any = model._bound_copy(twins)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A call knows its layer, which has this list: the arrays would wait for the collector of
+        # circles, and new ones would take new pages of memory.
+        self._calls.clear()
 
     @property
     def calls(self) -> "list[LayerCall]":
