@@ -27,7 +27,7 @@ from fastlstm.layers.steps.backwards import Backwards
 from fastlstm.layers.steps.masking import Masking
 from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Module
-from fastlstm.safetensors import Path, read_safetensors, write_safetensors
+from fastlstm.safetensors import Path, write_safetensors
 
 LAYERS: dict[str, type[Module]] = {
     layer.__name__: layer
@@ -83,14 +83,22 @@ def save(path: Path, model: Module) -> None:
     write_safetensors(path, model.parameters(), {KEY: architecture})
 
 
-def load_saved(path: Path, *, modules: Mapping[str, type[Module]] | None = None) -> Any:
+def load_saved(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    modules: Mapping[str, type[Module]],
+) -> Any:
     """Return the model that `save` wrote, in its dtype and with a random generator of its own.
 
     Parameters
     ----------
     path : str or path
-    modules : mapping of str to class, optional
-        The classes of your own that the model has, by name: ``{"Residual": Residual}``.
+        For errors.
+    arrays, metadata : mappings
+        What the file has: see `fastlstm.safetensors.read_safetensors`.
+    modules : mapping of str to class
+        The classes that the model has beside those of this package's layers, by name.
 
     Returns
     -------
@@ -99,18 +107,11 @@ def load_saved(path: Path, *, modules: Mapping[str, type[Module]] | None = None)
     Raises
     ------
     ValueError
-        The file is damaged, is not from `save`, or has a class that is not in `modules`.
-    OSError
-        It cannot be read.
+        The description of the model is damaged, or has a class that is not in `modules`.
     """
-    arrays, metadata = read_safetensors(path)
-    if KEY not in metadata:
-        raise ValueError(
-            f"{os.fspath(path)}: expected a file from fastlstm.save, got arrays without a model"
-        )
     try:
         numbers = sum(array.size for array in arrays.values())
-        model = _Builder({**LAYERS, **(modules or {})}, numbers).build(json.loads(metadata[KEY]))
+        model = _Builder({**LAYERS, **modules}, numbers).build(json.loads(metadata[KEY]))
         if not isinstance(model, Module):
             raise ValueError(f"expected the description of a module, got {model!r:.60}")
         parameters = model.parameters()

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlstm.interop.arrays import read_layer
 from fastlstm.interop.reading import Archive, Hints, reading
-from fastlstm.safetensors import Path
+from fastlstm.safetensors import MOST_AXES, Path
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
@@ -18,7 +18,6 @@ ENTRY = re.compile(
     r"('[<>|=]?[A-Za-z]\d{0,9}'|True|False|\(\s*(?:\d{1,18}L?\s*(?:,\s*|(?=\))))*\))"
 )
 HEADER = re.compile(rf"\{{(?:\s*{ENTRY.pattern}\s*,?){{3}}\s*\}}")  # of a dtype that is no record
-MOST_AXES = 32  # NumPy 1 has no more
 
 
 def read(path: Path, hints: Hints) -> Any:

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import LARGEST, quiet
-from fastlstm.safetensors import Path, json_cost
+from fastlstm.safetensors import MARGIN, MOST_TIMES, Path, json_cost
 
-MOST_TIMES, MARGIN = 3, 64 << 20  # memory for a file's arrays: times its size, plus bytes
 MOST_MEMBERS = 65_536  # of an archive
 MOST_LAYERS = 1_000  # of a model: each takes some kilobytes, however few its numbers
 SHORT = reprlib.Repr()

@@ -14,7 +14,7 @@ from fastlstm.layers.rnn import RNN
 KINDS: dict[str, tuple[type[Any], int]] = {"LSTM": (LSTM, 4), "GRU": (GRU, 3), "RNN": (RNN, 1)}
 BY_GATES = {gates: kind for kind, (_, gates) in KINDS.items()}
 # The blocks of other orders of gates that make up this library's: LSTM i, f, g, o; GRU r, z, n.
-IOFC, IJFO, ICFO = (0, 2, 3, 1), (0, 2, 1, 3), (0, 2, 1, 3)  # ONNX; TensorFlow 1; Keras 1
+IJFO = ICFO = (0, 2, 1, 3)  # TensorFlow 1, where j is the candidate; Keras 1, where c is
 ZRH = (1, 0, 2)  # ONNX and Keras
 
 

@@ -17,6 +17,6 @@ def read(path: Path, hints: Hints) -> Any:
     """Return the model of the file; of arrays, the layer: see `fastlstm.from_arrays`."""
     arrays, metadata = read_safetensors(path)
     if files.KEY in metadata:
-        return files.load_saved(path, modules={**OWN, **hints.get("modules", {})})
+        return files.load_saved(path, arrays, metadata, {**OWN, **hints.get("modules", {})})
     with reading(path, "safetensors"):
         return read_layer(arrays, hints)

@@ -151,7 +151,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * x))
+    return np.reshape(kernels(x.dtype).sigmoid(x.ravel()), x.shape)
 
 
 def silu_slope(x: np.ndarray) -> np.ndarray:

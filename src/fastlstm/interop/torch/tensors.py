@@ -8,8 +8,8 @@ import numpy as np
 
 from fastlstm.interop.torch.files import STORAGES, File, dtype_of
 from fastlstm.interop.torch.values import Stub, Tensor, read_sizes
+from fastlstm.safetensors import MOST_AXES
 
-MOST_AXES = 32  # NumPy 1 has no more
 MOST_NODES, LONGEST_NAME, DEEPEST = 100_000, 500, 100
 NODES = (Tensor, Stub, np.ndarray, dict, list, tuple)
 MODULE = ("_parameters", "_buffers", "_modules")  # where a whole module of torch has its parts
@@ -116,7 +116,7 @@ class Tensors(Mapping[str, np.ndarray]):
         dtype = dtype_of(name)
         shape, strides = read_sizes("shape", tensor.shape), read_sizes("strides", tensor.strides)
         (offset,) = read_sizes("offset", (tensor.offset,))
-        if len(shape) != len(strides) or len(shape) > 32:
+        if len(shape) != len(strides) or len(shape) > MOST_AXES:
             raise ValueError(f"expected a stride for each of {len(shape)} axes")
         numbers = storage.size * dtype_of(STORAGES[storage.kind]).itemsize // dtype.itemsize
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
