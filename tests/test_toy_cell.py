@@ -305,7 +305,7 @@ def test_names_in_another_order(kernels):
 
 
 def test_beside_a_cell_of_the_library(kernels, rng):
-    native = fl.RNN(4, 4, dtype=np.float64)._cells[0][0]
+    native = fl.RNN(4, 4, dtype=np.float64).cells.by_layer[0][0]
     stack = Stack([[Leaky(3, 4)], [native]], dtype=np.float64, rng=rng)
     (y, _), tape = stack.forward(rng.standard_normal((5, 2, 3)))
     assert set(stack.backward(tape, y).params) == set(stack.parameters())

@@ -202,7 +202,7 @@ def output_function(e, layer, t):
     from fastlstm.kernels.reference.core import activations
 
     own = {name.removesuffix("_l0"): array for name, array in e.layer.state_dict().items()}
-    variant = e.layer._cells[0][0].variant
+    variant = e.layer.cells.by_layer[0][0].variant
     clip = np.inf if variant.clip is None else variant.clip
     gate, _, output = variant.activations
     peephole = own.get("weight_peephole", np.zeros(12))[8:]

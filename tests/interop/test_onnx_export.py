@@ -185,7 +185,7 @@ def test_every_activation(tmp_path, rng, kind):
 
 
 def test_a_layer_that_reads_from_the_end(tmp_path, rng):
-    cells = fl.LSTM(2, 3, rng=rng)._cells
+    cells = fl.LSTM(2, 3, rng=rng).cells.by_layer
     stack = with_random_parameters(rng, Stack(cells, reverse=(True,), batch_first=True))
     x = rng.standard_normal((4, 5, 2)).astype(np.float32)
     model = fl.Sequential(stack, fl.Activation("tanh"), fl.Last(), fl.Linear(3, 2, rng=rng))

@@ -174,9 +174,9 @@ def test_repeated_outputs(kernels, rng, dtype, layer, with_lengths):
         assert_same_bits(a, b)
     dy = rng.standard_normal(y.shape).astype(dtype)
     expected, folded = np.zeros_like(y), np.zeros_like(dy)
-    N = y.shape[-1] // len(case.layer._reverse)
+    N = y.shape[-1] // len(case.layer.cells.reverse)
     for row in range(B):
-        for direction, is_reverse in enumerate(case.layer._reverse):
+        for direction, is_reverse in enumerate(case.layer.cells.reverse):
             own = slice(direction * N, (direction + 1) * N)
             last = None
             for t in range(ends[row])[:: -1 if is_reverse else 1]:

@@ -103,7 +103,9 @@ def test_linear_mixes_the_directions(kernels, rng):
 
 def test_a_layer_that_reads_backward_ends_at_the_first_step(rng):
     layer = fl.GRU(F, 5, dtype=F8, rng=rng)
-    reverse = Stack(layer._cells, reverse=(True,), dtype=F8, parameters=dict(layer.parameters()))
+    reverse = Stack(
+        layer.cells.by_layer, reverse=(True,), dtype=F8, parameters=dict(layer.parameters())
+    )
     y, h = fl.Sequential(reverse, fl.Last())(rng.standard_normal((T, B, F)), lengths=LENGTHS)
     assert_same_bits(y, h[0][0])
 

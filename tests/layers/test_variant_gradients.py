@@ -9,7 +9,7 @@ from random_layers import VARIANTS, example
 from slopes import assert_slope_along
 
 import fastlstm as fl
-from fastlstm.engine.state import arrays_of
+from fastlstm.engine.reading.state import arrays_of
 from fastlstm.layers.activations import PARAMETERS
 
 SMALL = {"T": 4, "B": 3, "I": 2}

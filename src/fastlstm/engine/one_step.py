@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.cell import Cell
-from fastlstm.engine.plan import RecurrentTape
+from fastlstm.engine.reading.plan import RecurrentTape
 from fastlstm.engine.stack import Stack
 from fastlstm.kernels import kernels
 from fastlstm.module import Gradients, check_tape
@@ -38,9 +38,6 @@ class OneStep(Stack):
     ):
         super().__init__([[cell]], dtype=dtype, rng=rng, parameters=parameters)
 
-    def _suffix(self, layer: int, direction: int) -> str:
-        return ""
-
     def __call__(self, x: Any, state: Any = None) -> Any:  # type: ignore[override]
         """Compute the next state, as inference.
 
@@ -63,22 +60,22 @@ class OneStep(Stack):
             An array does not hold real numbers.
         """
         parameters = self._parameters
-        prepared = self._prepared(kernels(self.dtype), parameters, 1)
+        prepared = self.cells.prepared(kernels(self.dtype), parameters, 1)
         result = prepared.forward(x, state)
         if result is NotImplemented:
-            call = self._read(x, state, None, None, parameters)
+            call = self._read(x, state, parameters)
             result = prepared.forward(*call.arguments)
         return result[1]
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, RecurrentTape]:  # type: ignore[override]
         """Compute the next state as in training: ``state, tape``."""
         k, parameters = kernels(self.dtype), self._parameters
-        prepared = self._prepared(k, parameters, 1, training=True)
+        prepared = self.cells.prepared(k, parameters, 1, training=True)
         masks, result = None, NotImplemented
         if not self._draws:
             result = prepared.forward(x, state, None, None, None, None, True)
         if result is NotImplemented:
-            call = self._read(x, state, None, None, parameters)
+            call = self._read(x, state, parameters)
             masks = self._draw(call, prepared) if self._draws else None
             result = prepared.forward(*call.arguments, None, masks, True)
         _, final, saved, arguments = result
@@ -95,7 +92,7 @@ class OneStep(Stack):
             Gradient of the next state, in its form; zeros if None.
         """
         tape = check_tape(tape, RecurrentTape, self)
-        prepared = self._prepared(tape.kernels, tape.parameters, 1, training=True)
+        prepared = self.cells.prepared(tape.kernels, tape.parameters, 1, training=True)
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
         result = prepared.backward(*kept, None, dstate)
@@ -109,4 +106,4 @@ class OneStep(Stack):
             result = prepared.backward(*kept, None, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
-        return Gradients(dx, dfirst, self._by_name(gradients))
+        return Gradients(dx, dfirst, self.cells.by_name(gradients))

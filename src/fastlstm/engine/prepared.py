@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastlstm.engine.dropout import Dropped
-from fastlstm.engine.state import StateLayout
+from fastlstm.engine.reading.state import StateLayout
 from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
 
 # The limits from which the work of a layer is divided among threads.

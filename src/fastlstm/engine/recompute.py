@@ -18,7 +18,7 @@ import numpy as np
 from fastlstm.checks import memory_for, read_size
 from fastlstm.engine.dropout import Dropped
 from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare
-from fastlstm.engine.state import StateLayout, parts_of
+from fastlstm.engine.reading.state import StateLayout, parts_of
 from fastlstm.kernels.arguments import Kernels, Masks, Packed, State, kept
 
 

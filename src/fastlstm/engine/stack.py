@@ -1,7 +1,6 @@
 """The engine of every recurrent layer: a stack of cells in one or two directions."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,6 @@ import numpy as np
 from fastlstm import threads as pool
 from fastlstm.changes import CHANGES
 from fastlstm.checks import (
-    memory_for,
-    quiet,
     read_dtype,
     read_flag,
     read_generator,
@@ -20,8 +17,10 @@ from fastlstm.checks import (
 )
 from fastlstm.draws import current
 from fastlstm.engine.cell import Cell
+from fastlstm.engine.cells import Cells
 from fastlstm.engine.dropout import draw_dropout
-from fastlstm.engine.plan import (
+from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare_steps
+from fastlstm.engine.reading.plan import (
     Call,
     Form,
     Opened,
@@ -31,10 +30,8 @@ from fastlstm.engine.plan import (
     read_call,
     read_gradient,
 )
-from fastlstm.engine.prepared import Chain, Drawn, Whole, prepare, prepare_steps
+from fastlstm.engine.reading.streams import read_step
 from fastlstm.engine.recompute import Recomputing, prepare_legs, read_recompute
-from fastlstm.engine.state import StateLayout, parts_of
-from fastlstm.engine.streams import read_step
 from fastlstm.kernels import have_choices, kernels
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Gradients, Module, Output, Parameters, check_tape
@@ -87,77 +84,24 @@ class Stack(Module):
         self.learn_initial_state = read_flag("learn_initial_state", learn_initial_state)
         self.dtype = read_dtype("dtype", dtype)
         self._rng = read_generator("rng", rng)
-        self._cells, self._reverse = [tuple(layer) for layer in cells], tuple(reverse)
-        _check_cells(self._cells, len(self._reverse))
-        if self.dropout and len(self._cells) == 1:
-            warn_user("dropout: acts between layers, so it has no effect with num_layers=1")
-        self._drops = bool(self.dropout) and len(self._cells) > 1
-        sizes = zip(*(layer[0].sizes for layer in self._cells), strict=True)
-        layout = StateLayout(self._cells[0][0].state, tuple(sizes), len(reverse))
-        outputs = len(reverse) * self._cells[-1][0].sizes[0]
-        self._form = Form(
-            self._cells[0][0].inputs, outputs, self.batch_first, self.one_step, layout, self.dtype
+        self._drops = bool(self.dropout) and len(cells) > 1
+        self.cells = Cells(
+            cells,
+            reverse,
+            batch_first=self.batch_first,
+            one_step=self.one_step,
+            drops=self._drops,
         )
+        if self.dropout and len(cells) == 1:
+            warn_user("dropout: acts between layers, so it has no effect with num_layers=1")
+        inputs, outputs, layout = self.cells.inputs, self.cells.outputs, self.cells.layout
+        self._form = Form(inputs, outputs, self.batch_first, self.one_step, layout, self.dtype)
         # Whether arguments have to be read before every call of the kernels.
         self._reads_first = not layout.is_even
-        self._draws = self._drops or any(cell.draws for _, cell in self._named_cells())
-        # Names of the cells' parameters, in the order of their gradients.
-        self._names = [
-            name + suffix for suffix, cell in self._named_cells() for name in cell.shapes()
-        ]
-        self._untrained = [
-            name + suffix
-            for suffix, cell in self._named_cells()
-            for name in getattr(cell, "untrained", ())
-        ]
-        self._parameters = Parameters(
-            self._initial_parameters() if parameters is None else parameters
-        )
-
-    # Parameters.
-
-    def _suffix(self, layer: int, direction: int) -> str:
-        """The end of the names of a cell's parameters."""
-        return f"_l{layer}{'_reverse' if direction else ''}"
-
-    def _named_cells(self) -> Iterator[tuple[str, Cell]]:
-        for layer, cells in enumerate(self._cells):
-            for direction, cell in enumerate(cells):
-                yield self._suffix(layer, direction), cell
-
-    def _initial_parameters(self) -> dict[str, np.ndarray]:
-        """The initial value of every parameter, in torch's order."""
-        arrays: dict[str, np.ndarray] = {}
-        for suffix, cell in self._named_cells():
-            with memory_for("parameters", *cell.shapes().values()):
-                own = cell.initial(self._rng)
-            for name in getattr(cell, "untrained", ()):
-                own[name] = np.zeros_like(own[name])
-            if self.learn_initial_state:
-                for part, size in zip(cell.state, cell.sizes, strict=True):
-                    own[f"initial_{part}"] = np.zeros(size)
-            arrays |= {name + suffix: array.astype(self.dtype) for name, array in own.items()}
-        return arrays
-
-    def _learned_state(self, parameters: Parameters, batch: tuple[int, ...]) -> Any:
-        """The learned initial state, for a call without a state."""
-        suffixes = [suffix for suffix, _ in self._named_cells()]
-        layout, directions = self._form.layout, len(self._reverse)
-        by_layer = []
-        for layer in range(len(self._cells)):
-            own = suffixes[layer * directions : (layer + 1) * directions]
-            rows = [
-                np.stack([parameters[f"initial_{part}{suffix}"] for suffix in own])
-                for part in layout.names
-            ]
-            shapes = [(directions, *batch, row.shape[1]) for row in rows]
-            axes = [row.reshape(directions, *(1 for _ in batch), -1) for row in rows]
-            arrays = tuple(
-                np.array(np.broadcast_to(row, shape), order="C")
-                for row, shape in zip(axes, shapes, strict=True)
-            )
-            by_layer.append(arrays if len(arrays) > 1 else arrays[0])
-        return layout.joined(by_layer)
+        self._draws = self._drops or self.cells.draws
+        if parameters is None:
+            parameters = self.cells.initial(self._rng, self.dtype, self.learn_initial_state)
+        self._parameters = Parameters(parameters)
 
     # Calls.
 
@@ -255,8 +199,8 @@ class Stack(Module):
             if result is not NotImplemented:
                 return result
         k, parameters = kernels(self.dtype), self._parameters
-        prepared = self._prepared(k, parameters, _most_threads(threads))
-        call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
+        prepared = self.cells.prepared(k, parameters, _most_threads(threads))
+        call = self._read(x, state, parameters, lengths, resets, mask, masked_output)
         target = None
         if out is not None:
             check_out(out, call, self._form)
@@ -288,7 +232,7 @@ class Stack(Module):
         """
         B = read_size("B", B, minimum=0)
         if self.learn_initial_state:
-            return self._learned_state(self._parameters, (B,))
+            return self.cells.learned_state(self._parameters, (B,))
         return self._form.layout.zeros(B, self.one_step, self.dtype)
 
     def step(self, x: Any, state: Any, rows: Any = None, out: Any = None) -> np.ndarray:
@@ -338,13 +282,13 @@ class Stack(Module):
         try:
             step = parameters.derived[k, threads, "step"]
         except KeyError:
-            prepared = self._prepared(k, parameters, threads)
+            prepared = self.cells.prepared(k, parameters, threads)
             step = parameters.derive((k, threads, "step"), prepared.get_step)
         y: np.ndarray = step(x, state, rows, out)
         if y is not NotImplemented:
             return y
-        call = read_step(x, state, rows, out, self._form, self._reverse == (False,))
-        y = self._prepared(k, parameters, threads).step(*call)
+        call = read_step(x, state, rows, out, self._form, self.cells.reverse == (False,))
+        y = self.cells.prepared(k, parameters, threads).step(*call)
         if out is None or y is out:
             return y
         out[...] = y
@@ -415,7 +359,7 @@ class Stack(Module):
         if is_plain and not (self._reads_first or self._draws or learned):
             result = prepared.forward(x, state, lengths, resets, None, None, True)
         if result is NotImplemented:
-            call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
+            call = self._read(x, state, parameters, lengths, resets, mask, masked_output)
             given = call.given
             masks = self._draw(call, prepared) if self._draws else None
             calls: Any = prepared
@@ -470,7 +414,7 @@ class Stack(Module):
             or k is not tape.kernels
         ):
             limit = _most_threads(threads)
-            prepared = self._prepared(tape.kernels, tape.parameters, limit, training=True)
+            prepared = self.cells.prepared(tape.kernels, tape.parameters, limit, training=True)
         form, result = self._form, NotImplemented
         tape.claim()
         kept = *tape.arguments, tape.masks, tape.saved
@@ -487,9 +431,9 @@ class Stack(Module):
             result = prepared.backward(*kept, dy, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
-        params = self._by_name(gradients)
+        params = self.cells.by_name(gradients)
         if self.learn_initial_state:
-            params |= self._initial_gradients(tape, dfirst)
+            params |= self.cells.of_learned_state(dfirst, tape.learned_state)
             params = {name: params[name] for name in tape.parameters}
         if tape.given is not None:
             dx = tape.given.give_back(dx, repeat=False)
@@ -498,7 +442,7 @@ class Stack(Module):
     # Within a `Sequential`.
 
     def _output(self, before: Output) -> Output:
-        return Output(self._form.outputs, self.dtype, self._reverse, self.batch_first)
+        return Output(self._form.outputs, self.dtype, self.cells.reverse, self.batch_first)
 
     def _check_dstate(self, tape: RecurrentTape, dstate: Any) -> None:
         """Raise unless a backward of this tape can take the gradient of the final state."""
@@ -507,24 +451,14 @@ class Stack(Module):
     # Within `fastlstm.inspection`.
 
     def _opened(
-        self,
-        x: Any,
-        state: Any = None,
-        *,
-        lengths: Any = None,
-        resets: Any = None,
-        mask: Any = None,
-        masked_output: str = "zero",
-        threads: int | None = None,
+        self, x: Any, state: Any = None, *, threads: int | None = None, **options: Any
     ) -> Opened:
         """Compute the bits of a call, and save what `forward` would save."""
         k, parameters, limit = kernels(self.dtype), self._parameters, _most_threads(threads)
-        prepared = self._prepared(k, parameters, limit, training=True)
-        steps = parameters.derive(
-            (k, limit, "steps"), lambda: self._prepare(k, parameters, limit, True, prepare_steps)
-        )
-        call = self._read(x, state, lengths, resets, parameters, mask, masked_output)
-        if any(cell.draws for _, cell in self._named_cells()):  # training is another computation
+        prepared = self.cells.prepared(k, parameters, limit, training=True)
+        steps = self.cells.prepared_by(prepare_steps, k, parameters, limit)
+        call = self._read(x, state, parameters, **options)
+        if self.cells.draws:  # training is another computation
             y, final = prepared.forward(*call.arguments)
             return Opened(call, y, final, None, steps, parameters)
         y, final, saved, (x, _, lengths, resets) = prepared.forward(
@@ -538,13 +472,13 @@ class Stack(Module):
     @property
     def parameter_names(self) -> list[str]:
         """The names of the cells' parameters, in the order of their gradients."""
-        return self._names
+        return self.cells.names
 
     def calls_with(
         self, parameters: Parameters, threads: int, training: bool = False
     ) -> Whole | Chain:
         """Return the calls of this stack, prepared for other parameters than its own."""
-        return self._prepared(kernels(self.dtype), parameters, threads, training)
+        return self.cells.prepared(kernels(self.dtype), parameters, threads, training)
 
     # The work.
 
@@ -554,7 +488,9 @@ class Stack(Module):
         limit = _most_threads(threads)
         infer = parameters.derived.get((k, limit))
         if infer is None:
-            infer = parameters.derive((k, limit), self._prepared(k, parameters, limit).get_infer)
+            infer = parameters.derive(
+                (k, limit), self.cells.prepared(k, parameters, limit).get_infer
+            )
         if not have_choices():
             self.__dict__["_last_infer"] = change, threads, infer
         return infer
@@ -563,110 +499,32 @@ class Stack(Module):
         """The kernels and parameters of a training call, and what is prepared of them."""
         change, k, parameters = CHANGES.last, kernels(self.dtype), self._parameters
         limit = _most_threads(threads)
-        prepared = self._prepared(k, parameters, limit, training=True)
+        prepared = self.cells.prepared(k, parameters, limit, training=True)
         if threads is None and not have_choices():
             self.__dict__["_last_training"] = change, k, parameters, prepared
         return k, parameters, prepared
 
-    def _by_name(self, gradients: Any) -> dict[str, np.ndarray]:
-        """The gradients of all cells' parameters by name."""
-        arrays = list(chain(*gradients))
-        if len(arrays) != len(self._names):
-            raise ValueError(
-                f"cells: expected gradients of {self._names}, got {len(arrays)} arrays"
-            )
-        params = dict(zip(self._names, arrays))  # noqa: B905 (strict takes half a microsecond)
-        for name in self._untrained:
-            params[name] = np.zeros_like(params[name])
-        return params
-
-    def _prepared(
-        self, k: Kernels, parameters: Parameters, threads: int, training: bool = False
-    ) -> Whole | Chain:
-        """The calls of this stack with these parameters; prepared once."""
-        try:
-            prepared: Whole | Chain = parameters.derived[k, threads, training]
-        except KeyError:
-            make = self._prepare
-            prepared = parameters.derive(
-                (k, threads, training), lambda: make(k, parameters, threads, training)
-            )
-        return prepared
-
     def _recomputing(
         self, k: Kernels, parameters: Parameters, threads: Any, every: int | str
     ) -> Recomputing:
-        """As `_prepared` for training, with the state kept after so many steps."""
-        limit = _most_threads(threads)
-        legs = parameters.derive(
-            (k, limit, "legs"), lambda: self._prepare(k, parameters, limit, True, prepare_legs)
-        )
+        """The calls of training, with the state kept after so many steps."""
+        legs = self.cells.prepared_by(prepare_legs, k, parameters, _most_threads(threads))
         return Recomputing(legs, self._form.layout, self.batch_first, every)
-
-    def _prepare(
-        self,
-        k: Kernels,
-        parameters: Parameters,
-        threads: int,
-        training: bool,
-        prepare: Callable[..., Any] = prepare,
-    ) -> Any:
-        packed = [
-            [
-                self._packed(k, parameters, self._suffix(layer, direction), cell, training)
-                for direction, cell in enumerate(cells)
-            ]
-            for layer, cells in enumerate(self._cells)
-        ]
-        prepared = prepare(
-            k,
-            packed,
-            self._reverse,
-            self._form.layout,
-            batch_first=self.batch_first,
-            one_step=self.one_step,
-            by_layer=self._reads_first or (training and self._drops),
-            threads=threads,
-        )
-        if prepared is None:  # a cell is in Python
-            from fastlstm.kernels import reference
-
-            prepared = self._prepare(reference, parameters, threads, training, prepare)
-        return prepared
-
-    def _packed(
-        self, k: Kernels, parameters: Parameters, suffix: str, cell: Cell, training: bool
-    ) -> Any:
-        """A cell's parameters in the form of build `k`.
-
-        Inference also takes parameters that are packed for training, if there are any.
-        """
-        both_ways = parameters.derived.get((k, suffix, True))
-        if both_ways is not None:
-            return both_ways
-        own = {name: parameters[name + suffix] for name in cell.shapes()}
-        packed = parameters.derive((k, suffix, training), lambda: cell.pack(k, own, training))
-        names = tuple(getattr(packed, "names", own))  # a cell in Python has `names`, too
-        if names != tuple(own):
-            raise ValueError(
-                f"names: expected those of the cell's shapes, {tuple(own)}, got {names}"
-            )
-        return packed
 
     def _read(
         self,
         x: Any,
         state: Any,
-        lengths: Any,
-        resets: Any,
         parameters: Parameters,
+        lengths: Any = None,
+        resets: Any = None,
         mask: Any = None,
         masked_output: str = "zero",
     ) -> Call:
-        form, reverse = self._form, self._reverse
+        form, reverse = self._form, self.cells.reverse
         call = read_call(x, state, lengths, resets, form, mask, masked_output, reverse)
         if state is None and self.learn_initial_state:
-            call = call._replace(state=self._learned_state(parameters, call.batch(self._form)))
+            call = call._replace(state=self.cells.learned_state(parameters, call.batch(form)))
         return call
 
     def _draw(self, call: Call, prepared: Whole | Chain) -> Any:
@@ -674,7 +532,7 @@ class Stack(Module):
         dropped, masks = [], []
         trainer = current()
         axis = int(call.x.ndim == 3 and not self.batch_first)  # of rows
-        for layer, cells in enumerate(self._cells):
+        for layer, cells in enumerate(self.cells.by_layer):
             between = None
             if self._drops and layer:
                 shape = *call.x.shape[:-1], cells[0].inputs
@@ -687,41 +545,7 @@ class Stack(Module):
             return Drawn(tuple(dropped), tuple(masks))
         return tuple(masks)
 
-    def _initial_gradients(self, tape: RecurrentTape, dfirst: Any) -> dict[str, np.ndarray]:
-        """Gradients of the learned initial state; zeros if the call was given a state."""
-        layout, directions = self._form.layout, len(self._reverse)
-        gradients = {}
-        for place, (suffix, _) in enumerate(self._named_cells()):
-            layer, direction = divmod(place, directions)
-            parts = parts_of(layout.of_layer(dfirst, layer))
-            for name, part in zip(layout.names, parts, strict=True):
-                own = part[direction]
-                rows = own.reshape(-1, own.shape[-1])
-                with quiet():
-                    total = rows.sum(axis=0, dtype=np.float64).astype(own.dtype)
-                gradients[f"initial_{name}{suffix}"] = (
-                    total if tape.learned_state else np.zeros_like(total)
-                )
-        return gradients
-
 
 def _most_threads(threads: Any) -> int:
     """The most threads of a call with this argument."""
     return pool.get_num_threads() if threads is None else read_size("threads", threads)
-
-
-def _check_cells(cells: Sequence[Sequence[Cell]], directions: int) -> None:
-    """Raise unless the inputs of every layer fit the outputs of the layer before."""
-    if not cells:
-        raise ValueError("cells: expected at least one layer, got none")
-    for k, layer in enumerate(cells):
-        if len(layer) != directions:
-            raise ValueError(f"cells[{k}]: expected {directions} directions, got {len(layer)}")
-        inputs = directions * cells[k - 1][0].sizes[0] if k else layer[0].inputs
-        expected = inputs, cells[0][0].state, layer[0].sizes
-        for cell in layer:
-            got = cell.inputs, cell.state, cell.sizes
-            if got != expected:
-                raise ValueError(
-                    f"cells[{k}]: expected inputs, state and sizes {expected}, got {got}"
-                )

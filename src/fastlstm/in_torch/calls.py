@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastlstm.engine.state import ready
+from fastlstm.engine.reading.state import ready
 from fastlstm.in_torch.packed import Packed
 
 Tensors = Sequence[torch.Tensor]

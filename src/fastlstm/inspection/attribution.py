@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import read_array, read_generator, read_number, read_size, warn_user
-from fastlstm.engine.mask import within
+from fastlstm.engine.reading.mask import within
 from fastlstm.inspection.inference import Batch, Inference
 
 LARGEST_GAP = 0.01  # of integrated gradients, before a warning

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import quiet, read_number
-from fastlstm.engine.mask import within
+from fastlstm.engine.reading.mask import within
 from fastlstm.inspection.inference import Inference
 from fastlstm.inspection.trace import LayerTrace, trace
 

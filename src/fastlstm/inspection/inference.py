@@ -7,8 +7,8 @@ import numpy as np
 
 from fastlstm.checks import read_floats, read_integers, read_size
 from fastlstm.engine.cell import Cell
-from fastlstm.engine.mask import read_lengths, within
 from fastlstm.engine.one_step import OneStep
+from fastlstm.engine.reading.mask import read_lengths, within
 from fastlstm.engine.stack import Stack
 from fastlstm.kernels.arguments import Kernels, Masks, Packed
 from fastlstm.layers import lstm_options
@@ -41,8 +41,8 @@ def without_draws(model: Module, *others: Module) -> Module:
             twins[id(module)] = Same()
         elif isinstance(module, Stack) and module._draws:
             twins[id(module)] = Stack(
-                [[_without_draws(cell) for cell in cells] for cells in module._cells],
-                reverse=module._reverse,
+                [[_without_draws(cell) for cell in cells] for cells in module.cells.by_layer],
+                reverse=module.cells.reverse,
                 batch_first=module.batch_first,
                 learn_initial_state=module.learn_initial_state,
                 dtype=module.dtype,

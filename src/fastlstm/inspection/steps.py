@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastlstm.engine.prepared import Whole
-from fastlstm.engine.state import parts_of
+from fastlstm.engine.reading.state import parts_of
 from fastlstm.kernels.reference.core.walk import cut, live_rows, states_before
 
 Parts: TypeAlias = tuple[np.ndarray, ...]  # of a state

@@ -174,14 +174,14 @@ def _rows(name: str, module: Any, before: Output, x: Any) -> tuple[list[SummaryR
 
 def _rows_of_stack(name: str, stack: Stack, y: Any) -> Iterator[SummaryRow]:
     arrays = stack.parameters()
-    both = ", both directions" if len(stack._reverse) > 1 else ""
+    both = ", both directions" if len(stack.cells.reverse) > 1 else ""
     leading: Shape = ("B", "T") if stack.batch_first else ("T", "B")
     if stack.one_step:
         leading = ("B",)
     if y is not None:
         leading = y[0].shape[:-1] if isinstance(y, tuple) else y.shape[:-1]
-    for layer, cells in enumerate(stack._cells):
-        suffixes = [stack._suffix(layer, direction) for direction in range(len(cells))]
+    for layer, cells in enumerate(stack.cells.by_layer):
+        suffixes = [stack.cells.suffix(layer, direction) for direction in range(len(cells))]
         own = [array for key, array in arrays.items() if key.endswith(tuple(suffixes))]
         products = [
             math.prod(shape) for cell in cells for shape in cell.shapes().values() if len(shape) > 1

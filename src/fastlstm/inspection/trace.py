@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.engine.mask import Kept
+from fastlstm.engine.reading.mask import Kept
 from fastlstm.inspection.steps import Seen
 from fastlstm.inspection.watched import Watch
 

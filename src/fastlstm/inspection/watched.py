@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from fastlstm.changes import CHANGES
-from fastlstm.engine.mask import Axes, Given, Kept, read_batch, within
 from fastlstm.engine.one_step import OneStep
-from fastlstm.engine.plan import Opened, read_gradient
 from fastlstm.engine.prepared import Link
+from fastlstm.engine.reading.mask import Axes, Given, Kept, read_batch, within
+from fastlstm.engine.reading.plan import Opened, read_gradient
+from fastlstm.engine.reading.state import parts_of
 from fastlstm.engine.stack import Stack
-from fastlstm.engine.state import parts_of
 from fastlstm.inspection.inference import Same
 from fastlstm.inspection.steps import Parts, Seen
 from fastlstm.kernels.reference.core.walk import cuts_of
@@ -151,12 +151,12 @@ class LayerCall:
         lengths, resets = self.call.lengths, self.call.resets
         self.live = np.ones((T, B), np.bool_) if lengths is None else within(lengths, T).T
         steps = None if resets is None else self.in_time(resets)
-        self._cuts = [cuts_of(steps, lengths, reverse) for reverse in stack._reverse]
+        self._cuts = [cuts_of(steps, lengths, reverse) for reverse in stack.cells.reverse]
         x = self.in_time(self.call.x)
         if opened.saved is None or not self.live.all():
             x = np.where(self.live[..., None], x, x.dtype.type(0))
         self.layers: list[list[Seen]] = []
-        for layer in range(len(stack._cells)):
+        for layer in range(len(stack.cells.by_layer)):
             self.layers.append(self._see(layer, x))
             outputs = [seen.states[0] for seen in self.layers[-1]]
             x = np.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
@@ -220,12 +220,12 @@ class LayerCall:
         if opened.saved is not None:
             of_layer = opened.saved[layer]
             # The output has the form of x where it is that of a whole call.
-            in_form = isinstance(of_layer, Link) or layer == len(stack._cells) - 1
+            in_form = isinstance(of_layer, Link) or layer == len(stack.cells.by_layer) - 1
             y, saved = of_layer.saved[0] if isinstance(of_layer, Link) else of_layer
             y = self.in_time(y) if in_form else y
         by_direction = []
-        for d, cell in enumerate(stack._cells[layer]):
-            suffix = stack._suffix(layer, d)
+        for d, cell in enumerate(stack.cells.by_layer[layer]):
+            suffix = stack.cells.suffix(layer, d)
             seen = Seen(
                 name=f"{stack._prefix}l{layer}{'_reverse' if d else ''}",
                 kind=KINDS.get(type(cell), type(stack).__name__),
@@ -234,7 +234,7 @@ class LayerCall:
                 one_step=opened.steps[layer][d],
                 x=x,
                 first=firsts[d],
-                reverse=stack._reverse[d],
+                reverse=stack.cells.reverse[d],
                 lengths=self.call.lengths,
                 live=self.live,
                 cuts=self._cuts[d],
@@ -251,7 +251,11 @@ class LayerCall:
 
     def _by_direction(self, state: Any, layer: int) -> list[Parts]:
         """The state of one layer by direction, each part [B, size]; zeros for None."""
-        D, B, sizes = len(self.stack._reverse), self.sizes[1], self.stack._cells[layer][0].sizes
+        D, B, sizes = (
+            len(self.stack.cells.reverse),
+            self.sizes[1],
+            self.stack.cells.by_layer[layer][0].sizes,
+        )
         if state is None:
             parts = [np.zeros((D, B, size), self.stack.dtype) for size in sizes]
         else:

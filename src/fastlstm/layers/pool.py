@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_flag, read_floats
-from fastlstm.engine.mask import Axes, Given, read_batch, within
+from fastlstm.engine.reading.mask import Axes, Given, read_batch, within
 from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
 
 KINDS = "last", "mean", "max"

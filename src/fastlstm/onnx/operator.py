@@ -9,10 +9,10 @@ import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_array_of, read_size
 from fastlstm.engine.cell import Cell
-from fastlstm.engine.mask import read_lengths
-from fastlstm.engine.plan import RecurrentTape
+from fastlstm.engine.reading.mask import read_lengths
+from fastlstm.engine.reading.plan import RecurrentTape
+from fastlstm.engine.reading.state import parts_of
 from fastlstm.engine.stack import Stack
-from fastlstm.engine.state import parts_of
 from fastlstm.layers.activations import read_clip
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
 from fastlstm.onnx.attributes import Activations, read_activations, read_direction, read_switch

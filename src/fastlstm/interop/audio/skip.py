@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_floats, read_integers, read_size
-from fastlstm.engine.plan import check_array_out
+from fastlstm.engine.reading.plan import check_array_out
 from fastlstm.module import Gradients, Module, Output, Tape, check_tape
 
 

@@ -153,7 +153,7 @@ class Chain:
             self.recurrent.append(node)
         # One layer for all outputs of the node.
         modules = (*x.modules, layer)
-        entries = tuple((modules, d) for d in range(len(layer._reverse)))
+        entries = tuple((modules, d) for d in range(len(layer.cells.reverse)))
         axes = (
             (batch, steps, DIRECTIONS, UNITS) if layout else (steps, DIRECTIONS, batch, UNITS),
             (batch, DIRECTIONS, UNITS) if layout else (DIRECTIONS, batch, UNITS),

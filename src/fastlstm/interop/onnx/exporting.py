@@ -189,14 +189,14 @@ class _Export:
 
     def _add_recurrent(self, prefix: str, layer: Stack) -> None:
         node, integers = self.writer.node, self.writer.integers
-        directions, batch_first = len(layer._reverse), layer.batch_first
+        directions, batch_first = len(layer.cells.reverse), layer.batch_first
         batch = node("Shape", self.value, start=1 - batch_first, end=2 - batch_first)
         rows = node("Concat", integers(1), batch, integers(1), axis=0)
         given = self._given_states(prefix, layer) if self.with_state else None
-        finals: list[list[str]] = [[] for _ in layer._cells[0][0].state]
+        finals: list[list[str]] = [[] for _ in layer.cells.by_layer[0][0].state]
         if batch_first:
             self.value = node("Transpose", self.value, perm=[1, 0, 2])
-        for k, cells in enumerate(map(tuple[Any, ...], layer._cells)):
+        for k, cells in enumerate(map(tuple[Any, ...], layer.cells.by_layer)):
             operator = OPERATORS.get(type(cells[0]))
             if operator is None:
                 raise ValueError(f"model: expected an LSTM, GRU or RNN{_at(prefix)}, got {layer!r}")
@@ -219,14 +219,14 @@ class _Export:
             outputs = [f"{name}:{output}" for output in operator.OUTPUTS]
             attributes = {
                 "hidden_size": cells[0].H,
-                "direction": DIRECTIONS[layer._reverse],
+                "direction": DIRECTIONS[layer.cells.reverse],
                 **_attributes(cells, prefix),
             }
             node(operator.__name__, *inputs, name=name, outputs=outputs, **attributes)
             for part, output in zip(finals, outputs[1:], strict=True):
                 part.append(output)
             self.ends = outputs[1]
-            is_last = k == len(layer._cells) - 1
+            is_last = k == len(layer.cells.by_layer) - 1
             self.value = self._joined(outputs[0], directions, batch_first and is_last)
         if self.with_state:
             self._add_finals(prefix, layer, finals)
@@ -244,10 +244,12 @@ class _Export:
         """W, R, B and P as constants; their names."""
         parameters = layer.parameters()
         own = {}
-        for direction, cell in enumerate(layer._cells[k]):
+        for direction, cell in enumerate(layer.cells.by_layer[k]):
             for name in cell.shapes():
-                own[name + SUFFIXES[direction]] = parameters[name + layer._suffix(k, direction)]
-        arrays = from_layer(own, len(layer._reverse), operator.gate_order)
+                own[name + SUFFIXES[direction]] = parameters[
+                    name + layer.cells.suffix(k, direction)
+                ]
+        arrays = from_layer(own, len(layer.cells.reverse), operator.gate_order)
         return {
             name: self.writer.constant(f"{prefix}{name}_l{k}", array)
             for name, array in arrays.items()
@@ -255,7 +257,7 @@ class _Export:
 
     def _given_states(self, prefix: str, layer: Stack) -> list[list[str]]:
         """The inputs of the initial state; for each part of it, that of each layer."""
-        layout, D = layer._form.layout, len(layer._reverse)
+        layout, D = layer._form.layout, len(layer.cells.reverse)
         given = []
         for p, (part, sizes) in enumerate(zip(layout.names, layout.sizes, strict=True)):
             starts = [
@@ -281,7 +283,7 @@ class _Export:
         return given
 
     def _add_finals(self, prefix: str, layer: Stack, finals: list[list[str]]) -> None:
-        layout, D = layer._form.layout, len(layer._reverse)
+        layout, D = layer._form.layout, len(layer.cells.reverse)
         for part, sizes, values in zip(layout.names, layout.sizes, finals, strict=True):
             name = f"{prefix}{part}_n"
             if len(set(sizes)) > 1:
@@ -316,7 +318,7 @@ def _check_size(leaves: list[tuple[str, Module]]) -> None:
 def _learned(layer: Stack, k: int) -> list[np.ndarray]:
     """The learned initial state of a layer's directions, (directions, 1, H) for each part."""
     parameters = layer.parameters()
-    suffixes = [layer._suffix(k, direction) for direction in range(len(layer._reverse))]
+    suffixes = [layer.cells.suffix(k, direction) for direction in range(len(layer.cells.reverse))]
     return [
         np.stack([parameters[f"initial_{part}{suffix}"] for suffix in suffixes])[:, None]
         for part in layer._form.layout.names

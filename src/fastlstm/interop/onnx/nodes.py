@@ -212,7 +212,7 @@ def _describe(scope: Scope, node: Any) -> Description:
         raise NoLayerError("initial_h, initial_c: expected both constant or none, got one")
     stack = operator._stack(operator._parameters)
     arrays = []
-    for direction, cell in enumerate(stack._cells[0]):
+    for direction, cell in enumerate(stack.cells.by_layer[0]):
         own = {name: stack.parameters()[name + SUFFIXES[direction]] for name in cell.shapes()}
         if learned:
             own |= {name: part[direction] for name, part in zip(operator.STATE, known, strict=True)}
@@ -220,7 +220,7 @@ def _describe(scope: Scope, node: Any) -> Description:
     options: dict[str, Any] = {"batch_first": bool(operator.layout), "dtype": stack.dtype}
     activations = operator.activations[0]
     if operator._reverse == (True,) or any(part != activations for part in operator.activations):
-        return Description(arrays, options, operator._reverse, stack._cells[0])
+        return Description(arrays, options, operator._reverse, stack.cells.by_layer[0])
     options |= {"clip": operator.clip, "activations": activations}
     if isinstance(operator, operators.LSTM):
         options |= {"coupled": operator.input_forget}

@@ -9,10 +9,10 @@ import numpy as np
 from fastlstm.changes import CHANGES
 from fastlstm.checks import read_size
 from fastlstm.engine.one_step import OneStep
-from fastlstm.engine.plan import check_array_out
+from fastlstm.engine.reading.plan import check_array_out
+from fastlstm.engine.reading.streams import arrays_in, check_apart, check_step_out
 from fastlstm.engine.recompute import read_recompute
 from fastlstm.engine.stack import Stack
-from fastlstm.engine.streams import arrays_in, check_apart, check_step_out
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.sequential.ragged import Ragged, read_ragged
 from fastlstm.module import Gradients, Module, Output, Tape, check_tape

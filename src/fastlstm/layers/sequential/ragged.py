@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlstm.checks import check_shape, read_numbers
 from fastlstm.draws import packing
-from fastlstm.engine.mask import Batch, read_batch
+from fastlstm.engine.reading.mask import Batch, read_batch
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.linear import Linear
@@ -18,7 +18,7 @@ from fastlstm.module import Gradients
 
 
 class Ragged(NamedTuple):
-    """A batch of which some steps may not count, as all layers see it: see `engine.mask`."""
+    """A batch of which some steps may not count, as all layers see it: see `reading.mask`."""
 
     batch: Batch
     valid: np.ndarray | None  # where x has steps, in its shape without features; None: everywhere

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, read_bools, read_numbers
-from fastlstm.engine.mask import Axes, read_lengths, within
+from fastlstm.engine.reading.mask import Axes, read_lengths, within
 from fastlstm.engine.stack import Stack
 from fastlstm.module import Gradients, Module, Output, Tape, check_tape
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import read_array, read_floats, read_number
-from fastlstm.engine.mask import OUTPUTS
+from fastlstm.engine.reading.mask import OUTPUTS
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.sequential.model import Sequential
 from fastlstm.layers.sequential.ragged import Ragged, read_ragged

@@ -18,7 +18,7 @@ from fastlstm.checks import (
     read_numbers,
     read_zeros_and_ones,
 )
-from fastlstm.engine.state import ready
+from fastlstm.engine.reading.state import ready
 
 OUTPUTS = "zero", "repeat"  # what may stand in the output at masked steps
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array
-from fastlstm.engine.mask import Given, read_batch, read_lengths
-from fastlstm.engine.state import StateLayout, arrays_of, read_ready, ready
+from fastlstm.engine.reading.mask import Given, read_batch, read_lengths
+from fastlstm.engine.reading.state import StateLayout, arrays_of, read_ready, ready
 from fastlstm.kernels.arguments import Kernels, has_own_elements
 from fastlstm.module import Parameters, Tape
 

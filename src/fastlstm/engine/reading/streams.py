@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_integers
-from fastlstm.engine.plan import Call, Form, check_out
-from fastlstm.engine.state import ready
+from fastlstm.engine.reading.plan import Call, Form, check_out
+from fastlstm.engine.reading.state import ready
 from fastlstm.kernels.arguments import has_own_elements
 
 
