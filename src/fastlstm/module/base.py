@@ -2,97 +2,14 @@
 
 import inspect
 import textwrap
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from fastlstm.changes import CHANGES
 from fastlstm.checks import check_shape, read_array, read_flag, read_plain, take_array
-
-
-@dataclass
-class Gradients:
-    """The gradients that `backward` returns.
-
-    Attributes
-    ----------
-    x : array, or list of arrays if the input was a list
-        Gradient of the input, in the input's shape. None if the input has no gradient (indices).
-    state : array, tuple of arrays, or None
-        Gradient of the initial state, in the state's form.
-    params : dict of str to array
-        Gradient of every parameter, under the names of `Module.state_dict`.
-    """
-
-    x: Any = None
-    state: Any = None
-    params: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-class Parameters(Mapping[str, np.ndarray]):
-    """The values of a layer's parameters at one moment: read-only arrays, and derived objects.
-
-    A change of parameters makes a new object. So the values in a tape, or in a call on another
-    thread, never change, and `derived` (packed copies) always fits the values.
-    """
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]):
-        self.arrays = {name: _sealed(array) for name, array in arrays.items()}
-        self.derived: dict[Any, Any] = {}
-
-    def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return the result of `make()`, computed once for each `key` and stored in `derived`."""
-        found = self.derived.get(key)
-        if found is None:
-            # If two threads compute the object, both use the one that was stored first.
-            found = self.derived.setdefault(key, make())
-        return found
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Parameters, (self.arrays,)
-
-
-_NONE = Parameters({})
-
-
-def _sealed(array: np.ndarray) -> np.ndarray:
-    """A view of `array` that nobody can make writable; of a copy if others can write its memory."""
-    if array.base is not None:
-        try:
-            array.view().flags.writeable = True
-        except ValueError:
-            return array
-        array = array.copy()
-    array.flags.writeable = False
-    return array.view()
-
-
-class Output(NamedTuple):
-    """What is known of a module's result before it is computed."""
-
-    features: int | None = None  # the size of its last axis
-    dtype: np.dtype | None = None
-    reverse: tuple[bool, ...] = (False,)  # of the directions whose parts lie in the last axis
-    batch_first: bool | None = None
-    pooled: bool = False  # whether it has no steps, but one vector for each row
-
-
-class Names(NamedTuple):
-    """The names that `Module.load_state_dict` left, as in torch."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
+from fastlstm.module.values import NO_PARAMETERS, Gradients, Names, Output, Parameters
 
 
 class Module:
@@ -194,13 +111,13 @@ class Module:
         """Return every parameter by name, as read-only arrays; a child's as "child.name"."""
         parts = self._parts()
         if len(parts) == 1:
-            own: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", _NONE)
+            own: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", NO_PARAMETERS)
             return own
         with CHANGES.lock:
             return {
                 prefix + name: array
                 for prefix, module in parts
-                for name, array in module.__dict__.get("_parameters", _NONE).arrays.items()
+                for name, array in module.__dict__.get("_parameters", NO_PARAMETERS).arrays.items()
             }
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -237,7 +154,7 @@ class Module:
         new = [
             (module, Parameters({k: np.asarray(arrays[prefix + k], order="C") for k in own.arrays}))
             for prefix, module in self._parts()
-            if (own := module.__dict__.get("_parameters", _NONE)).arrays
+            if (own := module.__dict__.get("_parameters", NO_PARAMETERS)).arrays
         ]
         with CHANGES.lock:
             for module, parameters in new:
@@ -518,56 +435,3 @@ def _about_prefix(given: Iterable[Any], wanted: Mapping[str, Any]) -> str:
                 which = "all names" if len(under) == len(names) else "the missing names"
                 return f"{which} begin with {prefix!r}: pass prefix={prefix!r}; "
     return ""
-
-
-@dataclass(slots=True, eq=False)
-class Tape:
-    """The arrays and options of a `forward` for its `backward`; its fields are not public.
-
-    It has copies of all that a caller may change.
-    """
-
-    layer: Module
-    # One item, which a backward takes: of two at once on two threads, one gets it.
-    unused: list[None] = field(default_factory=[None].copy, init=False)
-
-    def claim(self) -> None:
-        """Take the tape for one backward; ValueError if another has it."""
-        try:
-            self.unused.pop()
-        except IndexError:
-            raise _used() from None
-
-    def give_back(self) -> None:
-        """Undo `claim`, for a backward that has not changed the tape."""
-        self.unused.append(None)
-
-    def __iter__(self) -> Iterator[Any]:
-        raise TypeError(
-            "tape: forward returns ((y, state), tape): call the layer for inference, "
-            "or unpack (y, state), tape"
-        )
-
-
-AnyTape = TypeVar("AnyTape", bound=Tape)
-
-
-def check_tape(tape: Any, kind: type[AnyTape], layer: Module) -> AnyTape:
-    """Return `tape`, which must be from `layer` and not be claimed by a backward."""
-    if not isinstance(tape, kind) or (
-        tape.layer is not layer and tape.layer._unbound is not layer._unbound
-    ):
-        raise ValueError(f"tape: expected what this layer's forward returned, got {_origin(tape)}")
-    if not tape.unused:
-        raise _used()
-    return tape
-
-
-def _used() -> ValueError:
-    return ValueError("tape: expected one not used yet; each forward serves one backward")
-
-
-def _origin(tape: Any) -> str:
-    if isinstance(tape, Tape):
-        return f"that of another layer, {type(tape.layer).__name__}"
-    return type(tape).__name__
