@@ -1,6 +1,5 @@
 """Layers one after another."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +7,14 @@ import numpy as np
 
 from fastlstm.changes import CHANGES
 from fastlstm.checks import read_size
-from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.reading.plan import check_array_out
 from fastlstm.engine.reading.streams import arrays_in, check_apart, check_step_out
 from fastlstm.engine.recompute import read_recompute
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.sequential.ragged import Ragged, read_ragged
-from fastlstm.module import Gradients, Module, Output, Tape, check_tape
+from fastlstm.layers.sequential.row import Row
+from fastlstm.module import Gradients, Tape, check_tape
 
 OF_VALID_STEPS = "lengths", "mask", "masked_output"  # arguments, for layers that pool steps, too
 
@@ -28,7 +27,7 @@ class SequentialTape(Tape):
     features: tuple[int, ...] | None = None  # of y; None if it has no steps
 
 
-class Sequential(Module):
+class Sequential(Row):
     """Layers one after another: the input of each is the output of the layer before.
 
     Without a recurrent layer, `model(x)` returns y and `model.forward(x)` returns (y, tape). With a
@@ -64,36 +63,6 @@ class Sequential(Module):
         is a cell of one step (`LSTMCell`), whose result is a state. Or a recurrent layer or a
         `Pool` follows a `Pool`, which leaves no steps.
     """
-
-    # The last change that was seen, and the layers as they were after it.
-    _last_bound: tuple[object, tuple[Any, ...]] = None, ()
-    _last_attributes: object = None  # the last change of attributes that was seen
-    _before = Output()  # what is known of x within another Sequential
-    _marks_steps = False  # whether a call must look at x first
-
-    def __init__(self, *modules: Module):
-        for index, module in enumerate(modules):
-            if not isinstance(module, Module):
-                raise TypeError(f"modules[{index}]: expected a layer, got {module!r}")
-            if isinstance(module, OneStep):
-                kind = type(module).__name__
-                raise ValueError(
-                    f"modules[{index}]: expected a layer that returns an output, got {kind}, "
-                    f"which returns its state; use {kind.removesuffix('Cell')}"
-                )
-        self._modules: tuple[Any, ...] = modules  # Any: recurrent layers have more arguments
-        self._child_modules = {str(index): module for index, module in enumerate(modules)}
-        self._no_states = (None,) * sum(module.is_recurrent for module in modules)
-        self.is_recurrent = bool(self._no_states)
-        self.acts_on_steps = all(module.acts_on_steps for module in modules)
-        self.pools_steps = any(module.pools_steps for module in modules)
-        names: dict[int, str] = {}
-        for name, array in self.parameters().items():
-            if names.setdefault(id(array), name) != name:
-                raise ValueError(
-                    f"modules: expected every layer once, but {names[id(array)]} is also {name}"
-                )
-        self._check_order()
 
     def __call__(
         self,
@@ -384,48 +353,6 @@ class Sequential(Module):
             if entry is not None and isinstance(module, (Stack, Sequential)):
                 module._check_dstate(kept, entry)
 
-    def _bind_modules(self) -> tuple[Any, ...]:
-        """The layers, bound to their parameters of this moment."""
-        if self._unbound is not self:  # the layers are bound already, by the model around it
-            return self._modules
-        with CHANGES.lock:
-            change, attributes, twins = CHANGES.last, CHANGES.attributes, dict[int, Module]()
-            if self._last_attributes is attributes and len(self._parts()) == 1 + len(self._modules):
-                pairs = zip(self._last_bound[1], self._modules, strict=True)
-                modules = tuple(twin._renewed(module) for twin, module in pairs)
-            else:
-                copies = [module._bound_copy(twins) for module in self._modules]
-                modules = _in_a_row(copies, Output())
-            self.__dict__.update(_last_bound=(change, modules), _last_attributes=attributes)
-        return modules
-
-    def _bound_copy(self, twins: dict[int, Module], bind: bool = True) -> Module:
-        twin = super()._bound_copy(twins, bind)
-        if bind:
-            twin.__dict__["_modules"] = _in_a_row(twin.__dict__["_modules"], Output())
-        return twin
-
-    def _output(self, before: Output) -> Output:
-        for module in self._modules:
-            before = module._output(before)
-        return before
-
-    def _after(self, before: Output) -> Module:
-        placed = object.__new__(type(self))
-        modules = _in_a_row(self._modules, before)
-        placed.__dict__.update(self.__dict__, _before=before, _modules=modules)
-        return placed
-
-    def _check_order(self) -> None:
-        """Raise if a layer reads steps after they were pooled, or in another layout."""
-        before, pool = Output(), ""
-        for leaf in self._leaves():
-            name = type(leaf).__name__
-            if before.pooled and (leaf.pools_steps or isinstance(leaf, Stack)):
-                raise ValueError(f"modules: expected no steps to be read after {pool}, got {name}")
-            leaf._after(before)
-            before, pool = leaf._output(before), name if leaf.pools_steps else pool
-
     def _read(
         self, x: Any, lengths: Any, resets: Any, mask: Any, masked_output: Any, threads: Any
     ) -> tuple[Any, dict[str, Any], Ragged | None]:
@@ -455,11 +382,6 @@ class Sequential(Module):
         reads_steps = first.is_recurrent or first.acts_on_steps or first.pools_steps
         return isinstance(x, list) or (isinstance(x, tuple) and bool(reads_steps))
 
-    def _leaves(self) -> Iterator[Any]:
-        """The layers, with those of inner Sequentials in their place."""
-        for module in self._modules:
-            yield from module._leaves() if isinstance(module, Sequential) else (module,)
-
     def _options(self, **options: Any) -> dict[str, Any]:
         """The options that are not None; ValueError if no layer takes one."""
         given = {name: value for name, value in options.items() if value is not None}
@@ -482,26 +404,8 @@ class Sequential(Module):
             )
         return tuple(state)
 
-    def __len__(self) -> int:
-        return len(self._modules)
-
     def __getitem__(self, index: int | slice) -> Any:
         """A layer, or for a slice a Sequential of the same layers."""
         if isinstance(index, slice):
             return Sequential(*self._modules[index])
         return self._modules[index]
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules)
-
-    def _argument(self, name: str, default: Any) -> Any:
-        return self._modules if name == "modules" else super()._argument(name, default)
-
-
-def _in_a_row(modules: Iterable[Any], before: Output) -> tuple[Any, ...]:
-    """The modules as each acts on the result of the one before."""
-    placed = []
-    for module in modules:
-        placed.append(module._after(before))
-        before = module._output(before)
-    return tuple(placed)
