@@ -31,7 +31,9 @@ def main() -> int:
             raise ValueError(f"only: no case's label contains {options.only!r}")
         limit(options.threads)
         quiet()
-        peers, missing = _installed(options.peers)
+        from bench.peers import installed  # now, since peers import NumPy
+
+        peers, missing = installed(options.peers)
     except ValueError as error:
         parser.error(str(error))
     return _compare(options, cases, peers, missing)
@@ -88,20 +90,6 @@ def _limits() -> tuple:
     except NoProbesError as reason:
         return None, {"missing": str(reason)}
     return probes, probes.limits()
-
-
-def _installed(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:
-    """Names of the peers to run, and the reason for each that cannot."""
-    from bench.peers import PEERS
-
-    if asked is None:
-        asked = [name for name, peer in PEERS.items() if peer.by_default]
-    unknown = [name for name in asked if name not in PEERS]
-    if unknown:
-        raise ValueError(f"peers: expected some of {', '.join(PEERS)}, got {', '.join(unknown)}")
-    reasons = {name: PEERS[name].available() for name in asked}
-    missing = {name: reason for name, reason in reasons.items() if reason}
-    return [name for name in reasons if name not in missing], missing
 
 
 def _draw_again(source: Path, picture: Path | None) -> int:

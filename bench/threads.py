@@ -45,12 +45,20 @@ def main() -> int:
     quiet()
     counts = [2**k for k in range(options.most.bit_length())]
     print(protocol(cold=False, threads=options.most).describe())
+    from bench.peers import installed  # now, since peers import NumPy
+
+    try:
+        peers, missing = installed(options.peers)
+    except ValueError as error:
+        parser.error(str(error))
+    for name, reason in missing.items():
+        print(f"without {name}: {reason}")
     print(f"{'':<36}{'ms':>9}" + "".join(f"{f'{count} threads':>12}" for count in counts[1:]))
     rows = []
     for mode in MODES:
         for shape in SHAPES:
             case = Case("threads", *shape, cell=options.cell)
-            for name, times in measure(case, mode, counts, options.peers, options.seconds).items():
+            for name, times in measure(case, mode, counts, peers, options.seconds).items():
                 print(line(f"{mode} {case.label} {name}", times), flush=True)
                 seconds = dict(zip(map(str, counts), times, strict=True))
                 rows.append({"mode": mode, "case": case.label, "engine": name, "seconds": seconds})
@@ -65,15 +73,13 @@ def measure(
     """Median seconds of a call of each engine, by number of threads."""
     # Only now that this process is held to its cores: these import NumPy and the peers.
     from bench import turns
-    from bench.peers import PEERS
     from bench.problem import make_problem
     from bench.timing import build
 
     problem = make_problem(case, with_state=mode != "inference")
-    able = [name for name in peers if not PEERS[name].available()]
     engines = {}
     for count in counts:
-        built, left_out = build(problem, mode, count, able)
+        built, left_out = build(problem, mode, count, peers)
         engines |= {(name, count): engine for name, engine in built.items()}
         for name, reason in left_out.items():
             if "DIFFERS" in reason:

@@ -25,4 +25,16 @@ ALL = (
 )
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in ALL}
 
-__all__ = ["PEERS", "CannotDoError", "FastLSTM", "Peer", "others"]
+__all__ = ["PEERS", "CannotDoError", "FastLSTM", "Peer", "installed", "others"]
+
+
+def installed(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:
+    """Names of the peers to run, and the reason for each that cannot."""
+    if asked is None:
+        asked = [name for name, peer in PEERS.items() if peer.by_default]
+    unknown = [name for name in asked if name not in PEERS]
+    if unknown:
+        raise ValueError(f"peers: expected some of {', '.join(PEERS)}, got {', '.join(unknown)}")
+    reasons = {name: PEERS[name].available() for name in asked}
+    missing = {name: reason for name, reason in reasons.items() if reason}
+    return [name for name in reasons if name not in missing], missing
