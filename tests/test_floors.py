@@ -33,8 +33,9 @@ FLOORS = {
     "module": ("changes", "checks"),
     "safetensors": ("checks",),
     "threads": ("changes", "checks"),
+    "distributed": ("checks", "module"),  # what ranks tell one another, and no training
     "training": (  # no layer
-        *("_version", "changes", "checks", "draws", "module", "safetensors"),
+        *("_version", "changes", "checks", "draws", "module", "safetensors", "distributed"),
         *KERNELS[:2],
     ),
     "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
@@ -50,7 +51,7 @@ FLOORS = {
     ),
     "_config": ("_version", "kernels", "threads"),
     "fastlstm": (
-        *("_version", "kernels", "module", "threads", "training"),
+        *("_version", "kernels", "module", "threads", "distributed", "training"),
         *("engine", "files", "layers", "onnx", "interop", "inspection", "_config"),
     ),
     "commands": ("fastlstm",),

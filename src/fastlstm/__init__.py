@@ -25,7 +25,7 @@ from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.training import losses, optim, schedules
 
 if TYPE_CHECKING:
-    from fastlstm import inspection, interop, onnx
+    from fastlstm import distributed, inspection, interop, onnx
     from fastlstm.interop.any_file import load
     from fastlstm.interop.arrays import from_arrays
     from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer
@@ -56,6 +56,7 @@ __all__ = [
     "__version__",
     "backend",
     "backends",
+    "distributed",
     "engine",
     "from_arrays",
     "get_num_threads",
@@ -73,7 +74,7 @@ __all__ = [
     "use_backend",
 ]
 # Each is imported at its first use.
-WINGS = ("inspection", "interop", "onnx")
+WINGS = ("distributed", "inspection", "interop", "onnx")
 DOORS = ("torch",)  # they need other packages, so `dir` does not list them
 OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
 OF_INTEROP = {"from_arrays": "arrays", "load": "any_file"}

@@ -59,7 +59,7 @@ class Draws:
     def generator(self) -> "np.random.Generator":
         """Return the generator of the next draw as a whole, for cells that know no rows."""
         self.count += 1
-        return philox(self.seed, LAYERS, 0, self.count, self.step)
+        return philox(self.seed, LAYERS, self.first_row, self.count, self.step)
 
     def by_row(self, shape: tuple[int, ...], chance: float, axis: int | None) -> np.ndarray:
         """Return bools that are True with probability `chance`, from 16 random bits each.

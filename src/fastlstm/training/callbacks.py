@@ -5,12 +5,16 @@ A callback is any object with one or several of the methods ``on_fit_begin(run)`
 `trainer`, `model`, `optimizer`, `history`, `epochs`, `epoch` (from 0), `step` (the number of steps
 of the trainer so far) and `logs`, the values of the step or epoch by name. A method that returns
 True asks to stop.
+
+If several ranks train (``Trainer(..., comm=...)``), callbacks are called on rank 0 alone, and those
+with the attribute ``on_every_rank = True`` on all. All ranks stop when one is asked to, and
+`optimizer.lr` is that of rank 0; what else a callback changes, it has to change on every rank.
 """
 
 import csv
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,3 +94,8 @@ def read_callbacks(callbacks: Any) -> list[Any]:
                 f"callbacks: expected objects with {' or '.join(METHODS)}, got {callback!r:.60}"
             )
     return given
+
+
+def of_rank(rank: int, callbacks: Sequence[Any]) -> list[Any]:
+    """Those callbacks that are called on a rank."""
+    return [one for one in callbacks if not rank or getattr(one, "on_every_rank", False)]

@@ -36,7 +36,7 @@ class Caller:
     ) -> tuple[np.ndarray, Any, tuple[Any, bool]]:
         """Return the predictions and the state as in training, and a tape."""
         x, options = self._arguments(batch, state)
-        with drawing(Draws(seed, step, self.batch_first)):
+        with drawing(Draws(seed, step, self.batch_first, batch.first_row)):
             result, tape = self.model.forward(x, **options)
         pred, state = result if self.model.is_recurrent else (result, None)
         rows_first = self._rows_first(pred, batch)

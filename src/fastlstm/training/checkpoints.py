@@ -17,8 +17,10 @@ import numpy as np
 
 from fastlstm._version import __version__
 from fastlstm.checks import read_size, warn_user
+from fastlstm.distributed.ranks import Place
 from fastlstm.safetensors import read_safetensors, write_safetensors
 from fastlstm.training.data.batch import Source
+from fastlstm.training.data.sequences import Sequences
 
 KEY, DIGEST = "fastlstm checkpoint", "digest"  # in the metadata
 FORMAT = 1
@@ -59,6 +61,8 @@ class Saver:
         if run.position == 0 and run.history.best_epoch == run.history.epochs - 1:
             self._best = run.step
         arrays, numbers = _state_of(run)
+        if run.ranks.rank:  # rank 0 writes
+            return
         numbers |= {"settings": self.settings, "best step": self._best}
         path = self._path(run.step)
         text = json.dumps(numbers)
@@ -185,7 +189,7 @@ def _state_of(run: Any) -> tuple[Arrays, dict[str, Any]]:
     if run.best_parameters is not None:
         arrays |= {f"best.{name}": array for name, array in run.best_parameters.items()}
     carried: list[np.ndarray] = []
-    form = _flatten(run.state, carried)
+    form = _flatten(_joined(run), carried)
     arrays |= {f"state.{number}": array for number, array in enumerate(carried)}
     return arrays, {
         "format": FORMAT,
@@ -220,6 +224,35 @@ def _set_state(run: Any, arrays: Arrays, numbers: Mapping[str, Any]) -> None:
     run.waited, run.stop = numbers["waited"], numbers["stop"]
     if run.stop in ("", "epochs"):  # others may be wanted now
         run.stop = "epochs" if run.epoch >= run.epochs else ""
+
+
+def share_state(run: Any) -> None:
+    """Let every rank go on from the state of rank 0."""
+    ranks = run.ranks
+    if ranks.size == 1:
+        return
+    arrays, numbers = ranks.broadcast(Place.STATE, *_state_of(run))
+    if ranks.rank:
+        _set_state(run, arrays, numbers)
+    run.state = _map(lambda array: array[:, ranks.share(array.shape[1])], run.state)
+
+
+def _joined(run: Any) -> Any:
+    """The state of the rows of all ranks; None if no batch goes on with it."""
+    ranks, state = run.ranks, run.state
+    if ranks.size == 1:
+        return state
+    if isinstance(run.source, Sequences):
+        return None
+    parts = []
+    for root in range(ranks.size):
+        own: list[np.ndarray] = []
+        form = _flatten(state, own)
+        named = {str(k): array for k, array in enumerate(own)}
+        arrays, form = ranks.broadcast(Place.STATE, named, form, root)
+        if form is not None:
+            parts.append(_unflatten(form, arrays))
+    return _map(lambda *arrays: np.concatenate(arrays, axis=1), *parts) if parts else None
 
 
 def _read(path: str) -> tuple[Arrays, dict[str, Any]]:
@@ -261,6 +294,20 @@ def _unflatten(form: Any, arrays: Arrays) -> Any:
         parts = (_unflatten(part, arrays) for part in form[1:])
         return tuple(parts) if form[0] == "tuple" else list(parts)
     return None if form is None else arrays[str(form)]
+
+
+def _map(function: Callable[..., np.ndarray], *states: Any) -> Any:
+    """A state whose arrays, (layers, rows, features), a function makes of those of others."""
+    first = states[0]
+    if isinstance(first, (tuple, list)):
+        return type(first)(_map(function, *parts) for parts in zip(*states, strict=True))
+    if first is None:
+        return None
+    if first.ndim != 3:
+        raise ValueError(
+            f"comm: expected states (layers, rows, features) to divide by rows, got {first.shape}"
+        )
+    return function(*states)
 
 
 def _unwritten(path: str, error: OSError) -> OSError:

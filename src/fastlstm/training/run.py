@@ -3,19 +3,23 @@
 import math
 import signal
 import threading
+import zlib
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from fastlstm.training.callbacks import EarlyStopping
+from fastlstm.distributed.flat import Flat
+from fastlstm.distributed.ranks import Place, RankError
+from fastlstm.module import Gradients
+from fastlstm.training.callbacks import EarlyStopping, of_rank
 from fastlstm.training.data.batch import Batch, Order, Source
 from fastlstm.training.history import History
 from fastlstm.training.optim.base import NonfiniteError
 from fastlstm.training.optim.clip import clip_grad_norm
 from fastlstm.training.progress import Progress
-from fastlstm.training.scores import Means, Metric
+from fastlstm.training.scores import Means, Metric, Part, split
 
 
 class DivergedError(ValueError, FloatingPointError):
@@ -66,7 +70,8 @@ class Run:
         self.trainer, self.model, self.optimizer = trainer, trainer.model, trainer.optimizer
         self.source, self.validation = source, validation
         self.batch_size, self.metrics = batch_size, metrics
-        self.early_stopping, self.callbacks = early_stopping, callbacks
+        self.ranks = trainer.ranks
+        self.early_stopping, self.callbacks = early_stopping, of_rank(self.ranks.rank, callbacks)
         self._restores = restore_best and validation is not None
         names = ["loss", *(metric.name for metric in metrics)]
         names += [f"val_{name}" for name in names] if validation is not None else []
@@ -92,7 +97,11 @@ class Run:
         self.waited = 0  # epochs without improvement on it
         self.stop = ""  # why the fit ends; "" while it goes on
 
-        self._asked = False  # whether a callback has asked to stop
+        self.names = ["loss", *(metric.name for metric in metrics)]  # of a step's values
+        self._flat = Flat(self.model.parameters()) if self.ranks.size > 1 else None
+        self._interrupt = _InterruptOnce()
+        self._wants_stop = False  # whether a callback of this rank has asked to stop
+        self._heard = False, False  # the wishes of all ranks, when they last met
         self._last: tuple[Any, Batch, Any] | None = None  # parameters, batch and state of a step
 
     @property
@@ -105,14 +114,13 @@ class Run:
 
     def go(self, progress: Progress) -> None:
         """Train until the end, and leave the model with its final weights."""
-        interrupt = _InterruptOnce()
         try:
-            with interrupt:
+            with self._interrupt:
                 self._call("on_fit_begin")
-                while not self.stop and not interrupt.requested:
-                    self._read_epoch(progress, interrupt)
+                while not self.stop and not self._all_wishes()[1]:
+                    self._read_epoch(progress)
         except KeyboardInterrupt:
-            if interrupt.requested:  # the second time, at once
+            if self._interrupt.requested:  # the second time, at once
                 raise
             self.stop = "interrupt"
         except DivergedError:
@@ -126,20 +134,22 @@ class Run:
         self.history.stopped_by = self.stop or "interrupt"
         self._call("on_fit_end")
 
-    def _read_epoch(self, progress: Progress, interrupt: "_InterruptOnce") -> None:
+    def _read_epoch(self, progress: Progress) -> None:
         """Read an epoch from the current position to its end, or to where the fit ends."""
         trainer = self.trainer
         order = Order(trainer.seed, self.epoch)
         before = self.position
-        for batch in self.source.batches(self.batch_size, order, before):
-            self._step(batch)
-            progress.step(self.epoch, len(batch.x), self.logs["loss"])
-            self._call("on_step_end")
-            if self._asked:
+        share = None if self._flat is None else self.ranks.share
+        for batch in self.source.batches(self.batch_size, order, before, share):
+            if self._step(batch, may_stop=self.position > before):
+                progress.step(self.epoch, self._rows, self.logs["loss"])
+                self._call("on_step_end")
+                if self.saver is not None and not self._all_wishes()[0]:
+                    self.saver.after_step(self)
+            asked, interrupted = self._all_wishes()
+            if asked:
                 break
-            if self.saver is not None:
-                self.saver.after_step(self)
-            if interrupt.requested:
+            if interrupted:
                 if self.saver is not None:
                     self.saver.save(self)
                 return
@@ -147,17 +157,31 @@ class Run:
             raise ValueError("x: expected at least one batch, got none")
         self._end_epoch(progress)
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Batch, may_stop: bool) -> bool:
+        """Take a step; or none, and return False, if a rank was asked to stop before it."""
         trainer, state = self.trainer, self.state if batch.carries else None
         if trainer.schedule is not None:
             self.optimizer.lr = trainer.schedule(self.step)
-        pred, self.state, tape = trainer.caller.forward(batch, state, trainer.seed, self.step)
-        part, gradient = trainer.objective(pred, batch)
-        if not math.isfinite(part.total):
-            raise self._diverged(f"loss: expected a finite number, got {part.total}")
-        parts = {metric.name: metric(pred, batch) for metric in self.metrics}
-        if gradient is not None:
-            grads = trainer.caller.backward(tape, gradient)
+        parts, grads, new_state = self._compute(batch, state)
+        self._rows = len(batch.x)
+        if self._flat is not None:
+            self._flat.put(grads, parts["loss"].weight)
+            own = Means(parts).values(self.names)
+            every = self.ranks.exchange(
+                Place.STEP, [*self._wishes(), self.optimizer.lr, self._rows, *own]
+            )
+            self._hear(every[:, :2])
+            if may_stop and any(self._heard):
+                return False
+            self.optimizer.lr, self._rows = every[0, 2], int(every[:, 3].sum())
+            parts = split(self.names, every[:, 4:])
+        loss = parts["loss"]
+        if not math.isfinite(loss.total):
+            raise self._diverged(f"loss: expected a finite number, got {loss.total}")
+        if self._flat is not None and loss.weight:
+            self.ranks.add(self._flat)
+            grads = self._flat.take(loss.weight)
+        if grads is not None:
             if trainer.clip_norm is not None:
                 clip_grad_norm(grads, trainer.clip_norm)
             before = self.model.parameters()
@@ -166,18 +190,47 @@ class Run:
             except NonfiniteError as error:
                 raise self._diverged(str(error)) from error
             self._last = before, batch, state
-        self.sums.add({"loss": part, **parts})
+        self.state = new_state
+        self.sums.add(parts)
         self.position += 1
         trainer.step += 1
-        self.logs = {"loss": part.total / part.weight if part.weight else math.nan}
+        self.logs = {"loss": loss.total / loss.weight if loss.weight else math.nan}
+        return True
+
+    def _compute(self, batch: Batch, state: Any) -> tuple[dict[str, Part], Gradients | None, Any]:
+        """What this rank's rows of a batch add to the sums, their gradients, and the new state."""
+        trainer, is_share = self.trainer, self._flat is not None
+        if is_share and not len(batch.x):
+            return {"loss": Part(0.0, 0.0)}, None, None
+        pred, state, tape = trainer.caller.forward(batch, state, trainer.seed, self.step)
+        part, gradient = trainer.objective(pred, batch, is_share)
+        parts = {"loss": part}
+        if not math.isfinite(part.total):
+            return parts, None, state
+        parts |= {metric.name: metric(pred, batch) for metric in self.metrics}
+        return parts, None if gradient is None else trainer.caller.backward(tape, gradient), state
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether a callback of this rank wants to stop, and whether Ctrl-C came."""
+        return self._wants_stop, self._interrupt.requested
+
+    def _all_wishes(self) -> tuple[bool, bool]:
+        return self._wishes() if self._flat is None else self._heard
+
+    def _hear(self, wishes: np.ndarray) -> None:
+        self._heard = bool(wishes[:, 0].any()), bool(wishes[:, 1].any())
 
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(what, self.epoch + 1, self.position + 1)
 
     def _go_back(self, before: Any, batch: Batch, state: Any) -> None:
         """Undo the last step if it is to blame: if the loss of its own batch is no more finite."""
-        pred, _ = self.trainer.caller.infer(batch, state)
-        if not math.isfinite(self.trainer.objective(pred, batch)[0].total):
+        sums, is_share = Means(), self._flat is not None
+        if len(batch.x) or not is_share:
+            pred, _ = self.trainer.caller.infer(batch, state)
+            sums.add({"loss": self.trainer.objective(pred, batch, is_share)[0]})
+        loss = sums.of_all(self.ranks, Place.UNDO, ["loss"]).sums["loss"]
+        if not math.isfinite(loss[0]):
             self.model.load_state_dict(before)
 
     def _end_epoch(self, progress: Progress) -> None:
@@ -200,9 +253,11 @@ class Run:
             self.waited = 0 if improved else self.waited + 1
         progress.epoch_end(self.epoch, self.logs)
         self._call("on_epoch_end")
+        if self._flat is not None:
+            self._meet()
         self.trainer.epoch += 1
         self.position, self.sums, self.state = 0, Means(), None
-        if self._asked:
+        if self._all_wishes()[0]:
             self.stop = "callback"
         elif self.epoch >= self.epochs:
             self.stop = "epochs"
@@ -211,12 +266,27 @@ class Run:
         if self.saver is not None:
             self.saver.save(self)
 
+    def _meet(self) -> None:
+        """Tell the other ranks who was asked to stop, and see that they have the same model."""
+        digest = 0
+        for array in self.model.parameters().values():
+            digest = zlib.crc32(array.tobytes(), digest)
+        every = self.ranks.exchange(Place.EPOCH, [*self._wishes(), digest])
+        self._hear(every[:, :2])
+        differs = every[:, 2] != every[0, 2]
+        if differs.any():
+            raise RankError(
+                int(differs.argmax()),
+                "its parameters are no longer those of rank 0; callbacks that change the model "
+                "or the optimizer need the attribute on_every_rank = True",
+            )
+
     def _call(self, method: str) -> None:
         for callback in self.callbacks:
             function = getattr(callback, method, None)
             answer = None if function is None else function(self)
             if isinstance(answer, (bool, np.bool_)) and answer:
-                self._asked = True
+                self._wants_stop = True
 
 
 class _InterruptOnce:

@@ -1,11 +1,12 @@
 """Losses and metrics as means over the positions of a whole epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastlstm.distributed.ranks import Alone, Place
 from fastlstm.training import losses
 from fastlstm.training.calls import has_steps
 from fastlstm.training.data.batch import Batch, takes
@@ -20,10 +21,13 @@ class Part(NamedTuple):
     weight: float  # Σ w
 
 
+NOTHING = Part(0.0, 0.0)
+
+
 class Means:
     """Means of parts by name; never a mean of means."""
 
-    def __init__(self, sums: dict[str, tuple[float, float]] | None = None):
+    def __init__(self, sums: Mapping[str, tuple[float, float]] | None = None):
         self.sums = dict(sums or {})
 
     def add(self, parts: dict[str, Part]) -> None:
@@ -31,11 +35,25 @@ class Means:
             total, weight = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = total + part.total, weight + part.weight
 
+    def of_all(self, ranks: Alone, place: Place, names: Sequence[str]) -> "Means":
+        """The sums of all ranks together."""
+        return Means(split(names, ranks.exchange(place, self.values(names))))
+
+    def values(self, names: Sequence[str]) -> list[float]:
+        """The sums as ranks exchange them, two for each name."""
+        return [number for name in names for number in self.sums.get(name, NOTHING)]
+
     def means(self) -> dict[str, float]:
         return {
             name: total / weight if weight else float("nan")
             for name, (total, weight) in self.sums.items()
         }
+
+
+def split(names: Sequence[str], values: np.ndarray) -> dict[str, Part]:
+    """The sums by name of what ranks exchanged, float64 [ranks, two for each name]."""
+    sums = values.sum(axis=0).reshape(-1, 2).tolist()
+    return {name: Part(*one) for name, one in zip(names, sums, strict=True)}
 
 
 class Objective:
@@ -59,8 +77,13 @@ class Objective:
             self._parts = partial(loss.func.parts, *loss.args, **loss.keywords)
         self._takes_mask = takes(loss, "mask")
 
-    def __call__(self, pred: np.ndarray, batch: Batch) -> tuple[Part, np.ndarray | None]:
-        """Return the part of a batch, and the gradient of its mean; None if nothing counts."""
+    def __call__(
+        self, pred: np.ndarray, batch: Batch, is_share: bool = False
+    ) -> tuple[Part, np.ndarray | None]:
+        """Return the part of a batch, and the gradient of its mean; None if nothing counts.
+
+        `is_share` is whether other ranks have other rows of the batch.
+        """
         target, mask = batch.y, None
         if has_steps(pred, batch):
             mask = batch.counted()
@@ -76,8 +99,10 @@ class Objective:
         if weight is not None:
             options["sample_weight"] = weight
         if self._parts is not None:
-            total, own_weight, gradient = self._parts(pred, target, divide=True, **options)
-            return Part(total, own_weight), gradient
+            total, own_weight, gradient = self._parts(pred, target, divide=not is_share, **options)
+            if is_share and not own_weight:  # by class weights; others may count
+                return Part(0.0, 0.0), None
+            return Part(total, own_weight), gradient / own_weight if is_share else gradient
         mean, gradient = self.loss(pred, target, **options)
         counts = float(weights.sum())
         return Part(float(mean) * counts, counts), np.asarray(gradient)

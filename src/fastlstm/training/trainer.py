@@ -1,16 +1,18 @@
 """Training of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import chain
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from fastlstm.checks import read_flag, read_number, read_size
+from fastlstm.distributed.ranks import Place, read_ranks
 from fastlstm.module import Module
 from fastlstm.training.callbacks import EarlyStopping, read_callbacks
 from fastlstm.training.calls import Caller, has_steps
-from fastlstm.training.checkpoints import Saver, settings_of
+from fastlstm.training.checkpoints import Saver, data_digest, settings_of, share_state
 from fastlstm.training.data.batch import Batches, Source
 from fastlstm.training.data.sequences import Sequences, read_fraction
 from fastlstm.training.data.streams import Streams
@@ -19,6 +21,22 @@ from fastlstm.training.optim.base import Optimizer
 from fastlstm.training.progress import make_progress
 from fastlstm.training.run import Run
 from fastlstm.training.scores import Means, Metric, Objective, read_metrics
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def _together(
+    method: Callable[Concatenate["Trainer", P], Result],
+) -> Callable[Concatenate["Trainer", P], Result]:
+    """Make a method one that all ranks call together."""
+
+    @wraps(method)
+    def call(self: "Trainer", /, *args: P.args, **options: P.kwargs) -> Result:
+        with self.ranks.together():
+            return method(self, *args, **options)
+
+    return call
 
 
 class Trainer:
@@ -40,12 +58,30 @@ class Trainer:
     seed : int
         What training draws depends on this seed, the step and the row of the batch alone: dropout,
         zoneout and the order of sequences. The layers' own generators rest.
+    comm : communicator, optional
+        Of mpi4py, as ``MPI.COMM_WORLD``, or any object with its methods `Get_rank`, `Get_size`,
+        `Bcast`, `Allreduce` and `Allgather`. Its ranks train one model together. All have to make
+        the same calls with the same arguments, and get the same result: see Notes.
+    deterministic : bool
+        Whether ranks sum gradients in their order, in float64, so that every run with as many ranks
+        has the same bits. It moves more data: use it for small models or few ranks.
 
     Attributes
     ----------
     epoch, step : int
         How many epochs and steps were made. Another `fit` goes on from there: two fits of one
         epoch are a fit of two.
+
+    Notes
+    -----
+    With `comm`, every rank begins with the parameters of rank 0, and is given the whole data. Of
+    each batch of `batch_size` rows, the same as without `comm`, rank r of n computes those from
+    B·r/n to B·(r + 1)/n, rounded down, or none. Gradients are summed over all positions that count,
+    wherever they are, divided by their weight, and then clipped; dropout is drawn by the row of the
+    whole batch. So weights and history differ from those of one process by rounding alone.
+    `fit` and `evaluate`, and making the trainer, are calls of all ranks together; `predict` is not,
+    and computes all rows that it is given. Rank 0 displays the progress, writes checkpoints and
+    calls callbacks. An exception on one rank is a `fastlstm.distributed.RankError` on the others.
 
     Examples
     --------
@@ -71,25 +107,43 @@ class Trainer:
         schedule: Any = None,
         clip_norm: float | None = None,
         seed: int = 0,
+        comm: Any = None,
+        deterministic: bool = False,
     ):
-        self.caller = Caller(model)
-        self.model = model
-        self.objective = Objective(loss)
-        if not callable(getattr(optimizer, "step", None)):
-            raise TypeError(f"optimizer: expected an Optimizer, got {optimizer!r:.60}")
-        self.optimizer = optimizer
-        if schedule is not None and not callable(schedule):
-            raise TypeError(f"schedule: expected a function of the step, got {schedule!r:.60}")
-        self.schedule = schedule
-        self.clip_norm = None
-        if clip_norm is not None:
-            self.clip_norm = read_number("clip_norm", clip_norm, 0, np.inf)
-            if not self.clip_norm:
-                raise ValueError("clip_norm: expected a number above 0, got 0")
-        self.seed = read_size("seed", seed, 0)
-        self.epoch = self.step = 0
-        self._metrics: Sequence[Metric] = ()  # of the last fit
+        self.ranks = read_ranks(comm, deterministic)
+        with self.ranks.together():
+            self.caller = Caller(model)
+            self.model = model
+            self.objective = Objective(loss)
+            if not callable(getattr(optimizer, "step", None)):
+                raise TypeError(f"optimizer: expected an Optimizer, got {optimizer!r:.60}")
+            self.optimizer = optimizer
+            if schedule is not None and not callable(schedule):
+                raise TypeError(f"schedule: expected a function of the step, got {schedule!r:.60}")
+            self.schedule = schedule
+            self.clip_norm = None
+            if clip_norm is not None:
+                self.clip_norm = read_number("clip_norm", clip_norm, 0, np.inf)
+                if not self.clip_norm:
+                    raise ValueError("clip_norm: expected a number above 0, got 0")
+            self.seed = read_size("seed", seed, 0)
+            self.epoch = self.step = 0
+            self._metrics: Sequence[Metric] = ()  # of the last fit
+            self._share_parameters()
 
+    def _share_parameters(self) -> None:
+        """Let every rank have the parameters of rank 0."""
+        if self.ranks.size == 1:
+            return
+        parameters = self.model.parameters()
+        forms = [f"{name} {p.shape} {p.dtype}" for name, p in parameters.items()]
+        self.ranks.compare(
+            Place.TRAINER, {"model": repr(self.model), "parameters": "; ".join(forms)}
+        )
+        arrays, _ = self.ranks.broadcast(Place.STATE, parameters, None)
+        self.model.load_state_dict(arrays)
+
+    @_together
     def fit(
         self,
         x: Any,
@@ -183,6 +237,7 @@ class Trainer:
         else:
             held_out = _read_validation(validation)
         self._metrics = read_metrics(metrics)
+        progress = read_flag("progress", progress) and not self.ranks.rank
         run = Run(
             self,
             source,
@@ -194,14 +249,23 @@ class Trainer:
             restore_best=read_flag("restore_best", restore_best),
             callbacks=read_callbacks(callbacks),
         )
+        settings = {}
+        if checkpoint is not None or self.ranks.size > 1:
+            settings = settings_of(run)
+            ends = {"epochs": epochs, "restore_best": restore_best, "checkpoint": bool(checkpoint)}
+            ends |= {"checkpoint_every": checkpoint_every}
+            self.ranks.compare(Place.FIT, {name: str(v) for name, v in ends.items()} | settings)
         if checkpoint is not None:
-            run.saver = Saver(checkpoint, checkpoint_every, settings_of(run))
-            if not run.saver.restore(run):
-                run.saver.save(run)
-        shown = make_progress(read_flag("progress", progress), run.epochs, self.epoch, source.size)
+            run.saver = Saver(checkpoint, checkpoint_every, settings)
+        goes_on = checkpoint is not None and not self.ranks.rank and run.saver.restore(run)
+        share_state(run)
+        if checkpoint is not None and not self.ranks.exchange(Place.FIT, [goes_on])[0, 0]:
+            run.saver.save(run)
+        shown = make_progress(progress, run.epochs, self.epoch, source.size)
         run.go(shown)
         return run.history
 
+    @_together
     def evaluate(
         self,
         x: Any,
@@ -231,7 +295,12 @@ class Trainer:
         options = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
         source = _read_source(x, y, options)
         read = self._metrics if metrics is None else read_metrics(metrics)
-        return self._scores(source, read_size("batch_size", batch_size), read)
+        batch_size = read_size("batch_size", batch_size)
+        if self.ranks.size > 1:
+            names = ", ".join(metric.name for metric in read)
+            given = {"data": data_digest(source), "batch_size": str(batch_size)}
+            self.ranks.compare(Place.EVALUATE, {**given, "metrics": names})
+        return self._scores(source, batch_size, read)
 
     def predict(
         self, x: Any, *, batch_size: int = 32, lengths: Any = None, mask: Any = None
@@ -280,10 +349,17 @@ class Trainer:
         self, source: Source, batch_size: int, metrics: Sequence[Metric]
     ) -> dict[str, float]:
         means, state = Means(), None
-        for batch in source.batches(batch_size, None, 0):
+        is_shared = self.ranks.size > 1
+        share = self.ranks.share if is_shared else None
+        for batch in source.batches(batch_size, None, 0, share):
+            if is_shared and not len(batch.x):
+                continue
             pred, state = self.caller.infer(batch, state if batch.carries else None)
-            part, _ = self.objective(pred, batch)
+            part, _ = self.objective(pred, batch, is_shared)
             means.add({"loss": part, **{one.name: one(pred, batch) for one in metrics}})
+        if is_shared:
+            names = ["loss", *(metric.name for metric in metrics)]
+            means = means.of_all(self.ranks, Place.SCORES, names)
         return means.means()
 
 

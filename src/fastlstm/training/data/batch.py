@@ -29,6 +29,8 @@ class Batch(NamedTuple):
         True where a sequence begins.
     carries : bool
         Whether the rows go on where those of the batch before ended, so the state is carried over.
+    first_row : int
+        The place of the first row in the batch of all ranks, if this is a part of it.
     """
 
     x: np.ndarray
@@ -38,6 +40,7 @@ class Batch(NamedTuple):
     sample_weight: np.ndarray | None = None
     resets: np.ndarray | None = None
     carries: bool = False
+    first_row: int = 0
 
     def counted(self) -> np.ndarray | None:
         """The steps that count, [B, T]; None if all do."""
@@ -45,6 +48,15 @@ class Batch(NamedTuple):
             return self.mask
         within = np.arange(self.x.shape[1]) < self.lengths[:, None]
         return within if self.mask is None else within & self.mask
+
+    def part(self, rows: slice) -> "Batch":
+        """These rows alone."""
+        B = len(self.x)
+        parts = (
+            value[rows] if isinstance(value, np.ndarray) and value.shape[:1] == (B,) else value
+            for value in self
+        )
+        return Batch._make(parts)._replace(first_row=self.first_row + rows.start)
 
 
 class Source(Protocol):
@@ -54,11 +66,19 @@ class Source(Protocol):
     def size(self) -> int | None:
         """The rows of an epoch, if their number is known."""
 
-    def batches(self, batch_size: int, order: "Order | None", start: int) -> Iterator[Batch]:
-        """Read an epoch from batch number `start`; in an order of its own if `order` is None."""
+    def batches(
+        self, batch_size: int, order: "Order | None", start: int, share: "Share | None" = None
+    ) -> Iterator[Batch]:
+        """Read an epoch from batch number `start`; in an order of its own if `order` is None.
+
+        With `share`, of every batch the rows that this process computes, which may be none.
+        """
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Give all data, with names, for a digest."""
+
+
+Share = Callable[[int], slice]  # which rows of a batch a process computes, from their number
 
 
 class Order(NamedTuple):
@@ -77,7 +97,9 @@ class Batches:
         self._made = made
         self._read = False
 
-    def batches(self, batch_size: int, order: Order | None, start: int) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, order: Order | None, start: int, share: Share | None = None
+    ) -> Iterator[Batch]:
         made, once = self._made, False
         if hasattr(made, "__iter__"):
             once = iter(made) is made
@@ -92,7 +114,8 @@ class Batches:
             self._read = True
         for number, batch in enumerate(made):
             if number >= start:
-                yield read_batch(f"x, batch {number}", batch)
+                read = read_batch(f"x, batch {number}", batch)
+                yield read if share is None else read.part(share(len(read.x)))
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         return iter(())

@@ -14,7 +14,7 @@ from fastlstm.checks import (
     read_numbers,
 )
 from fastlstm.draws import ORDER, SPLIT, philox
-from fastlstm.training.data.batch import Batch, Order
+from fastlstm.training.data.batch import Batch, Order, Share
 
 WINDOW = 32  # batches whose rows are sorted by length together
 Ragged = np.ndarray | list[np.ndarray]
@@ -145,8 +145,18 @@ class Sequences:
             batches = [batches[k] for k in rng.permutation(len(batches))]
         return batches
 
-    def batches(self, batch_size: int, order: Order | None, start: int) -> Iterator[Batch]:
-        return (self.take(rows) for rows in self.rows(batch_size, order)[start:])
+    def batches(
+        self, batch_size: int, order: Order | None, start: int, share: Share | None = None
+    ) -> Iterator[Batch]:
+        for rows in self.rows(batch_size, order)[start:]:
+            if share is None:
+                yield self.take(rows)
+                continue
+            own = share(len(rows))
+            if own.start < own.stop:
+                yield self.take(rows[own])._replace(first_row=own.start)
+            else:
+                yield self.take(rows[:1]).part(slice(0, 0))
 
     def split(self, fraction: float, seed: int) -> tuple["Sequences", "Sequences"]:
         """Draw a fraction of the sequences: the others, and these."""

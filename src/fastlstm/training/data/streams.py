@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, read_numbers, read_size, read_zeros_and_ones
-from fastlstm.training.data.batch import Batch, Order
+from fastlstm.training.data.batch import Batch, Order, Share
 
 
 class Streams:
@@ -69,19 +69,24 @@ class Streams:
     def size(self) -> int:
         return self.rows * len(self)
 
-    def batches(self, batch_size: int, order: Order | None, start: int) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, order: Order | None, start: int, share: Share | None = None
+    ) -> Iterator[Batch]:
+        own = slice(0, self.rows) if share is None else share(self.rows)
         for number in range(start, len(self)):
             first = number * self.steps
             lengths = np.minimum(self._lengths - first, self.steps)
             T = int(lengths.max())
+            lengths = lengths[own]
             # One part may be a step shorter; what stands in its place is padding.
-            steps = np.minimum(self._begins[:, None] + first + np.arange(T), len(self.x) - 1)
+            steps = np.minimum(self._begins[own, None] + first + np.arange(T), len(self.x) - 1)
             yield Batch(
                 self.x[steps],
                 self.y[steps],
                 None if (lengths == T).all() else lengths,
                 resets=None if self.starts is None else self.starts[steps],
                 carries=number > 0,
+                first_row=own.start,
             )
 
     def in_order(self, results: list[np.ndarray]) -> np.ndarray:
