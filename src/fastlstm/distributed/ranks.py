@@ -20,7 +20,7 @@ from fastlstm.distributed.flat import Flat
 
 WIDTH = 32  # numbers of an exchange, the first of which says where a rank is
 LONGEST = 2000  # bytes of a text that ranks exchange
-CHUNK = 2**20  # numbers of each rank that are summed at a time
+CHUNK = 2**16  # numbers of each rank that are summed at a time
 METHODS = "Get_rank", "Get_size", "Bcast", "Allreduce", "Allgather"
 
 
@@ -151,11 +151,10 @@ class Ranks(Alone):
     def add(self, flat: Flat) -> None:
         for array in flat.arrays:
             if self.deterministic:
-                for start in range(0, len(array), CHUNK):
-                    self._add_in_order(array[start : start + CHUNK])
+                self._add_in_order(array)
                 continue
             own = array.copy() if self._in_place is None else self._in_place
-            self._parted = True
+            self._parted = True  # as in `_gather`
             self.comm.Allreduce(own, array)
             self._parted = False
 
@@ -179,13 +178,17 @@ class Ranks(Alone):
         self._parted = False
         return result, rest
 
-    def _add_in_order(self, part: np.ndarray) -> None:
-        every = np.empty((self.size, len(part)), part.dtype)
-        self._gather(part, every)
-        total = every[0].astype(np.float64)
-        for one in every[1:]:
-            total += one
-        part[...] = total
+    def _add_in_order(self, array: np.ndarray) -> None:
+        every = np.empty((self.size, min(CHUNK, len(array))), array.dtype)
+        for start in range(0, len(array), CHUNK):
+            part = array[start : start + CHUNK]
+            if len(part) < every.shape[1]:
+                every = np.empty((self.size, len(part)), array.dtype)
+            self._gather(part, every)
+            total = every[0].astype(np.float64)
+            for one in every[1:]:
+                total += one
+            part[...] = total
 
     def _gather(self, own: np.ndarray, every: np.ndarray) -> None:
         self._parted = True  # if the communicator itself fails
