@@ -10,12 +10,12 @@ from team import on_ranks, returned
 import fastlstm as fl
 
 
-class Death(Exception):
+class DeathError(Exception):
     pass
 
 
 def die(run):
-    raise Death
+    raise DeathError
 
 
 def start(size, function):
@@ -24,7 +24,7 @@ def start(size, function):
         return on_ranks(size, function)
     try:
         return [function(None)]
-    except Death as error:
+    except DeathError as error:
         return [error]
 
 
@@ -34,7 +34,7 @@ def test_other_ranks_go_on(before, after, step, tmp_path):
     """From the end of an epoch, and from within one."""
     options = {"checkpoint": tmp_path, "checkpoint_every": 2}
     died = start(before, lambda comm: fit(comm, callbacks=Watch(step=step, do=die), **options))
-    assert isinstance(died[0], Death)
+    assert isinstance(died[0], DeathError)
     watch = Watch()
     results = returned(start(after, lambda comm: fit(comm, callbacks=watch, **options)))
     one, history = fit()
@@ -70,7 +70,7 @@ def test_a_carried_state_is_divided_anew(before, after, tmp_path):
 
     options = {"checkpoint": tmp_path, "checkpoint_every": 1}
     died = start(before, lambda comm: run(comm, callbacks=Watch(step=3, do=die), **options))
-    assert isinstance(died[0], Death)
+    assert isinstance(died[0], DeathError)
     model = run()
     for other in returned(start(after, lambda comm: run(comm, **options))):
         assert distance(model, other) < 1e-11

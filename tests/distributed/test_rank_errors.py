@@ -11,15 +11,15 @@ import fastlstm as fl
 from fastlstm.distributed import RankError
 
 
-class Fault(Exception):
+class FaultError(Exception):
     pass
 
 
 def fail(*_):
-    raise Fault("of this rank")
+    raise FaultError("of this rank")
 
 
-def check(results, rank, kind=Fault, text="Fault: of this rank"):
+def check(results, rank, kind=FaultError, text="FaultError: of this rank"):
     """Only one rank has the error itself."""
     for other, result in enumerate(results):
         if other == rank:

@@ -132,9 +132,9 @@ def test_batches_of_a_user_are_divided_too(form):
 
 
 def classes(comm=None, loss="cross_entropy", **options):
-    """A fit on labels of steps."""
-    x, _, weight = data(20)
-    y = [np.arange(len(one)) % 3 for one in x]
+    """A fit on labels of steps, which are the same at all steps of a sequence."""
+    x = data(20)[0]
+    y = [np.full(len(one), k % 3) for k, one in enumerate(x)]
     one = rank_runs.trainer(comm, loss=loss)
     history = one.fit(x, y, epochs=2, batch_size=6, progress=False, metrics="accuracy", **options)
     return one, history
@@ -151,7 +151,7 @@ def own_loss(pred, target, mask=None):
     ids=["own", "weighted"],
 )
 def test_means_are_weighted_by_what_counts(loss):
-    """A rank may have nothing that counts: with these weights, a row of one step of class 1."""
+    """A rank may have nothing that counts: with these weights, rows of class 1 alone."""
     one, history = classes(loss=loss)
     for other, own in returned(on_ranks(4, lambda comm: classes(comm, loss))):
         assert distance(one.model, other.model) < 1e-11
@@ -199,6 +199,17 @@ def test_all_stop_when_rank_0_is_asked_to(asks):
         assert (own.stopped_by, other.step, other.epoch) == ("callback", one.step, one.epoch)
         np.testing.assert_allclose(own["val_loss"], history["val_loss"], rtol=1e-11)
     assert history.stopped_by == "callback"
+
+
+def test_a_wish_before_the_first_step_ends_the_fit_after_it():
+    class Impatient:
+        def on_fit_begin(self, run):
+            return True
+
+    one, _ = fit(callbacks=Impatient())
+    for other, own in returned(on_ranks(2, lambda comm: fit(comm, callbacks=Impatient()))):
+        assert distance(one.model, other.model) < 1e-11
+        assert (other.step, own.stopped_by) == (1, "callback")
 
 
 def test_callbacks_are_those_of_rank_0(tmp_path, capsys):

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-PATIENCE = 60  # seconds until ranks that wait for one another are given up
+PATIENCE = 20  # seconds until ranks that wait for one another are given up
 
 
 class Comm:
