@@ -11,7 +11,8 @@ from runs import Watch, equal
 from team import on_ranks, returned
 
 import fastlstm as fl
-from fastlstm.distributed import RankError
+from fastlstm.distributed import RankError, ranks
+from fastlstm.distributed.flat import Flat
 
 NEAR = {np.float32: 1e-5, np.float64: 1e-11}
 
@@ -60,8 +61,9 @@ def test_one_rank_has_the_bits_of_one_process():
     assert history.to_json() == wanted.to_json()
 
 
-def test_a_sum_in_the_order_of_ranks_has_the_same_bits_on_every_run():
-    """Whatever the communicator adds, since it adds nothing."""
+def test_a_sum_in_the_order_of_ranks_has_the_same_bits_on_every_run(monkeypatch):
+    """Whatever the communicator adds, since it adds nothing; in pieces of any size."""
+    monkeypatch.setattr(ranks, "CHUNK", 77)
 
     def run(comm):
         comm.Allreduce = pytest.fail
@@ -70,6 +72,26 @@ def test_a_sum_in_the_order_of_ranks_has_the_same_bits_on_every_run():
     first, second = (returned(on_ranks(3, run)) for _ in range(2))
     assert equal(first[0][0].model, second[2][0].model)
     assert first[0][1].to_json() == second[2][1].to_json()
+
+
+def test_numbers_beyond_the_width_of_an_exchange_follow_in_others(monkeypatch):
+    monkeypatch.setattr(ranks, "WIDTH", 4)
+    assert same(on_ranks(2, fit))
+
+
+def test_gradients_of_two_dtypes():
+    parameters = {"a": np.ones((2, 3), np.float32), "b": np.ones(2), "c": np.ones(1, np.float32)}
+    buffer = Flat(parameters)
+    buffer.put(fl.Gradients(params={k: 3 * p for k, p in parameters.items()}), 5)
+    assert sorted(array.size for array in buffer.arrays) == [2, 7]
+    found = buffer.take(2).params
+    for name, p in parameters.items():
+        assert (found[name].dtype, found[name].shape) == (p.dtype, p.shape)
+        np.testing.assert_array_equal(found[name], 7.5)
+    buffer.put(None, 0)
+    assert not any(array.any() for array in buffer.arrays)
+    with pytest.raises(ValueError, match=r"grads.params\['b'\]: expected shape \(2,\), got \(1,\)"):
+        buffer.put(fl.Gradients(params=parameters | {"b": np.ones(1)}), 1)
 
 
 def test_every_rank_begins_with_the_parameters_of_rank_0():

@@ -101,10 +101,11 @@ def test_a_cell_that_knows_no_rows_draws_from_seed_and_step(rng):
     x = rng.standard_normal((6, B, I))
     stack = fl.engine.Stack([[Forgetful(I, H)], [Forgetful(H, H)]], dtype=np.float64, rng=0)
 
-    def forward(step):
-        with drawing(Draws(3, step)):
+    def forward(step, first_row=0):
+        with drawing(Draws(3, step, first_row=first_row)):
             return stack.forward(x)[0][0]
 
     first = forward(8)
     np.testing.assert_array_equal(forward(8), first)
     assert (forward(9) != first).any()
+    assert (forward(8, first_row=2) != first).any()

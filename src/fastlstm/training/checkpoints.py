@@ -145,12 +145,12 @@ def settings_of(run: Any) -> dict[str, str]:
         f"{name} {array.shape} {array.dtype}" for name, array in run.model.parameters().items()
     ]
     return {
-        "model": _text(run.model),
+        "model": text_of(run.model),
         "parameters": hashlib.sha256("\n".join(parameters).encode()).hexdigest()[:16],
-        "loss": _text(trainer.objective.loss),
-        "optimizer": _text(run.optimizer),
+        "loss": text_of(trainer.objective.loss),
+        "optimizer": text_of(run.optimizer),
         "optimizer steps": str(getattr(run.optimizer, "steps", 0)),
-        "schedule": _text(trainer.schedule),
+        "schedule": text_of(trainer.schedule),
         "clip_norm": str(trainer.clip_norm),
         "seed": str(trainer.seed),
         "first epoch and step": f"{trainer.epoch}, {trainer.step}",
@@ -170,7 +170,7 @@ def data_digest(source: Source) -> str:
     return digest.hexdigest()[:16]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A description of a setting that is the same in another process."""
     if isinstance(getattr(value, "__qualname__", None), str):  # a function
         return f"{value.__module__}.{value.__qualname__}"

@@ -99,6 +99,7 @@ class Run:
 
         self.names = ["loss", *(metric.name for metric in metrics)]  # of a step's values
         self._flat = Flat(self.model.parameters()) if self.ranks.size > 1 else None
+        self._rows = 0  # of the last step, of all ranks
         self._interrupt = _InterruptOnce()
         self._wants_stop = False  # whether a callback of this rank has asked to stop
         self._heard = False, False  # the wishes of all ranks, when they last met
@@ -166,15 +167,9 @@ class Run:
         self._rows = len(batch.x)
         if self._flat is not None:
             self._flat.put(grads, parts["loss"].weight)
-            own = Means(parts).values(self.names)
-            every = self.ranks.exchange(
-                Place.STEP, [*self._wishes(), self.optimizer.lr, self._rows, *own]
-            )
-            self._hear(every[:, :2])
+            parts = self._exchange(parts)
             if may_stop and any(self._heard):
                 return False
-            self.optimizer.lr, self._rows = every[0, 2], int(every[:, 3].sum())
-            parts = split(self.names, every[:, 4:])
         loss = parts["loss"]
         if not math.isfinite(loss.total):
             raise self._diverged(f"loss: expected a finite number, got {loss.total}")
@@ -209,6 +204,14 @@ class Run:
             return parts, None, state
         parts |= {metric.name: metric(pred, batch) for metric in self.metrics}
         return parts, None if gradient is None else trainer.caller.backward(tape, gradient), state
+
+    def _exchange(self, parts: dict[str, Part]) -> dict[str, Part]:
+        """Meet the other ranks in a step, and return the sums of all."""
+        own = *self._wishes(), self.optimizer.lr, self._rows, *Means(parts).values(self.names)
+        every = self.ranks.exchange(Place.STEP, own)
+        self._hear(every[:, :2])
+        self.optimizer.lr, self._rows = every[0, 2], int(every[:, 3].sum())
+        return split(self.names, every[:, 4:])
 
     def _wishes(self) -> tuple[bool, bool]:
         """Whether a callback of this rank wants to stop, and whether Ctrl-C came."""

@@ -12,7 +12,7 @@ from fastlstm.distributed.ranks import Place, read_ranks
 from fastlstm.module import Module
 from fastlstm.training.callbacks import EarlyStopping, read_callbacks
 from fastlstm.training.calls import Caller, has_steps
-from fastlstm.training.checkpoints import Saver, data_digest, settings_of, share_state
+from fastlstm.training.checkpoints import Saver, data_digest, settings_of, share_state, text_of
 from fastlstm.training.data.batch import Batches, Source
 from fastlstm.training.data.sequences import Sequences, read_fraction
 from fastlstm.training.data.streams import Streams
@@ -79,6 +79,7 @@ class Trainer:
     B·r/n to B·(r + 1)/n, rounded down, or none. Gradients are summed over all positions that count,
     wherever they are, divided by their weight, and then clipped; dropout is drawn by the row of the
     whole batch. So weights and history differ from those of one process by rounding alone.
+    A cell in Python that draws for itself, and knows no rows, is the exception.
     `fit` and `evaluate`, and making the trainer, are calls of all ranks together; `predict` is not,
     and computes all rows that it is given. Rank 0 displays the progress, writes checkpoints and
     calls callbacks. An exception on one rank is a `fastlstm.distributed.RankError` on the others.
@@ -138,7 +139,7 @@ class Trainer:
         parameters = self.model.parameters()
         forms = [f"{name} {p.shape} {p.dtype}" for name, p in parameters.items()]
         self.ranks.compare(
-            Place.TRAINER, {"model": repr(self.model), "parameters": "; ".join(forms)}
+            Place.TRAINER, {"model": text_of(self.model), "parameters": "; ".join(forms)}
         )
         arrays, _ = self.ranks.broadcast(Place.STATE, parameters, None)
         self.model.load_state_dict(arrays)
