@@ -210,6 +210,27 @@ def test_arguments_that_differ_are_found_at_the_start():
 
 
 def test_ranks_that_read_other_batches():
+    """In another order, as after a shuffle of each rank's own."""
+    x, y, _ = data(12, longest=3)
+
+    def fitted(comm):
+        order = range(4) if comm.rank else range(3, -1, -1)
+        batches = [(x[k][None], y[k][None]) for k in order]
+        rank_runs.trainer(comm).fit(batches, epochs=1, progress=False)
+
+    def evaluated(comm):
+        batches = [(x[k + (comm.rank == 1)][None], y[k][None]) for k in range(3)]
+        rank_runs.trainer(comm).evaluate(batches)
+
+    for result in on_ranks(2, fitted):
+        assert isinstance(result, RankError)
+        assert str(result) == "rank 1: it read another batch than rank 0"
+    for result in on_ranks(2, evaluated):
+        assert isinstance(result, ValueError)
+        assert "batches: expected the same on all ranks" in str(result)
+
+
+def test_ranks_that_read_fewer_batches():
     x, y, _ = data(12)
 
     def run(comm):

@@ -49,15 +49,11 @@ class RankError(RuntimeError):
     """
 
     def __init__(self, rank: int, text: str):
-        super().__init__(f"rank {rank}: {text}")
+        super().__init__(rank, text)
         self.rank = rank
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rank_error, (self.args[0], self.rank)
-
-
-def _rank_error(text: str, rank: int) -> RankError:
-    return RankError(rank, text.partition(": ")[2])
+    def __str__(self) -> str:
+        return "rank {}: {}".format(*self.args)
 
 
 class Alone:

@@ -207,11 +207,15 @@ class Run:
 
     def _exchange(self, parts: dict[str, Part]) -> dict[str, Part]:
         """Meet the other ranks in a step, and return the sums of all."""
-        own = *self._wishes(), self.optimizer.lr, self._rows, *Means(parts).values(self.names)
-        every = self.ranks.exchange(Place.STEP, own)
+        seen = getattr(self.source, "seen", 0)
+        own = *self._wishes(), self.optimizer.lr, self._rows, seen
+        every = self.ranks.exchange(Place.STEP, [*own, *Means(parts).values(self.names)])
         self._hear(every[:, :2])
         self.optimizer.lr, self._rows = every[0, 2], int(every[:, 3].sum())
-        return split(self.names, every[:, 4:])
+        differs = every[:, 4] != every[0, 4]
+        if differs.any():
+            raise RankError(int(differs.argmax()), "it read another batch than rank 0")
+        return split(self.names, every[:, 5:])
 
     def _wishes(self) -> tuple[bool, bool]:
         """Whether a callback of this rank wants to stop, and whether Ctrl-C came."""

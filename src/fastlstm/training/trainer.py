@@ -75,14 +75,18 @@ class Trainer:
     Notes
     -----
     With `comm`, every rank begins with the parameters of rank 0, and is given the whole data. Of
-    each batch of `batch_size` rows, the same as without `comm`, rank r of n computes those from
-    B·r/n to B·(r + 1)/n, rounded down, or none. Gradients are summed over all positions that count,
-    wherever they are, divided by their weight, and then clipped; dropout is drawn by the row of the
-    whole batch. So weights and history differ from those of one process by rounding alone.
-    A cell in Python that draws for itself, and knows no rows, is the exception.
-    `fit` and `evaluate`, and making the trainer, are calls of all ranks together; `predict` is not,
-    and computes all rows that it is given. Rank 0 displays the progress, writes checkpoints and
-    calls callbacks. An exception on one rank is a `fastlstm.distributed.RankError` on the others.
+    each batch, the same as without `comm`, rank r of n computes the rows from B·r/n to B·(r + 1)/n,
+    rounded down, or none. Gradients are summed over all positions that count, wherever they are,
+    divided by their weight, and then clipped; dropout is drawn by the row of the whole batch. So
+    weights and history differ from those of one process by rounding alone, unless a cell written in
+    Python draws for itself.
+
+    Making the trainer, `fit` and `evaluate` are calls that all ranks make. `predict` is not: it
+    computes whatever it is given. Rank 0 displays the progress, writes checkpoints and calls
+    callbacks (see `fastlstm.training.callbacks`). An exception on one rank is a `RankError` of
+    `fastlstm.distributed` on the others. Scripts are run by ``mpiexec -n 2 python -m mpi4py``,
+    which also ends all ranks if one fails elsewhere, and with ``OMP_NUM_THREADS`` as the number of
+    cores of each rank.
 
     Examples
     --------
@@ -171,6 +175,7 @@ class Trainer:
         x : array (N, T, ...), list of arrays (T_k, ...), `Streams`, or iterable of batches
             Batches are (x, y) or `fastlstm.training.Batch`, sequences first. An iterable gives them
             again in every epoch; a function gets the number of the epoch and returns an iterable.
+            With `comm`, all ranks give the same ones.
         y : array (N, ...), (N, T, ...), or list of arrays
             A target for each sequence or for each step, as the model predicts. None with streams
             and batches, which have targets of their own.
@@ -219,6 +224,8 @@ class Trainer:
             An argument does not fit, or the checkpoints are of other data, sizes or settings.
         OSError
             A checkpoint cannot be written.
+        RankError
+            Another rank failed, or ranks do not make the same calls (`comm`).
 
         Notes
         -----
@@ -359,6 +366,7 @@ class Trainer:
             part, _ = self.objective(pred, batch, is_shared)
             means.add({"loss": part, **{one.name: one(pred, batch) for one in metrics}})
         if is_shared:
+            self.ranks.compare(Place.SCORES, {"batches": str(getattr(source, "seen", 0))})
             names = ["loss", *(metric.name for metric in metrics)]
             means = means.of_all(self.ranks, Place.SCORES, names)
         return means.means()

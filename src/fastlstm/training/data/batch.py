@@ -1,6 +1,7 @@
 """Batches, and how a trainer reads its arguments."""
 
 import inspect
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -96,6 +97,7 @@ class Batches:
     def __init__(self, made: Iterable[Any] | Callable[[int], Iterable[Any]]):
         self._made = made
         self._read = False
+        self.seen = 0  # a digest of some numbers of the batches that were shared so far
 
     def batches(
         self, batch_size: int, order: Order | None, start: int, share: Share | None = None
@@ -115,7 +117,10 @@ class Batches:
         for number, batch in enumerate(made):
             if number >= start:
                 read = read_batch(f"x, batch {number}", batch)
-                yield read if share is None else read.part(share(len(read.x)))
+                if share is not None:
+                    self.seen = zlib.crc32(_sample(read), self.seen)
+                    read = read.part(share(len(read.x)))
+                yield read
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         return iter(())
@@ -142,6 +147,13 @@ def read_batch(name: str, value: Any) -> Batch:
         weight = read_array(f"{name}: sample_weight", batch.sample_weight, np.dtype(np.float64))
         batch = batch._replace(sample_weight=weight)
     return batch
+
+
+def _sample(batch: Batch) -> bytes:
+    """Shapes, and some of the numbers."""
+    x, y = batch.x, np.asarray(batch.y)
+    some = x.flat[:: 1 + x.size // 200], y.flat[:: 1 + y.size // 50]
+    return f"{x.shape} {y.shape}".encode() + b"".join(array.tobytes() for array in some)
 
 
 def takes(function: Any, name: str) -> bool:
