@@ -33,7 +33,7 @@ def listed(module):
 DOORS = fl.interop
 OF_INTEROP = DOORS.audio.skip, DOORS.rnnoise, DOORS.rnnoise.network, DOORS.tensorflow, DOORS.tflite
 OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | listed(reference)
-OBJECTS |= listed(fl.inspection)
+OBJECTS |= listed(fl.inspection) | listed(fl.distributed)
 for module in (fl.losses, fl.schedules, kernels, *OF_INTEROP):
     OBJECTS |= own_functions(module)
 CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}
