@@ -1,0 +1,164 @@
+"""The watch over a fit's processes, with processes of the test's own in the place of ranks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from fastlstm.distributed import watch
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="there are no pidfds here")
+
+OWNER = """
+import sys
+from fastlstm.distributed import watch
+pids = eval(sys.argv[1])
+class Comm:
+    size, rank = len(pids) + 1, min(pids.values()) - 1
+    def allgather(self, own):
+        host = own[0]
+        others = [(host if rank != 9 else ("another", ""), pid, rank) for pid, rank in pids.items()]
+        return [own, *others]
+    def Barrier(self):
+        print("barrier", flush=True)
+with watch.watched(Comm(), "Run it again."):
+    print("watching", flush=True)
+    if sys.stdin.readline() == "raise\\n":
+        raise ValueError("no good")
+print("ended", flush=True)
+"""
+SLEEP = [sys.executable, "-S", "-c", "import time; print(); time.sleep(60)"]
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: 0); print()\n"
+DEAF = [sys.executable, "-S", "-c", DEAF + "while True: time.sleep(60)"]
+
+
+@pytest.fixture
+def begin():
+    """Start a process; it has begun when it has printed a line."""
+    with ExitStack() as stack:
+
+        def start(command, **options):
+            pipes = {"stdout": subprocess.PIPE, "text": True} | options
+            process = stack.enter_context(subprocess.Popen(command, **pipes))
+            stack.callback(process.kill)
+            assert process.stdout.readline()
+            return process
+
+        yield start
+
+
+def own(begin, ranks, tmp_path):
+    """A process whose fit watches itself and the given processes, by rank; its errors in a file."""
+    pids = {process.pid: rank for rank, process in ranks.items()}
+    with open(tmp_path / "stderr", "wb") as file:
+        return begin([sys.executable, "-c", OWNER, repr(pids)], stdin=subprocess.PIPE, stderr=file)
+
+
+def watcher_of(process):
+    """Its child, once that is at its program."""
+    [pid] = children(process.pid)
+    wait_for(lambda: "eventpoll" in str(list(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))))
+    return pid
+
+
+def children(pid):
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 30
+    while True:
+        with suppress(FileNotFoundError):
+            if condition():
+                return
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def messages(tmp_path):
+    text = (tmp_path / "stderr").read_text()
+    return [line for line in text.splitlines() if line.startswith("fastlstm: ")]
+
+
+def test_a_fit_that_ends_leaves_no_watcher_and_no_word(begin, tmp_path):
+    other = begin(SLEEP)
+    owner = own(begin, {1: other}, tmp_path)
+    watcher = watcher_of(owner)
+    assert owner.communicate("\n", timeout=30)[0] == "barrier\nended\n"
+    assert not os.path.exists(f"/proc/{watcher}")
+    assert not (tmp_path / "stderr").read_text()
+    assert other.poll() is None
+
+
+def test_an_error_is_not_a_death(begin, tmp_path):
+    other = begin(SLEEP)
+    owner = own(begin, {1: other}, tmp_path)
+    watcher = watcher_of(owner)
+    assert owner.communicate("raise\n", timeout=30)[0] == ""  # the others may never come to it
+    assert not os.path.exists(f"/proc/{watcher}")
+    assert not messages(tmp_path)
+    assert "ValueError: no good" in (tmp_path / "stderr").read_text()
+
+
+def test_the_one_that_died_is_named_and_the_others_end(begin, tmp_path):
+    ranks = {2: begin(SLEEP), 3: begin(SLEEP), 4: begin(DEAF), 9: begin(SLEEP)}
+    owner = own(begin, ranks, tmp_path)
+    watcher_of(owner)
+    ranks[3].kill()
+    assert owner.wait(timeout=30) == -signal.SIGTERM
+    assert ranks[2].wait(timeout=30) == -signal.SIGTERM
+    assert ranks[4].wait(timeout=30) == -signal.SIGKILL
+    assert ranks[9].poll() is None  # on another host
+    [line] = messages(tmp_path)
+    assert f"rank 3 of 5 (process {ranks[3].pid} on " in line
+    assert line.endswith(". Run it again.")
+
+
+def test_the_owners_own_death_is_told(begin, tmp_path):
+    other = begin(SLEEP)
+    owner = own(begin, {1: other}, tmp_path)
+    watcher_of(owner)
+    owner.kill()
+    assert other.wait(timeout=30) == -signal.SIGTERM
+    [line] = messages(tmp_path)
+    assert f"rank 0 of 2 (process {owner.pid} on " in line
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_watcher_that_comes_late_names_the_first(first, begin, tmp_path):
+    """A launcher kills the others at once."""
+    ranks = {1: begin(SLEEP), 2: begin(SLEEP)}
+    owner = own(begin, ranks, tmp_path)
+    watcher = watcher_of(owner)
+    os.kill(watcher, signal.SIGSTOP)
+    processes = {0: owner, **ranks}
+    for rank in sorted(processes, key=lambda rank: rank != first):
+        processes[rank].kill()
+        processes[rank].wait()
+    os.kill(watcher, signal.SIGCONT)
+    wait_for(lambda: messages(tmp_path))
+    [line] = messages(tmp_path)
+    assert f"rank {first} of 3 " in line
+
+
+def test_one_that_died_before_the_watch(begin, tmp_path):
+    other = begin(SLEEP)
+    other.kill()
+    other.wait()
+    owner = own(begin, {1: other}, tmp_path)
+    assert owner.wait(timeout=30) == -signal.SIGTERM
+    [line] = messages(tmp_path)
+    assert "rank 1 of 2 " in line
+
+
+def test_alone_nothing_is_watched():
+    class Alone:
+        size, rank = 1, 0
+
+    with watch.watched(Alone()):
+        assert not children(os.getpid())
