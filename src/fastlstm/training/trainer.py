@@ -9,6 +9,7 @@ import numpy as np
 
 from fastlstm.checks import read_flag, read_number, read_size
 from fastlstm.distributed.ranks import Place, read_ranks
+from fastlstm.distributed.watch import watched
 from fastlstm.module import Module
 from fastlstm.training.callbacks import EarlyStopping, read_callbacks
 from fastlstm.training.calls import Caller, has_steps
@@ -270,7 +271,9 @@ class Trainer:
         if checkpoint is not None and not self.ranks.exchange(Place.FIT, [goes_on])[0, 0]:
             run.saver.save(run)
         shown = make_progress(progress, run.epochs, self.epoch, source.size)
-        run.go(shown)
+        advice = "Run again, it goes on from the last checkpoint." if checkpoint is not None else ""
+        with watched(self.ranks, advice):
+            run.go(shown)
         return run.history
 
     @_together

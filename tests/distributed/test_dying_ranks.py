@@ -1,0 +1,140 @@
+"""A rank that dies, or fails, while others train: all end soon, say which, and go on later."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mpi4py")
+MPIEXEC = shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
+pytestmark = [
+    pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec"),
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="there are no pidfds here"),
+]
+SOON = 10  # seconds
+
+SCRIPT = """
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+from mpi4py import MPI
+
+import fastlstm as fl
+
+rank, (what, folder) = MPI.COMM_WORLD.rank, sys.argv[1:]
+
+
+class Event:
+    on_every_rank = True
+
+    def on_step_end(self, run):
+        if run.step == 12 and rank == 1 and what != "nothing":
+            print(f"at {time.time()}", flush=True)
+            if what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if what == "exit":
+                os._exit(0)
+            raise ZeroDivisionError("no good")
+
+
+rng = np.random.default_rng(0)
+x = [rng.standard_normal((n, 3)).astype("f") for n in rng.integers(4, 9, 23)]
+y = [one.cumsum(axis=0) for one in x]
+model = fl.Sequential(fl.LSTM(3, 7, num_layers=2, dropout=0.2, rng=rank), fl.Linear(7, 3, rng=rank))
+trainer = fl.Trainer(
+    model, "mse", fl.optim.Adam(1e-2), comm=MPI.COMM_WORLD, deterministic=True, clip_norm=1.0
+)
+fit = {"epochs": 4, "batch_size": 5, "checkpoint": folder, "checkpoint_every": 2}
+history = trainer.fit(x, y, progress=False, callbacks=Event(), **fit)
+if rank == 0:
+    np.savez(folder + ".npz", loss=history["loss"], **model.state_dict())
+"""
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Run the script on two ranks; the status, the errors and the seconds since the event."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+
+    def run(what, folder, *options, module=("-m", "mpi4py")):
+        command = [MPIEXEC, *options, "-n", "2", sys.executable, *module, script, what, folder]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            out, errors = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        took = time.time() - float(out.split()[1]) if out else 0.0
+        while left := processes_of(script):  # they are ending
+            assert time.time() - float(out.split()[1]) < SOON, left
+            time.sleep(0.05)
+        return process.returncode, errors, took
+
+    return run
+
+
+def processes_of(script):
+    """The commands of those that still run it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(script) in text:
+            found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("-disable-auto-cleanup",)], ids=["", "no cleanup"])
+def test_a_killed_rank_is_named_and_the_checkpoint_resumes(train, tmp_path, options):
+    status, errors, took = train("kill", "killed", *options)
+    assert status
+    assert took < SOON
+    [line] = [line for line in errors.splitlines() if line.startswith("fastlstm: ")]
+    assert line.startswith("fastlstm: rank 1 of 2 (process ")
+    assert line.endswith("Run again, it goes on from the last checkpoint.")
+    newest = max(path.stem for path in (tmp_path / "killed").glob("step-*"))
+    assert int(newest[5:]) in (10, 12)  # rank 0 may be at the next step, and no further
+    if options:
+        return
+    assert train("nothing", "killed")[:2] == (0, "")
+    assert train("nothing", "whole")[:2] == (0, "")
+    killed, whole = np.load(tmp_path / "killed.npz"), np.load(tmp_path / "whole.npz")
+    assert len(whole.files) > 8
+    for name in whole.files:
+        np.testing.assert_array_equal(killed[name], whole[name])
+
+
+def test_a_rank_that_leaves_is_named(train):
+    """Its status of 0 is nothing wrong to a launcher."""
+    _, errors, took = train("exit", "left")
+    assert took < SOON
+    assert "fastlstm: rank 1 of 2 (process " in errors
+
+
+@pytest.mark.parametrize("module", [("-m", "mpi4py"), ()], ids=["by mpi4py", "plain"])
+def test_an_exception_ends_all(train, module):
+    status, errors, took = train("raise", "failed", module=module)
+    assert status
+    assert took < SOON
+    assert "ZeroDivisionError: no good" in errors
+    assert "rank 1" in errors
+    assert "died" not in errors
