@@ -1,7 +1,6 @@
 """A rank that dies, or fails, while others train: all end soon, say which, and go on later."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks import find_mpiexec
 
 pytest.importorskip("mpi4py")
-MPIEXEC = shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
+MPIEXEC = find_mpiexec()
 pytestmark = [
     pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec"),
     pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="there are no pidfds here"),
