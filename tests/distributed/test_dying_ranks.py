@@ -43,6 +43,8 @@ class Event:
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "exit":
                 os._exit(0)
+            if what == "sys.exit":
+                sys.exit("no good")
             raise ZeroDivisionError("no good")
 
 
@@ -131,10 +133,14 @@ def test_a_rank_that_leaves_is_named(train):
 
 
 @pytest.mark.parametrize("module", [("-m", "mpi4py"), ()], ids=["by mpi4py", "plain"])
-def test_an_exception_ends_all(train, module):
-    status, errors, took = train("raise", "failed", module=module)
+@pytest.mark.parametrize("what", ["raise", "sys.exit"])
+def test_an_exception_ends_all(train, what, module):
+    status, errors, took = train(what, "failed", module=module)
     assert status
     assert took < SOON
-    assert "ZeroDivisionError: no good" in errors
-    assert "rank 1" in errors
-    assert "died" not in errors
+    assert "no good" in errors
+    assert "rank 1" in errors  # in the words of MPI_Abort, or of the other rank
+    if not module:
+        name = "ZeroDivisionError" if what == "raise" else "SystemExit"
+        assert f"RankError: rank 1: {name}: no good" in errors
+    assert "fastlstm: rank" not in errors  # nobody was killed

@@ -111,7 +111,7 @@ class Ranks(Alone):
         try:
             yield
             self.exchange(Place.END, ())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not self._parted:
                 self._tell(error)
             raise

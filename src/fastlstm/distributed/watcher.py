@@ -30,7 +30,7 @@ def main() -> None:
     if dead is None:
         return
     who = f"rank {ranks[dead]} of {size} (process {dead} on {socket.gethostname()})"
-    text = f"fastlstm: {who} died during fit, which ends on all ranks. {advice}".rstrip()
+    text = f"fastlstm: {who} ended in the middle of fit, so all ranks end. {advice}".rstrip()
     with suppress(OSError):  # nobody reads it
         os.write(2, f"{text}\n".encode())
     _end({fd for fd, pid in fds.items() if pid != dead})
