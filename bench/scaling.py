@@ -19,12 +19,12 @@ from pathlib import Path
 
 from bench import origin
 
-B, T, H = 32, 100, 256
+B, FEW, T, H = 32, 4, 100, 256
 SIZES = (64, 128, 256, 512, 1024)
 BUFFERS = tuple(2**k for k in range(3, 26))
 RANKS = (2, 8, 64)
-FULL = {"rounds": 5, "steps": 8, "calls": 1000, "T": T, "B": B}
-QUICK = {"rounds": 1, "steps": 2, "calls": 3, "T": 5, "B": 6}
+FULL = {"rounds": 5, "steps": 8, "calls": 1000, "T": T, "B": B, "few": FEW}
+QUICK = {"rounds": 1, "steps": 2, "calls": 3, "T": 5, "B": 6, "few": 2}
 EXCHANGED = 256  # bytes of each rank in an all-gather before the gradients
 
 
@@ -142,7 +142,7 @@ def report(asked: dict, found: dict) -> str:
             f"model's time is {min(apart):.2g} to {max(apart):.2g} of the measured. Adding takes "
             f"γ = {1e9 * gamma:.2g} ns a byte.",
             "",
-            *extrapolation(sizes, times, gamma, asked["B"]),
+            *extrapolation(sizes, times, gamma, asked),
         ]
     )
 
@@ -154,9 +154,10 @@ def throughput(asked: dict, times: dict[str, float]) -> list[str]:
     cases = (("1 rank", rows), ("1 rank, 2 threads", rows), ("2 ranks, one batch", rows))
     lines = []
     for name, count in (*cases, ("2 ranks, two batches", 2 * rows)):
-        seconds = times[name]
-        shown = f"{1e3 * seconds:.3g} | {count / seconds:.4g} | {base * count / seconds:.2f}"
-        lines.append(f"| {name} | {count} | {shown} |")
+        each = times[name] / count
+        lines.append(
+            f"| {name} | {count} | {ms(times[name])} | {1 / each:.4g} | {base / each:.2f} |"
+        )
     return [
         f"| H = {asked['H']} | rows of a step | ms | sequences/s | times one rank |",
         "|---|---|---|---|---|",
@@ -166,35 +167,44 @@ def throughput(asked: dict, times: dict[str, float]) -> list[str]:
 
 def by_size(sizes: dict[int, int], times: dict[str, float]) -> list[str]:
     """Steps and reductions by the model's size."""
+    lines = []
+    for size, nbytes in sizes.items():
+        alone, both, reduction = (
+            times[name] for name in (f"alone {size}", f"both {size}", f"reduce {nbytes}")
+        )
+        shown = f"{nbytes / 1e6:.3g} | {ms(alone)} | {ms(both)} | {ms(reduction)}"
+        lines.append(f"| {size} | {shown} | {reduction / (both + reduction):.1%} |")
     return [
         "| H | gradients, MB | step, ms | on two ranks at once | all-reduce | of both |",
         "|---|---|---|---|---|---|",
-        *(
-            f"| {size} | {nbytes / 1e6:.3g} | {1e3 * times[f'alone {size}']:.3g} "
-            f"| {1e3 * (both := times[f'both {size}']):.3g} "
-            f"| {1e3 * (reduction := times[f'reduce {nbytes}']):.3g} "
-            f"| {reduction / (both + reduction):.1%} |"
-            for size, nbytes in sizes.items()
-        ),
+        *lines,
     ]
 
 
 def extrapolation(
-    sizes: dict[int, int], times: dict[str, float], gamma: float, rows: int
+    sizes: dict[int, int], times: dict[str, float], gamma: float, asked: dict
 ) -> list[str]:
     """What so many machines would reach: the part of p times one rank's throughput."""
-    heads = [f"{network.name}, {ranks}" for network in NETWORKS for ranks in RANKS]
-    most = f"sequences/s of {RANKS[-1]}"
+    heads = []
+    for network in NETWORKS:
+        heads += [f"{network.name}, {ranks}" for ranks in RANKS]
+        heads.append(f"sequences/s of {RANKS[-1]}")
     lines = []
-    for size, nbytes in sizes.items():
-        step, cells = times[f"alone {size}"], []
-        for network in NETWORKS:
-            parts = [step / (step + network.step(p, nbytes, gamma)) for p in RANKS]
-            cells += [f"{part:.0%}" for part in parts]
-            cells.append(f"{RANKS[-1] * rows * parts[-1] / step:,.0f}")
-        lines.append(f"| {size} | {' | '.join(cells)} |")
-    heads = [*heads[: len(RANKS)], most, *heads[len(RANKS) :], most]
-    return [f"| H | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|", *lines]
+    for name, rows in (("alone", asked["B"]), ("few", asked["few"])):
+        for size, nbytes in sizes.items():
+            step, cells = times[f"{name} {size}"], []
+            for network in NETWORKS:
+                parts = [step / (step + network.step(p, nbytes, gamma)) for p in RANKS]
+                cells += [f"{part:.0%}" for part in parts]
+                cells.append(f"{RANKS[-1] * rows * parts[-1] / step:,.0f}")
+            lines.append(f"| {size} | {rows} | {' | '.join(cells)} |")
+    heads = ["H", "rows of a rank", *heads]
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds, three digits or more."""
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def main() -> None:
     runs = {f"reduce {size}": (2, reduction(size, asked["calls"])) for size in buffers}
     for size in counts:
         runs[f"alone {size}"] = 1, training(size, B, T, steps)
+        runs[f"few {size}"] = 1, training(size, asked["few"], T, steps)
         runs[f"both {size}"] = 2, training(size, B, T, steps)
     runs["1 rank"] = 1, training(H, B, T, steps)
     runs["1 rank, 2 threads"] = 1, training(H, B, T, steps, threads=2)

@@ -43,7 +43,7 @@ def test_every_table(tmp_path):
     out = run_module("scaling", "--quick", "--write", path)
     assert path.read_text(encoding="utf-8") == out
     rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("| ")]
-    assert [len(row) for row in rows] == [5] * 5 + [6] * 3 + [9] * 3
+    assert [len(row) for row in rows] == [5] * 5 + [6] * 3 + [10] * 5
     numbers = [float(text) for text in re.findall(r"\d+\.?\d*", out.partition("\n\n")[2])]
     assert all(map(math.isfinite, numbers))
     assert "nan" not in out

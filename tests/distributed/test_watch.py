@@ -19,15 +19,15 @@ OWNER = """
 import sys
 import numpy as np
 from fastlstm.distributed import watch
-pids = eval(sys.argv[1])
+others = eval(sys.argv[1])
 class Ranks:
-    rank = min(pids.values()) - 1
+    rank = min(others) - 1
     size = 10
     def exchange(self, place, own):
-        found = np.zeros((self.size, 2))
+        found = np.zeros((self.size, 3))
         found[self.rank] = own
-        for pid, rank in pids.items():
-            found[rank] = own[0] if rank < 9 else 1, pid
+        for rank, numbers in others.items():
+            found[rank] = own[0] if rank < 9 else 1, *numbers
         return found
 with watch.watched(Ranks(), "Run it again."):
     print("watching", flush=True)
@@ -35,21 +35,29 @@ with watch.watched(Ranks(), "Run it again."):
         raise ValueError("no good")
 print("ended", flush=True)
 """
-SLEEP = [sys.executable, "-S", "-c", "import time; print(); time.sleep(60)"]
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: 0); print()\n"
-DEAF = [sys.executable, "-S", "-c", DEAF + "while True: time.sleep(60)"]
+SLEEP = """
+import os, signal, time
+read, write = os.pipe()
+signal.signal(signal.SIGUSR1, lambda *_: os.close(write))
+print(read, flush=True)
+while True:
+    time.sleep(60)
+"""
+DEAF = SLEEP.replace("print", "signal.signal(signal.SIGTERM, lambda *_: None)\nprint")
 
 
 @pytest.fixture
 def begin():
-    """Start a process; it has begun when it has printed a line."""
+    """Start a process; its first line is its attribute `line`."""
     with ExitStack() as stack:
 
-        def start(command, **options):
+        def start(program, *arguments, **options):
+            command = [sys.executable, "-c", program, *arguments]
             pipes = {"stdout": subprocess.PIPE, "text": True} | options
             process = stack.enter_context(subprocess.Popen(command, **pipes))
             stack.callback(process.kill)
-            assert process.stdout.readline()
+            process.line = process.stdout.readline()
+            assert process.line
             return process
 
         yield start
@@ -57,9 +65,9 @@ def begin():
 
 def own(begin, ranks, tmp_path):
     """A process whose fit watches itself and the given processes, by rank; its errors in a file."""
-    pids = {process.pid: rank for rank, process in ranks.items()}
+    others = {rank: (process.pid, int(process.line)) for rank, process in ranks.items()}
     with open(tmp_path / "stderr", "wb") as file:
-        return begin([sys.executable, "-c", OWNER, repr(pids)], stdin=subprocess.PIPE, stderr=file)
+        return begin(OWNER, repr(others), stdin=subprocess.PIPE, stderr=file)
 
 
 def watcher_of(process):
@@ -147,6 +155,22 @@ def test_a_watcher_that_comes_late_names_the_first(first, begin, tmp_path):
     wait_for(lambda: messages(tmp_path))
     [line] = messages(tmp_path)
     assert f"rank {first} of 10 " in line
+
+
+def test_a_process_is_dead_as_soon_as_its_files_are_closed(begin, tmp_path):
+    """From then on a launcher may kill others, which can be quicker to end."""
+    ranks = {1: begin(SLEEP), 2: begin(SLEEP)}
+    owner = own(begin, ranks, tmp_path)
+    watcher = watcher_of(owner)
+    os.kill(watcher, signal.SIGSTOP)
+    ranks[2].send_signal(signal.SIGUSR1)
+    wait_for(lambda: len(list(Path(f"/proc/{ranks[2].pid}/fd").iterdir())) == 4)
+    ranks[1].kill()
+    ranks[1].wait()
+    os.kill(watcher, signal.SIGCONT)
+    wait_for(lambda: messages(tmp_path))
+    [line] = messages(tmp_path)
+    assert "rank 2 of 10 " in line
 
 
 def test_one_that_died_before_the_watch(begin, tmp_path):

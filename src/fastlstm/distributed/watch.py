@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from fastlstm.distributed import watcher
 from fastlstm.distributed.ranks import Alone, Place
@@ -33,11 +34,11 @@ def watched(ranks: Alone, advice: str = "") -> Iterator[None]:
     """
     process = None
     if ranks.size > 1:
-        found = ranks.exchange(Place.FIT, (zlib.crc32(_host().encode()), os.getpid()))
-        here = found[:, 0] == found[ranks.rank, 0]
-        pids = {int(found[rank, 1]): int(rank) for rank in here.nonzero()[0]}
-        if ranks.rank == min(pids.values()) and hasattr(os, "pidfd_open"):
-            process = _start([os.getpid(), pids, ranks.size, advice])
+        own = zlib.crc32(_host().encode()), os.getpid(), _sign_of_life()
+        found = ranks.exchange(Place.FIT, own).astype(int).tolist()
+        here = [(rank, pid, fd) for rank, (host, pid, fd) in enumerate(found) if host == own[0]]
+        if ranks.rank == here[0][0] and hasattr(os, "pidfd_open"):
+            process = _start([here, ranks.size, advice])
     try:
         yield
     finally:
@@ -49,6 +50,12 @@ def _host() -> str:
     """What processes share that see one another: containers may have one name."""
     space = "/proc/self/ns/pid"
     return socket.gethostname() + (os.readlink(space) if os.path.exists(space) else "")
+
+
+@cache
+def _sign_of_life() -> int:
+    """Open a pipe that closes when this process ends, and return the end to read from."""
+    return os.pipe()[0]
 
 
 def _start(arguments: list[object]) -> "subprocess.Popen[bytes]":

@@ -17,23 +17,25 @@ CLEANUP, GRACE = 1.0, 3.0  # seconds that others get for the launcher's cleanup,
 
 
 def main() -> None:
-    """Watch; the argument is JSON: the process that holds standard input, ranks by process, …"""
-    owner, texts, size, advice = json.loads(sys.argv[1])
-    ranks = {int(pid): rank for pid, rank in texts.items()}
-    fds, dead = {}, None
-    for pid in ranks:
+    """Watch; the argument is JSON: (rank, process, pipe) of each rank here, …"""
+    here, size, advice = json.loads(sys.argv[1])
+    ranks, pidfds, signs, dead = {}, {}, {}, None
+    for rank, pid, pipe in here:
+        ranks[pid] = rank
         try:
-            fds[os.pidfd_open(pid)] = pid
+            pidfds[os.pidfd_open(pid)] = pid
         except ProcessLookupError:  # before this process had begun
             dead = pid
-    dead = dead or _first_death(owner, fds)
+        with suppress(OSError):
+            signs[os.open(f"/proc/{pid}/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK)] = pid
+    dead = dead or _first_death(here[0][1], signs | pidfds)
     if dead is None:
         return
     who = f"rank {ranks[dead]} of {size} (process {dead} on {socket.gethostname()})"
     text = f"fastlstm: {who} ended in the middle of fit, so all ranks end. {advice}".rstrip()
     with suppress(OSError):  # nobody reads it
         os.write(2, f"{text}\n".encode())
-    _end({fd for fd, pid in fds.items() if pid != dead})
+    _end({fd for fd, pid in pidfds.items() if pid != dead})
 
 
 def _first_death(owner: int, fds: dict[int, int]) -> int | None:
@@ -44,7 +46,9 @@ def _first_death(owner: int, fds: dict[int, int]) -> int | None:
     owner : int
         The process that holds the other end of standard input.
     fds : dict of int to int
-        By pidfd, the process.
+        The process of each pipe, which closes when its process is about to end, and of each pidfd,
+        which says that it has. Between the two a launcher may already have killed the others; but a
+        pipe stays open as long as a copy of the process.
     """
     with select.epoll() as events:  # in the order in which they came, also if this runs late
         for fd in (0, *fds):
