@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from ranks import find_mpiexec
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed")
 SCRIPT = Path(__file__).parents[1] / "support" / "mpi_run.py"
@@ -17,8 +17,7 @@ TIMEOUT = 120  # seconds
 
 def start(size, *arguments):
     """Run a task on so many ranks, of one thread each."""
-    mpiexec = shutil.which("mpiexec", path=os.pathsep.join((os.path.dirname(sys.executable),)))
-    mpiexec = mpiexec or shutil.which("mpiexec")
+    mpiexec = find_mpiexec()
     if mpiexec is None:
         pytest.skip("no mpiexec")
     places = [os.path.dirname(SCRIPT), *filter(None, sys.path)]

@@ -39,11 +39,12 @@ SLEEP = """
 import os, signal, time
 read, write = os.pipe()
 signal.signal(signal.SIGUSR1, lambda *_: os.close(write))
+signal.signal(signal.SIGUSR2, lambda *_: print(os.fork() or time.sleep(60), flush=True))
 print(read, flush=True)
 while True:
     time.sleep(60)
 """
-DEAF = SLEEP.replace("print", "signal.signal(signal.SIGTERM, lambda *_: None)\nprint")
+DEAF = SLEEP.replace("read, w", "signal.signal(signal.SIGTERM, lambda *_: None)\nread, w")
 
 
 @pytest.fixture
@@ -171,6 +172,21 @@ def test_a_process_is_dead_as_soon_as_its_files_are_closed(begin, tmp_path):
     wait_for(lambda: messages(tmp_path))
     [line] = messages(tmp_path)
     assert "rank 2 of 10 " in line
+
+
+def test_a_copy_of_a_process_is_not_that_process(begin, tmp_path):
+    other = begin(SLEEP)
+    owner = own(begin, {1: other}, tmp_path)
+    watcher_of(owner)
+    other.send_signal(signal.SIGUSR2)
+    copy = int(other.stdout.readline())
+    try:
+        other.kill()
+        wait_for(lambda: messages(tmp_path))
+    finally:
+        os.kill(copy, signal.SIGKILL)
+    [line] = messages(tmp_path)
+    assert "rank 1 of 10 " in line
 
 
 def test_one_that_died_before_the_watch(begin, tmp_path):

@@ -209,7 +209,7 @@ class Ranks(Alone):
             "all ranks have to make the same calls and to read the same batches",
         )
 
-    def _tell(self, error: Exception) -> None:
+    def _tell(self, error: BaseException) -> None:
         """Meet the others, wherever they meet next, and tell them of an error."""
         sent, got = np.zeros(WIDTH), np.empty((self.size, WIDTH))
         self._gather(sent, got)
