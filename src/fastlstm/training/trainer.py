@@ -231,6 +231,7 @@ class Trainer:
         Notes
         -----
         The first Ctrl-C ends the training after the current step, and `fit` returns.
+        When a rank of `comm` is killed, all end, and standard error says which one (on Linux).
         """
         epochs, batch_size = read_size("epochs", epochs), read_size("batch_size", batch_size)
         if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
