@@ -42,6 +42,7 @@ FLOORS = {
     "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
     "in_torch": ("checks", "module", "threads", "engine", "layers", "kernels.arguments"),
     "torch": ("in_torch",),
+    "in_sklearn": ("checks", "module", "layers", "training"),
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("checks", "module", "engine", "layers", "in_torch", "files", "onnx", "safetensors"),
@@ -123,6 +124,8 @@ def test_other_packages_are_imported_within_functions(module):
     made_for = module.removeprefix("fastlstm.interop.").partition(".")[0]
     if floor_of(module) in ("torch", "in_torch"):
         made_for = "torch"
+    if floor_of(module) in ("sklearn", "in_sklearn"):
+        made_for = "sklearn"
     assert at_top <= {"fastlstm", "numpy", made_for, *sys.stdlib_module_names}
 
 
