@@ -63,6 +63,7 @@ NO_PARAMETERS = Parameters({})
 
 def _sealed(array: np.ndarray) -> np.ndarray:
     """A view of `array` that nobody can make writable; of a copy if others can write its memory."""
+    array = np.asarray(array)  # joblib.load(path, mmap_mode="r") gives a subclass
     if array.base is not None:
         try:
             array.view().flags.writeable = True

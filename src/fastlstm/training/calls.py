@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import read_size
 from fastlstm.draws import Draws, drawing
 from fastlstm.module import Gradients, Module
 from fastlstm.training.data.batch import Batch, takes
 
 
 class Caller:
-    """Calls of one model."""
+    """Calls of one model; `threads` limits those of its recurrent layers."""
 
-    def __init__(self, model: Module):
+    def __init__(self, model: Module, threads: Any = None):
         if not isinstance(model, Module):
             raise TypeError(f"model: expected a Module, got {type(model).__name__}")
         self.model: Any = model
@@ -22,6 +23,12 @@ class Caller:
             raise ValueError("model: expected one batch_first in all layers, got True and False")
         pools = getattr(model, "pools_steps", False)
         self.batch_first = layouts == {True} if layouts else not pools
+        threads = None if threads is None else read_size("threads", threads)
+        self._threads: dict[str, Any] = {}
+        if threads is not None and model.is_recurrent:
+            if not (takes(model.forward, "threads") and takes(model.backward, "threads")):
+                raise ValueError("threads: the model's forward and backward take none")
+            self._threads = {"threads": threads}
         self._takes_lengths = takes(model.forward, "lengths") and (model.is_recurrent or pools)
 
     def infer(self, batch: Batch, state: Any = None) -> tuple[np.ndarray, Any]:
@@ -45,11 +52,12 @@ class Caller:
     def backward(self, tape: tuple[Any, bool], dpred: np.ndarray) -> Gradients:
         """Return the gradients, from that of the predictions."""
         own, is_turned = tape
-        grads: Gradients = self.model.backward(own, dpred.swapaxes(0, 1) if is_turned else dpred)
+        dpred = dpred.swapaxes(0, 1) if is_turned else dpred
+        grads: Gradients = self.model.backward(own, dpred, **self._threads)
         return grads
 
     def _arguments(self, batch: Batch, state: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        options = {}
+        options = dict(self._threads)
         if state is not None:
             options["state"] = state
         if self._takes_lengths:

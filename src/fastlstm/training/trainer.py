@@ -59,6 +59,8 @@ class Trainer:
     seed : int
         What training draws depends on this seed, the step and the row of the batch alone: dropout,
         zoneout and the order of sequences. The layers' own generators rest.
+    threads : int, optional
+        The most threads for the recurrent layers of the model, in place of `get_num_threads`.
     comm : communicator, optional
         Of mpi4py, as ``MPI.COMM_WORLD``, or any object with its methods `Get_rank`, `Get_size`,
         `Bcast`, `Allreduce` and `Allgather`. Its ranks train one model together. All have to make
@@ -113,12 +115,13 @@ class Trainer:
         schedule: Any = None,
         clip_norm: float | None = None,
         seed: int = 0,
+        threads: int | None = None,
         comm: Any = None,
         deterministic: bool = False,
     ):
         self.ranks = read_ranks(comm, deterministic)
         with self.ranks.together():
-            self.caller = Caller(model)
+            self.caller = Caller(model, threads)
             self.model = model
             self.objective = Objective(loss)
             if not callable(getattr(optimizer, "step", None)):

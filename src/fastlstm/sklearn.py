@@ -1,0 +1,13 @@
+"""Estimators of scikit-learn that train on sequences."""
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        'fastlstm.sklearn: expected scikit-learn to be installed: pip install "fastlstm[sklearn]"'
+    ) from error
+
+from fastlstm.in_sklearn.classifier import LSTMClassifier
+from fastlstm.in_sklearn.regressor import LSTMRegressor
+
+__all__ = ["LSTMClassifier", "LSTMRegressor"]
