@@ -1,33 +1,40 @@
 """What the classifier and the regressor share: how they are fitted, and the network's outputs."""
 
-import warnings
+import os
 from typing import Any
 
 import numpy as np
+import sklearn
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastlstm.checks import read_dtype, read_flag, read_size
-from fastlstm.in_sklearn.callbacks import CallbackSupportMixin, Epochs
+from fastlstm.checks import read_dtype, read_flag, read_size, warn_user
+from fastlstm.in_sklearn.callbacks import CallbackSupport, Epochs
 from fastlstm.in_sklearn.inputs import Inputs, read_inputs
 from fastlstm.in_sklearn.network import build_network
 from fastlstm.in_sklearn.scaling import measure_scaling
-from fastlstm.in_sklearn.targets import Targets, read_targets, read_weights
+from fastlstm.in_sklearn.targets import Targets, read_weights
 from fastlstm.layers.sequential import Sequential
 from fastlstm.training.callbacks import EarlyStopping
 from fastlstm.training.data.sequences import read_fraction
 from fastlstm.training.optim import AdamW
 from fastlstm.training.trainer import Trainer
 
-CLIP_NORM = 1.0  # of the gradients of a step
+CLIP_NORM = 1.0  # the largest norm of the gradients of a step
 ROWS = 256  # of a batch in inference
 NETWORK = "cell", "hidden_size", "num_layers", "bidirectional", "dropout", "pooling", "dtype"
 
+Data = tuple[Inputs, Targets, Targets | None]  # sequences, targets and weights
 
-class SequenceEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
-    """The base of the estimators. A subclass reads y (`_read_y`), and has a loss (`_loss`)."""
+
+class SequenceEstimator(CallbackSupport, BaseEstimator):
+    """The base of the estimators."""
+
+    _loss: str
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
 
     def __init__(
         self,
@@ -38,7 +45,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mi
         dropout: float = 0.0,
         cell: str = "lstm",
         pooling: str = "last",
-        lr: float = 5e-3,
+        lr: float = 1e-2,
         weight_decay: float = 1e-2,
         max_epochs: int = 100,
         batch_size: int = 32,
@@ -76,161 +83,197 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mi
 
     # What a subclass has.
 
-    def _read_y(self, y: Any, inputs: Inputs, reset: bool) -> Targets:
-        """The targets as the loss takes them. With `reset`, set what is known of them."""
+    def _read_y(self, y: Any, inputs: Inputs, reset: bool, classes: Any = None) -> Targets:
+        """The targets as numbers. With `reset`, set what is known of them."""
         raise NotImplementedError
 
-    def _loss(self, targets: Targets) -> Any:
-        """The loss, for these targets of training."""
-        raise NotImplementedError
-
-    def _measure_targets(self, targets: Targets, weights: np.ndarray | None) -> None:
-        """Measure what the targets of training are scaled by."""
-
-    def _scaled(self, targets: Targets) -> Targets:
-        """The targets as the network gives them."""
-        return targets
-
-    def _strata(self, targets: Targets) -> np.ndarray | None:
-        """The strata of the sequences, from which validation takes its share of each."""
-        return None
+    def _expected(self, y: Any, inputs: Inputs) -> Targets:
+        """The targets that a score compares with."""
+        return self._read_y(y, inputs, reset=False)
 
     def _outputs(self) -> int:
         """How many numbers the network gives."""
         raise NotImplementedError
 
+    def _scaled(self, targets: Targets) -> Targets:
+        """The targets as the loss takes them."""
+        return targets
+
+    def _measure_targets(self, targets: Targets, weights: np.ndarray | None) -> None:
+        """Measure by what the targets of training are scaled."""
+
+    def _class_weights(self, targets: Targets) -> np.ndarray | None:
+        """The weights of the targets of training, by label."""
+        return None
+
+    def _strata(self, targets: Targets) -> np.ndarray | None:
+        """What the shares of the training and validation sequences are equal in."""
+        return None
+
     # Fitting.
 
     def _fit_all(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        lengths: Any,
-        X_val: Any,
-        y_val: Any,
-        lengths_val: Any,
+        self, X: Any, y: Any, sample_weight: Any, lengths: Any, validation: tuple[Any, Any, Any]
     ) -> None:
-        """`fit`, whose callbacks get X and y as they are."""
-        validation = (X_val, y_val, lengths_val)
-        if X_val is None and y_val is None and lengths_val is None:
-            validation = None
+        """Train for all epochs; `validation` is X, y and lengths, or None for each."""
         callback = Epochs(self, X, y, {"sample_weight": sample_weight, "lengths": lengths})
-        self._fit(X, y, sample_weight, lengths, validation=validation, callback=callback)
-
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        lengths: Any,
-        *,
-        validation: tuple[Any, Any, Any] | None = None,
-        once: bool = False,
-        callback: Epochs | None = None,
-    ) -> None:
-        """Train for all epochs, or `once` for one more."""
-        goes_on = hasattr(self, "model_") and (once or read_flag("warm_start", self.warm_start))
-        read_flag("channels_first", self.channels_first)
-        early_stopping = read_flag("early_stopping", self.early_stopping) and not once
-        inputs = read_inputs(self, X, lengths, reset=not goes_on)
-        targets = self._read_y(y, inputs, reset=not goes_on)
-        weights = read_weights(sample_weight, inputs, targets.of_steps)
-        random = check_random_state(self.random_state)
-        held_out = None
-        if validation is not None:
-            held_out = self._read_validation(*validation, targets.of_steps)
-        elif early_stopping:
-            fraction = read_fraction("validation_fraction", self.validation_fraction)
-            kept, drawn = train_test_split(
-                np.arange(len(inputs)),
-                test_size=fraction,
-                random_state=random,
-                stratify=self._strata(targets),
-            )
-            held_out = inputs.take(drawn), targets.take(inputs, drawn), _take(weights, inputs, drawn)
-            targets, weights = targets.take(inputs, kept), _take(weights, inputs, kept)
-            inputs = inputs.take(kept)
-        if goes_on:
-            self._check_network()
-        else:
-            self._start(inputs, targets, weights, random)
-        trainer = self._trainer(self.model_, self._loss(targets))
-        x, y, options = self._arguments(inputs, targets, weights)
-        stopping = None
-        if not once and (held_out is None or early_stopping):
+        before = dict(self.__dict__)
+        try:
+            goes_on = read_flag("warm_start", self.warm_start) and hasattr(self, "model_")
+            data = self._read(X, y, sample_weight, lengths, reset=not goes_on)
+            random = check_random_state(self.random_state)
+            stops = read_flag("early_stopping", self.early_stopping)
+            held_out = None
+            if any(given is not None for given in validation):
+                held_out = self._read_validation(*validation)
+            elif stops:
+                data, held_out = self._split(data, random)
             patience = read_size("n_iter_no_change", self.n_iter_no_change)
-            stopping = EarlyStopping(patience, min_delta=self.tol)
+            stopping = EarlyStopping(patience, self.tol) if stops or held_out is None else None
+            epochs = read_size("max_epochs", self.max_epochs)
+            self._train(
+                data,
+                held_out,
+                random,
+                epochs=epochs,
+                early_stopping=stopping,
+                callbacks=[callback],
+                progress=bool(self.verbose),
+            )
+        except BaseException:
+            self._set_back(before)
+            raise
+
+    def _fit_once(
+        self, X: Any, y: Any, sample_weight: Any, lengths: Any, classes: Any = None
+    ) -> None:
+        """Train for one more epoch."""
+        before = dict(self.__dict__)
+        try:
+            reset = not hasattr(self, "model_")
+            data = self._read(X, y, sample_weight, lengths, reset=reset, classes=classes)
+            random = check_random_state(self.random_state)
+            self._train(data, None, random, epochs=1, progress=bool(self.verbose))
+        except BaseException:
+            self._set_back(before)
+            raise
+
+    def _set_back(self, before: dict[str, Any]) -> None:
+        """Be what the estimator was before a fit that failed."""
+        self.__dict__.clear()
+        self.__dict__.update(before)
+
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, lengths: Any, *, reset: bool, classes: Any = None
+    ) -> Data:
+        inputs = read_inputs(self, X, lengths, reset=reset)
+        targets = self._read_y(y, inputs, reset, classes)
+        if reset:
+            self._of_steps = targets.of_steps
+            self.__dict__.pop("model_", None)
+        self._check_form("y", targets)
+        return inputs, targets, read_weights(sample_weight, inputs, targets.of_steps)
+
+    def _read_validation(self, X: Any, y: Any, lengths: Any) -> Data:
+        if X is None or y is None:
+            raise ValueError("X_val, y_val: expected both, got one of them")
+        inputs = read_inputs(self, X, lengths, reset=False)
+        targets = self._read_y(y, inputs, reset=False)
+        self._check_form("y_val", targets)
+        return inputs, targets, None
+
+    def _check_form(self, name: str, targets: Targets) -> None:
+        if targets.of_steps != self._of_steps:
+            forms = "a target for each sequence", "a target for each step"
+            wanted, got = forms[self._of_steps], forms[targets.of_steps]
+            raise ValueError(f"{name}: expected {wanted}, as in the fit, got {got}")
+
+    def _split(self, data: Data, random: Any) -> tuple[Data, Data]:
+        """Draw the sequences of validation: the others, and these."""
+        inputs, targets, weights = data
+        parts = train_test_split(
+            np.arange(len(inputs)),
+            test_size=read_fraction("validation_fraction", self.validation_fraction),
+            random_state=random,
+            stratify=self._strata(targets),
+        )
+
+        def of(rows: np.ndarray) -> Data:
+            own = None if weights is None else weights.take(inputs, rows)
+            return inputs.take(rows), targets.take(inputs, rows), own
+
+        return of(np.sort(parts[0])), of(np.sort(parts[1]))
+
+    def _train(self, data: Data, held_out: Data | None, random: Any, **options: Any) -> None:
+        """Train a new network, or the one that there is, and note how it went."""
+        if hasattr(self, "model_"):
+            self._go_on()
+        else:
+            self._start(data, random)
+        trainer = self._trainer(self.model_)
+        by_class = self._class_weights(data[1])
+        x, y, weights = self._arguments(data, by_class)
+        validation = None
+        if held_out is not None:
+            *own, own_weights = self._arguments(held_out, by_class)
+            validation = *own, {"sample_weight": own_weights}
         history = trainer.fit(
             x,
             y,
-            epochs=1 if once else read_size("max_epochs", self.max_epochs),
+            sample_weight=weights,
             batch_size=read_size("batch_size", self.batch_size),
-            validation=None if held_out is None else self._arguments(*held_out),
-            early_stopping=stopping,
-            callbacks=[callback] if callback is not None else [],
-            progress=bool(self.verbose),
+            validation=validation,
             **options,
         )
         self._position = trainer.epoch, trainer.step
         before = len(self.loss_curve_)
-        self.loss_curve_ += history["loss"].tolist()
+        self.loss_curve_ = self.loss_curve_ + history["loss"].tolist()
         self.n_iter_ = self.best_iteration_ = len(self.loss_curve_)
         if held_out is not None:
-            self.validation_loss_curve_ = self.validation_loss_curve_ or []
-            self.validation_loss_curve_ += history["val_loss"].tolist()
+            earlier = self.validation_loss_curve_ or []
+            self.validation_loss_curve_ = earlier + history["val_loss"].tolist()
             if history.best_epoch is not None:
                 self.best_iteration_ = before + history.best_epoch + 1
         if history.stopped_by == "interrupt":
-            warnings.warn("Training interrupted by user.", stacklevel=3)
+            warn_user("Training interrupted by user.", os.path.dirname(sklearn.__file__))
 
-    def _read_validation(self, X: Any, y: Any, lengths: Any, of_steps: bool) -> Any:
-        if X is None or y is None:
-            raise ValueError("X_val, y_val: expected both or neither")
-        inputs = read_inputs(self, X, lengths, reset=False)
-        targets = self._read_y(y, inputs, reset=False)
-        if targets.of_steps != of_steps:
-            raise ValueError("y_val: expected targets as y, of sequences or of steps")
-        return inputs, targets, None
-
-    def _start(
-        self, inputs: Inputs, targets: Targets, weights: Targets | None, random: Any
-    ) -> None:
-        """Measure the scaling, and make a new network and its optimizer."""
+    def _start(self, data: Data, random: Any) -> None:
+        """Measure the scaling; make a network, and its optimizer."""
+        inputs, targets, weights = data
         by_step = None if weights is None else weights.per_step(inputs)
         self._scaling = measure_scaling(inputs.steps, by_step)
         own = by_step if targets.of_steps or weights is None else weights.values
         self._measure_targets(targets, own)
-        self._of_steps = targets.of_steps
         self._network = self._network_arguments()
         self._seed = int(random.randint(2**31 - 1))
         self.model_ = build_network(
             self.n_channels_in_, self._outputs(), rng=self._seed, **self._network
         )
         self._optimizer = AdamW(self.lr, weight_decay=self.weight_decay)
-        self._position = 0, 0
-        self.loss_curve_: list[float] = []
-        self.validation_loss_curve_: list[float] | None = None
+        self._position = 0, 0  # epochs and steps so far
+        self.loss_curve_ = []
+        self.validation_loss_curve_ = None
 
-    def _network_arguments(self) -> dict[str, Any]:
-        arguments = {name: getattr(self, name) for name in NETWORK}
-        arguments["dtype"] = read_dtype("dtype", self.dtype).name
-        return arguments | ({"pooling": None} if self._of_steps else {})
-
-    def _check_network(self) -> None:
-        """Raise if the network would be another one; the optimizer takes its new values."""
+    def _go_on(self) -> None:
+        """Let the network and the optimizer go on, with the optimizer's new settings."""
         for name, value in self._network_arguments().items():
             if value != self._network[name]:
                 raise ValueError(
                     f"{name}: expected {self._network[name]!r}, as in the fit before, got {value!r}"
                 )
-        self._optimizer.lr = self.lr
-        self._optimizer.weight_decay = AdamW(self.lr, weight_decay=self.weight_decay).weight_decay
+        new = AdamW(self.lr, weight_decay=self.weight_decay)
+        self._optimizer.lr, self._optimizer.weight_decay = new.lr, new.weight_decay
 
-    def _trainer(self, model: Any, loss: Any = "mse") -> Trainer:
+    def _network_arguments(self) -> dict[str, Any]:
+        arguments = {name: getattr(self, name) for name in NETWORK}
+        if self._of_steps:
+            arguments["pooling"] = None
+        return arguments | {"dtype": read_dtype("dtype", self.dtype).name}
+
+    def _trainer(self, model: Any) -> Trainer:
         trainer = Trainer(
             model,
-            loss,
+            self._loss,
             self._optimizer,
             clip_norm=CLIP_NORM,
             seed=self._seed,
@@ -239,48 +282,66 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mi
         trainer.epoch, trainer.step = self._position
         return trainer
 
-    def _arguments(
-        self, inputs: Inputs, targets: Targets, weights: Targets | None
-    ) -> tuple[Any, Any, dict[str, Any]]:
-        """Data as a trainer takes it."""
-        x = inputs.by_sequence(self._scaling.apply(inputs.steps, self._network["dtype"]))
-        options = {} if weights is None else {"sample_weight": weights.by_sequence(inputs)}
-        return x, self._scaled(targets).by_sequence(inputs), options
+    def _arguments(self, data: Data, by_class: np.ndarray | None) -> tuple[Any, Any, Any]:
+        """x, y and weights as a trainer takes them."""
+        inputs, targets, weights = data
+        if by_class is not None:
+            own = Targets(by_class[targets.values], targets.of_steps)
+            if weights is not None:
+                each = weights.per_step(inputs) if targets.of_steps else weights.values
+                own = Targets(own.values * each, own.of_steps)
+            weights = own
+        x = self._scaling.apply(inputs.steps, self._network["dtype"])
+        given = None if weights is None else weights.by_sequence(inputs)
+        return inputs.by_sequence(x), self._scaled(targets).by_sequence(inputs), given
 
     # Outputs.
 
-    def _read(self, X: Any, lengths: Any) -> Inputs:
+    def _inputs(self, X: Any, lengths: Any) -> Inputs:
         check_is_fitted(self)
         return read_inputs(self, X, lengths, reset=False)
 
-    def _predicted(self, model: Any, inputs: Inputs) -> np.ndarray:
-        """The model's outputs, of sequences or of all steps one after another."""
+    def _predicted(self, inputs: Inputs, model: Any = None) -> np.ndarray:
+        """The outputs of sequences, or of all steps one after another."""
         x = inputs.by_sequence(self._scaling.apply(inputs.steps, self._network["dtype"]))
-        result = self._trainer(model).predict(x, batch_size=ROWS)
+        trainer = self._trainer(self.model_ if model is None else model)
+        result = trainer.predict(x, batch_size=ROWS)
         if isinstance(result, list):
             return np.concatenate(result)
         return np.asarray(result.reshape(-1, result.shape[-1]))
 
     def _predicted_steps(self, inputs: Inputs) -> np.ndarray:
-        """The outputs of every step: as if the sequence ended there."""
+        """The outputs of all steps; for targets of sequences, as if each ended at that step."""
         if self._of_steps:
-            return self._predicted(self.model_, inputs)
-        recurrent, *_, head = self.model_._modules
+            return self._predicted(inputs)
         if not self._network["bidirectional"]:
-            hidden = self._predicted(Sequential(recurrent), inputs)
+            recurrent, *_, head = self.model_._modules
+            hidden = self._predicted(inputs, Sequential(recurrent))
             for steps in np.split(hidden, inputs.ends[:-1]):
-                steps[...] = _running(self._network["pooling"], steps)
+                steps[...] = _pooled_so_far(self._network["pooling"], steps)
             return np.asarray(head(hidden))
+        # The reverse direction begins anew at each end.
         outputs = np.empty((len(inputs.steps), self._outputs()), self._network["dtype"])
-        begins = inputs.ends - inputs.counts
-        for last in range(inputs.counts.max()):  # the reverse direction is another for each end
-            rows = np.flatnonzero(inputs.counts > last)
-            places = begins[rows, None] + np.arange(last + 1)
-            prefixes = Inputs(
-                inputs.steps[places.ravel()], np.full(len(rows), last + 1), last + 1
-            )
-            outputs[places[:, -1]] = self._predicted(self.model_, prefixes)
+        for T in range(1, int(inputs.counts.max()) + 1):
+            rows = np.flatnonzero(inputs.counts >= T)
+            places = (inputs.ends - inputs.counts)[rows, None] + np.arange(T)
+            beginnings = Inputs(inputs.steps[places.ravel()], np.full(len(rows), T), T)
+            outputs[places[:, -1]] = self._predicted(beginnings)
         return outputs
+
+    def _scored(self, X: Any, y: Any, sample_weight: Any, lengths: Any) -> tuple[Any, Any, Any]:
+        """Targets, outputs and weights: of sequences, or of all steps one after another."""
+        inputs = self._inputs(X, lengths)
+        targets = self._expected(y, inputs)
+        self._check_form("y", targets)
+        weights = read_weights(sample_weight, inputs, targets.of_steps)
+        if weights is not None and targets.of_steps:
+            weights = Targets(weights.per_step(inputs), True)
+        outputs = self._predicted(inputs)
+        return targets.values, outputs, None if weights is None else weights.values
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -288,14 +349,10 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[mi
         return tags
 
 
-def _take(weights: Targets | None, inputs: Inputs, rows: np.ndarray) -> Targets | None:
-    return None if weights is None else weights.take(inputs, rows)
-
-
-def _running(pooling: str, steps: np.ndarray) -> np.ndarray:
-    """What the pooling of a sequence gives of its first steps, for each number of them."""
+def _pooled_so_far(pooling: str, steps: np.ndarray) -> np.ndarray:
+    """What pooling makes of the first steps of a sequence, for every number of them."""
     if pooling == "max":
-        return np.maximum.accumulate(steps)
+        return np.asarray(np.maximum.accumulate(steps))
     if pooling == "mean":
         sums = np.cumsum(steps, axis=0, dtype=np.float64)
         return np.asarray(sums / np.arange(1, len(steps) + 1)[:, None])

@@ -1,6 +1,5 @@
 """The classifier of sequences."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,94 @@ from sklearn.utils.multiclass import check_classification_targets
 from fastlstm.in_sklearn.base import SequenceEstimator
 from fastlstm.in_sklearn.callbacks import with_callbacks
 from fastlstm.in_sklearn.inputs import Inputs
-from fastlstm.in_sklearn.targets import Targets, read_targets, read_weights
-from fastlstm.training import losses
+from fastlstm.in_sklearn.targets import Targets, read_targets
 
-FILLS = {"i": -1, "f": np.nan, "U": "", "O": None}  # labels where there is no step, by dtype
+FILLS = {"i": -1, "f": np.nan, "U": "", "O": None}  # labels behind the end, by dtype
 
 
-class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
-    """TODO"""
+class LSTMClassifier(ClassifierMixin, SequenceEstimator):
+    """A recurrent network that classifies sequences, or each of their steps.
+
+    Parameters
+    ----------
+    hidden_size : int
+        Units of each layer and direction.
+    num_layers : int
+    bidirectional : bool
+        Whether a second network reads each sequence from its end. It needs whole sequences.
+    dropout : float in [0, 1)
+        Between layers, and before the head.
+    cell : "lstm", "gru" or "rnn"
+    pooling : "last", "mean" or "max"
+        What the head sees of a sequence: the output at its end, or the mean or the maximum over
+        its steps. Of no concern for targets of steps.
+    lr : float
+        Learning rate of AdamW. Gradients are clipped to a norm of 1.
+    weight_decay : float
+    max_epochs : int
+        The most epochs of `fit`.
+    batch_size : int
+        Sequences of a batch.
+    early_stopping : bool
+        Whether to stop when the validation loss no longer falls. Without X_val, validation takes a
+        share of the sequences, the same of each class.
+    validation_fraction : float
+        That share.
+    n_iter_no_change : int
+        How many epochs without improvement end the training. What is compared is the validation
+        loss with `early_stopping`, else the training loss; with X_val and without
+        `early_stopping` no epoch is left out.
+    tol : float
+        What is at most this much better is no improvement.
+    class_weight : dict, "balanced" or None
+        Weights of the classes in the loss; "balanced" for those inversely proportional to their
+        frequency.
+    channels_first : bool
+        Whether X is (n, channels, steps), or a list of (channels, steps), as in aeon and sktime.
+    random_state : int, RandomState or None
+        Of the initial weights, the order of sequences, dropout, and the drawn validation set.
+    warm_start : bool
+        Whether `fit` goes on with the network, the optimizer's state and the scaling of the fit
+        before.
+    verbose : bool
+        Whether to show the progress: see `fastlstm.Trainer`.
+    dtype : "float32" or "float64"
+        Of weights and computation.
+    threads : int, optional
+        The most threads of this estimator's fits and predictions, in place of
+        `fastlstm.get_num_threads`; that of others does not change.
+
+    Attributes
+    ----------
+    classes_ : array
+    n_features_in_ : int
+        T if X was a table (n, T), else the number of channels.
+    n_channels_in_ : int
+    n_iter_ : int
+        Epochs so far: of `fit` and `partial_fit`, and with `warm_start` of all fits.
+    loss_curve_ : list of float
+        The training loss of each epoch, in nats.
+    validation_loss_curve_ : list of float, or None
+        None without a validation set.
+    best_iteration_ : int
+        The epoch, from 1, whose weights the network has: the best on the validation set, else the
+        last.
+    model_ : Sequential
+        The network. It takes and gives scaled numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm.sklearn import LSTMClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.standard_normal((steps, 2)) for steps in rng.integers(5, 12, 60)]
+    >>> y = np.array(["up" if one[-1, 0] > 0 else "down" for one in X])
+    >>> classifier = LSTMClassifier(32, random_state=0).fit(X, y)
+    >>> classifier.score(X, y) > 0.95, classifier.predict_proba(X[:3]).shape
+    (True, (3, 2))
+    """
+
+    _loss = "cross_entropy"
 
     def __init__(
         self,
@@ -30,7 +109,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         cell: str = "lstm",
         pooling: str = "last",
-        lr: float = 5e-3,
+        lr: float = 1e-2,
         weight_decay: float = 1e-2,
         max_epochs: int = 100,
         batch_size: int = 32,
@@ -81,8 +160,39 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         y_val: Any = None,
         lengths_val: Any = None,
     ) -> "LSTMClassifier":
-        self._known_classes = None
-        self._fit_all(X, y, sample_weight, lengths, X_val, y_val, lengths_val)
+        """Train.
+
+        Parameters
+        ----------
+        X : array (n, T, channels) or (n, T), or list of arrays (T_k, channels) or (T_k,)
+            Sequences. (n, T) has one channel. Every channel is scaled to mean 0 and deviation 1
+            over the steps of training; padding and the validation set have no part in this.
+        y : array (n,), or of steps (n, T) or a list of arrays (T_k,)
+            A target for each sequence, or for each step. An array of as many columns as X has
+            steps, more than one, is of steps.
+        sample_weight : array (n,), optional
+            Of each sequence; with targets of steps also in the form of y.
+        lengths : array (n,) of ints, optional
+            Steps of each row of an array X. What is behind may be NaN.
+        X_val, y_val : as X and y, optional
+            A validation set. The network ends with the weights of the epoch that was best on it.
+        lengths_val : array of ints, optional
+            As `lengths`, of X_val.
+
+        Returns
+        -------
+        self : LSTMClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            Something does not fit. The estimator is then as it was before.
+
+        Notes
+        -----
+        The first Ctrl-C ends the training with a warning, and what was learned stays.
+        """
+        self._fit_all(X, y, sample_weight, lengths, (X_val, y_val, lengths_val))
         return self
 
     def partial_fit(
@@ -93,91 +203,158 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         sample_weight: Any = None,
         lengths: Any = None,
     ) -> "LSTMClassifier":
-        if self.class_weight == "balanced":
+        """Train for one epoch, with the network and the optimizer's state of the call before.
+
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As of `fit`. The first call measures the scaling of the channels.
+        classes : array, optional
+            All classes that y may have; the first call needs it.
+
+        Returns
+        -------
+        self : LSTMClassifier
+        """
+        if isinstance(self.class_weight, str):
             raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit: the classes' shares "
-                "are not known; expected a dict"
+                f"class_weight: expected a dict or None for partial_fit, which does not know the "
+                f"frequencies, got {self.class_weight!r}"
             )
-        self._read_classes(classes)
-        self._fit(X, y, sample_weight, lengths, once=True)
+        if hasattr(self, "model_"):
+            known = self.classes_.tolist()
+            if classes is not None and np.unique(classes).tolist() != known:
+                raise ValueError(f"classes: expected {known}, as before, got {list(classes)}")
+        elif classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._fit_once(X, y, sample_weight, lengths, classes)
         return self
 
-    def _read_classes(self, classes: Any) -> None:
-        """Read the classes that `partial_fit` is told at first."""
-        known = getattr(self, "classes_", None) if hasattr(self, "model_") else None
-        if classes is None:
-            if known is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            return
-        given = np.unique(column_or_1d(classes))
-        if known is not None and not np.array_equal(given, known):
-            raise ValueError(
-                f"classes: expected {known.tolist()}, as in the first call, got {given.tolist()}"
-            )
-        self._known_classes = given
-
     def predict(self, X: Any, lengths: Any = None) -> Any:
-        inputs = self._read(X, lengths)
-        return self._given(self._labels(self._predicted(self.model_, inputs)), inputs)
+        """Return the most likely label of each sequence, or of each step if y was of steps.
+
+        Parameters
+        ----------
+        X, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        labels : array (n,), or of steps (n, T) or a list of arrays (T_k,), as X
+            Behind the end of a row stands -1, NaN, "" or None, as the labels' dtype allows, else 0.
+        """
+        inputs = self._inputs(X, lengths)
+        return self._given(self._labels(self._predicted(inputs)), inputs)
 
     def predict_proba(self, X: Any, lengths: Any = None) -> Any:
-        inputs = self._read(X, lengths)
-        return self._given(_softmax(self._predicted(self.model_, inputs)), inputs)
+        """Return the probability of each class, for each sequence or step.
+
+        Parameters
+        ----------
+        X, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        probabilities : array (n, classes), or of steps (n, T, classes) or a list of (T_k, classes)
+            NaN behind the end of a row.
+        """
+        inputs = self._inputs(X, lengths)
+        return self._given(_softmax(self._predicted(inputs)), inputs)
 
     def decision_function(self, X: Any, lengths: Any = None) -> Any:
-        inputs = self._read(X, lengths)
-        logits = self._predicted(self.model_, inputs).astype(np.float64)
+        """Return the logit of each class, for each sequence or step.
+
+        Parameters
+        ----------
+        X, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        logits : array (n, classes), or of steps (n, T, classes) or a list of (T_k, classes)
+            Of two classes, without the last axis: the logit of the second, which is above 0 where
+            it is predicted. NaN behind the end of a row.
+        """
+        inputs = self._inputs(X, lengths)
+        logits = self._predicted(inputs).astype(np.float64)
         if len(self.classes_) == 2:
             logits = logits[:, 1] - logits[:, 0]
         return self._given(logits, inputs)
 
     def predict_steps(self, X: Any, lengths: Any = None, *, proba: bool = False) -> Any:
-        inputs = self._read(X, lengths)
+        """Return what is predicted at every step.
+
+        If y was of sequences, this is the prediction for a sequence that ends at the step, as for
+        early classification. If y was of steps, it is that of `predict` or `predict_proba`.
+
+        Parameters
+        ----------
+        X, lengths
+            As of `fit`.
+        proba : bool
+            Whether to return probabilities in place of labels.
+
+        Returns
+        -------
+        labels : array (n, T) or list of arrays (T_k,), as X
+            As of `predict`. Probabilities have another axis.
+
+        Notes
+        -----
+        One pass, but with `bidirectional`, whose reverse direction is another one for each end, a
+        pass for each.
+        """
+        inputs = self._inputs(X, lengths)
         logits = self._predicted_steps(inputs)
         values = _softmax(logits) if proba else self._labels(logits)
         return inputs.as_given(values, _fill(values))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
-        inputs = self._read(X, lengths)
-        targets = read_targets(self, y, inputs)
-        weights = read_weights(sample_weight, inputs, targets.of_steps)
-        if weights is not None:
-            own = weights.per_step(inputs) if targets.of_steps else weights.values
-        else:
-            own = None
-        labels = self._labels(self._predicted(self.model_, inputs))
-        return float(accuracy_score(targets.values, labels, sample_weight=own))
+        """Return the accuracy, over sequences or steps.
 
-    # What the base asks for.
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As of `fit`.
 
-    def _read_y(self, y: Any, inputs: Inputs, reset: bool) -> Targets:
-        targets = read_targets(self, y, inputs)
-        values = column_or_1d(targets.values, warn=True)
-        assert_all_finite(values, input_name="y")
-        check_classification_targets(values)
-        found = np.unique(values)
+        Returns
+        -------
+        accuracy : float
+        """
+        labels, logits, weights = self._scored(X, y, sample_weight, lengths)
+        return float(accuracy_score(labels, self._labels(logits), sample_weight=weights))
+
+    def _read_y(self, y: Any, inputs: Inputs, reset: bool, classes: Any = None) -> Targets:
+        targets = self._expected(y, inputs)
+        check_classification_targets(targets.values)
+        found = np.unique(targets.values)
         if reset:
-            classes = found if self._known_classes is None else self._known_classes
-            if len(classes) < 2:
+            self.classes_ = found if classes is None else np.unique(classes)
+            if len(self.classes_) < 2:
                 raise ValueError(
                     "This classifier needs samples of at least 2 classes in the data, but the "
-                    f"data contains only one class: {classes[0]!r}"
+                    f"data contains only one class: {self.classes_[0]!r}"
                 )
-            self.classes_ = classes
         unknown = np.setdiff1d(found, self.classes_)
         if unknown.size:
             raise ValueError(
                 f"y: expected the classes {self.classes_.tolist()}, got also {unknown.tolist()}"
             )
-        return Targets(np.searchsorted(self.classes_, values), targets.of_steps)
+        return Targets(np.searchsorted(self.classes_, targets.values), targets.of_steps)
 
-    def _loss(self, targets: Targets) -> Any:
+    def _expected(self, y: Any, inputs: Inputs) -> Targets:
+        targets = read_targets(self, y, inputs)
+        labels = column_or_1d(targets.values, warn=True)
+        assert_all_finite(labels, input_name="y")
+        return Targets(labels, targets.of_steps)
+
+    def _class_weights(self, targets: Targets) -> np.ndarray | None:
         if self.class_weight is None:
-            return losses.cross_entropy
-        weights = compute_class_weight(
-            self.class_weight, classes=self.classes_, y=self.classes_[targets.values]
-        )
-        return partial(losses.cross_entropy, class_weight=weights)
+            return None
+        labels = self.classes_[targets.values]
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        return np.asarray(weights, np.float64)
 
     def _strata(self, targets: Targets) -> np.ndarray | None:
         return None if targets.of_steps else targets.values

@@ -45,7 +45,7 @@ class Inputs:
         return self.width is not None and len(self.steps) == len(self) * self.width
 
     def by_sequence(self, values: np.ndarray) -> Any:
-        """Values of steps (N, ...) as a trainer takes them: (n, T, ...), or a list of (T_k, ...)."""
+        """Values of steps (N, ...) as a trainer takes them: (n, T, ...) or a list of (T_k, ...)."""
         if self.is_full:
             return values.reshape(len(self), -1, *values.shape[1:])
         return np.split(values, self.ends[:-1])
@@ -104,7 +104,7 @@ def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool) -> Inputs:
 
 
 def as_list(value: Any) -> list[Any] | None:
-    """The arrays of a list of sequences, (T_k, ...) each; None if `value` is an array as a whole."""
+    """The arrays (T_k, ...) of a list of sequences; None if `value` is an array as a whole."""
     if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1:
         value = list(value)
     if not isinstance(value, (list, tuple)) or not value:
@@ -123,7 +123,7 @@ def _ndim(X: Any) -> int:
 
 
 def _read_list(estimator: Any, sequences: list[np.ndarray]) -> Inputs:
-    read = []
+    read: list[np.ndarray] = []
     for k, one in enumerate(sequences):
         if one.ndim == 1:
             one = one[:, None]

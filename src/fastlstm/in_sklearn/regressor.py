@@ -11,12 +11,92 @@ from fastlstm.in_sklearn.base import SequenceEstimator
 from fastlstm.in_sklearn.callbacks import with_callbacks
 from fastlstm.in_sklearn.inputs import Inputs
 from fastlstm.in_sklearn.scaling import measure_scaling
-from fastlstm.in_sklearn.targets import Targets, read_targets, read_weights
-from fastlstm.training import losses
+from fastlstm.in_sklearn.targets import Targets, read_targets
 
 
-class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
-    """TODO"""
+class LSTMRegressor(RegressorMixin, SequenceEstimator):
+    """A recurrent network that predicts numbers from sequences, or at each of their steps.
+
+    It minimizes the squared error of targets scaled to mean 0 and deviation 1 in training.
+
+    Parameters
+    ----------
+    hidden_size : int
+        Units of each layer and direction.
+    num_layers : int
+    bidirectional : bool
+        Whether a second network reads each sequence from its end. It needs whole sequences.
+    dropout : float in [0, 1)
+        Between layers, and before the head.
+    cell : "lstm", "gru" or "rnn"
+    pooling : "last", "mean" or "max"
+        What the head sees of a sequence: the output at its end, or the mean or the maximum over
+        its steps. Of no concern for targets of steps.
+    lr : float
+        Learning rate of AdamW. Gradients are clipped to a norm of 1.
+    weight_decay : float
+    max_epochs : int
+        The most epochs of `fit`.
+    batch_size : int
+        Sequences of a batch.
+    early_stopping : bool
+        Whether to stop when the validation loss no longer falls. Without X_val, validation takes a
+        share of the sequences.
+    validation_fraction : float
+        That share.
+    n_iter_no_change : int
+        How many epochs without improvement end the training. What is compared is the validation
+        loss with `early_stopping`, else the training loss; with X_val and without
+        `early_stopping` no epoch is left out.
+    tol : float
+        What is at most this much better is no improvement.
+    channels_first : bool
+        Whether X is (n, channels, steps), or a list of (channels, steps), as in aeon and sktime.
+    random_state : int, RandomState or None
+        Of the initial weights, the order of sequences, dropout, and the drawn validation set.
+    warm_start : bool
+        Whether `fit` goes on with the network, the optimizer's state and the scaling of the fit
+        before.
+    verbose : bool
+        Whether to show the progress: see `fastlstm.Trainer`.
+    dtype : "float32" or "float64"
+        Of weights and computation.
+    threads : int, optional
+        The most threads of this estimator's fits and predictions, in place of
+        `fastlstm.get_num_threads`; that of others does not change.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Numbers of a target.
+    n_features_in_ : int
+        T if X was a table (n, T), else the number of channels.
+    n_channels_in_ : int
+    n_iter_ : int
+        Epochs so far: of `fit` and `partial_fit`, and with `warm_start` of all fits.
+    loss_curve_ : list of float
+        The training loss of each epoch: the mean squared error of scaled targets.
+    validation_loss_curve_ : list of float, or None
+        None without a validation set.
+    best_iteration_ : int
+        The epoch, from 1, whose weights the network has: the best on the validation set, else the
+        last.
+    model_ : Sequential
+        The network. It takes and gives scaled numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm.sklearn import LSTMRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((80, 12, 2))
+    >>> y = X[:, -3:].sum(axis=(1, 2))
+    >>> regressor = LSTMRegressor(32, random_state=0).fit(X[:60], y[:60])
+    >>> regressor.score(X[60:], y[60:]) > 0.8
+    True
+    """
+
+    _loss = "mse"
 
     @with_callbacks
     def fit(
@@ -29,46 +109,130 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         y_val: Any = None,
         lengths_val: Any = None,
     ) -> "LSTMRegressor":
-        self._fit_all(X, y, sample_weight, lengths, X_val, y_val, lengths_val)
+        """Train.
+
+        Parameters
+        ----------
+        X : array (n, T, channels) or (n, T), or list of arrays (T_k, channels) or (T_k,)
+            Sequences. (n, T) has one channel. Every channel is scaled to mean 0 and deviation 1
+            over the steps of training; padding and the validation set have no part in this.
+        y : array (n,) or (n, outputs), or of steps (n, T) or a list of arrays (T_k,)
+            A target for each sequence, or for each step. An array of as many columns as X has
+            steps, more than one, is of steps. Steps may have several targets, in a last axis.
+        sample_weight : array (n,), optional
+            Of each sequence; with targets of steps also in the form of y.
+        lengths : array (n,) of ints, optional
+            Steps of each row of an array X. What is behind may be NaN.
+        X_val, y_val : as X and y, optional
+            A validation set. The network ends with the weights of the epoch that was best on it.
+        lengths_val : array of ints, optional
+            As `lengths`, of X_val.
+
+        Returns
+        -------
+        self : LSTMRegressor
+
+        Raises
+        ------
+        ValueError, TypeError
+            Something does not fit. The estimator is then as it was before.
+
+        Notes
+        -----
+        The first Ctrl-C ends the training with a warning, and what was learned stays.
+        """
+        self._fit_all(X, y, sample_weight, lengths, (X_val, y_val, lengths_val))
         return self
 
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None
     ) -> "LSTMRegressor":
-        self._fit(X, y, sample_weight, lengths, once=True)
+        """Train for one epoch, with the network and the optimizer's state of the call before.
+
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As of `fit`. The first call measures the scaling of channels and targets.
+
+        Returns
+        -------
+        self : LSTMRegressor
+        """
+        self._fit_once(X, y, sample_weight, lengths)
         return self
 
     def predict(self, X: Any, lengths: Any = None) -> Any:
-        inputs = self._read(X, lengths)
-        values = self._values(self._predicted(self.model_, inputs))
+        """Return the prediction for each sequence, or for each step if y was of steps.
+
+        Parameters
+        ----------
+        X, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        y : array (n,) or (n, outputs), or of steps (n, T, ...) or a list of arrays (T_k, ...), as X
+            NaN behind the end of a row.
+        """
+        inputs = self._inputs(X, lengths)
+        values = self._values(self._predicted(inputs))
         return inputs.as_given(values, np.nan) if self._of_steps else values
 
     def predict_steps(self, X: Any, lengths: Any = None) -> Any:
-        inputs = self._read(X, lengths)
+        """Return what is predicted at every step.
+
+        If y was of sequences, this is the prediction for a sequence that ends at the step. If y was
+        of steps, it is that of `predict`.
+
+        Parameters
+        ----------
+        X, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        y : array (n, T, ...) or list of arrays (T_k, ...), as X
+            NaN behind the end of a row.
+
+        Notes
+        -----
+        One pass, but with `bidirectional`, whose reverse direction is another one for each end, a
+        pass for each.
+        """
+        inputs = self._inputs(X, lengths)
         return inputs.as_given(self._values(self._predicted_steps(inputs)), np.nan)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
-        inputs = self._read(X, lengths)
-        targets = self._read_y(y, inputs, reset=False)
-        weights = read_weights(sample_weight, inputs, targets.of_steps)
-        own = None
-        if weights is not None:
-            own = weights.per_step(inputs) if targets.of_steps else weights.values
-        values = self._values(self._predicted(self.model_, inputs))
-        return float(r2_score(targets.values, values, sample_weight=own))
+        """Return R², over sequences or steps; of several outputs, the mean.
 
-    # What the base asks for.
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As of `fit`.
 
-    def _read_y(self, y: Any, inputs: Inputs, reset: bool) -> Targets:
+        Returns
+        -------
+        r2 : float
+        """
+        targets, outputs, weights = self._scored(X, y, sample_weight, lengths)
+        values = self._target_scaling.undo(outputs)
+        return float(r2_score(targets, values, sample_weight=weights))
+
+    def _read_y(self, y: Any, inputs: Inputs, reset: bool, classes: Any = None) -> Targets:
         targets = read_targets(self, y, inputs)
         values = check_array(
-            targets.values, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self
+            targets.values,
+            ensure_2d=False,
+            allow_nd=True,
+            dtype=np.float64,
+            input_name="y",
+            estimator=self,
         )
         if values.ndim == 2 and values.shape[1] == 1 and not targets.of_steps:
             values = column_or_1d(values, warn=True)
-        if values.ndim > 2:
-            raise ValueError(f"y: expected one number or vector a target, got {values.shape[1:]}")
         shape = values.shape[1:]
+        if len(shape) > 1:
+            raise ValueError(f"y: expected a number or a vector a target, got shape {shape}")
         if reset:
             self._target_shape = shape
             self.n_outputs_ = int(np.prod(shape))
@@ -76,16 +240,12 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
             raise ValueError(f"y: expected targets of shape {self._target_shape}, got {shape}")
         return Targets(values.reshape(len(values), -1), targets.of_steps)
 
-    def _loss(self, targets: Targets) -> Any:
-        return losses.mse
-
     def _measure_targets(self, targets: Targets, weights: np.ndarray | None) -> None:
         self._target_scaling = measure_scaling(targets.values, weights)
 
     def _scaled(self, targets: Targets) -> Targets:
-        return Targets(
-            self._target_scaling.apply(targets.values, self._network["dtype"]), targets.of_steps
-        )
+        values = self._target_scaling.apply(targets.values, self._network["dtype"])
+        return Targets(values, targets.of_steps)
 
     def _outputs(self) -> int:
         return self.n_outputs_

@@ -86,7 +86,7 @@ def read_weights(sample_weight: Any, inputs: Inputs, of_steps: bool) -> Targets 
 
 
 def _of_list(y: Any, inputs: Inputs) -> np.ndarray | None:
-    """The values of steps that a list has; None if it has no array for the steps of each sequence."""
+    """The values of steps in a list with an array for each sequence; None if it has none."""
     arrays = as_list(y)
     if arrays is None:
         return None
@@ -97,7 +97,7 @@ def _of_list(y: Any, inputs: Inputs) -> np.ndarray | None:
             return None
         k = next(k for k, (a, b) in enumerate(zip(lengths, inputs.counts, strict=True)) if a != b)
         raise ValueError(f"y[{k}]: expected {inputs.counts[k]} steps, as X[{k}], got {lengths[k]}")
-    return np.concatenate(arrays)
+    return np.asarray(np.concatenate(arrays))
 
 
 def _flat(array: np.ndarray, inputs: Inputs) -> np.ndarray:
