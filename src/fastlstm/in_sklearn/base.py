@@ -10,10 +10,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastlstm.checks import read_dtype, read_flag, read_size, warn_user
+from fastlstm.checks import read_dtype, read_flag, read_number, read_size, warn_user
 from fastlstm.in_sklearn.callbacks import CallbackSupport, Epochs
 from fastlstm.in_sklearn.inputs import Inputs, read_inputs
-from fastlstm.in_sklearn.network import build_network
+from fastlstm.in_sklearn.network import build_network, read_pooling
 from fastlstm.in_sklearn.scaling import measure_scaling
 from fastlstm.in_sklearn.targets import Targets, read_weights
 from fastlstm.layers.sequential import Sequential
@@ -129,7 +129,8 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
             elif stops:
                 data, held_out = self._split(data, random)
             patience = read_size("n_iter_no_change", self.n_iter_no_change)
-            stopping = EarlyStopping(patience, self.tol) if stops or held_out is None else None
+            tol = read_number("tol", self.tol, 0, np.inf, open_above=True)
+            stopping = EarlyStopping(patience, tol) if stops or held_out is None else None
             epochs = read_size("max_epochs", self.max_epochs)
             self._train(
                 data,
@@ -138,7 +139,6 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
                 epochs=epochs,
                 early_stopping=stopping,
                 callbacks=[callback],
-                progress=bool(self.verbose),
             )
         except BaseException:
             self._set_back(before)
@@ -153,7 +153,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
             reset = not hasattr(self, "model_")
             data = self._read(X, y, sample_weight, lengths, reset=reset, classes=classes)
             random = check_random_state(self.random_state)
-            self._train(data, None, random, epochs=1, progress=bool(self.verbose))
+            self._train(data, None, random, epochs=1)
         except BaseException:
             self._set_back(before)
             raise
@@ -223,6 +223,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
             sample_weight=weights,
             batch_size=read_size("batch_size", self.batch_size),
             validation=validation,
+            progress=_is_verbose(self.verbose),
             **options,
         )
         self._position = trainer.epoch, trainer.step
@@ -266,6 +267,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
 
     def _network_arguments(self) -> dict[str, Any]:
         arguments = {name: getattr(self, name) for name in NETWORK}
+        read_pooling(self.pooling)
         if self._of_steps:
             arguments["pooling"] = None
         return arguments | {"dtype": read_dtype("dtype", self.dtype).name}
@@ -347,6 +349,11 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _is_verbose(value: Any) -> bool:
+    flag = isinstance(value, (bool, np.bool_))
+    return bool(value) if flag else read_size("verbose", value, 0) > 0
 
 
 def _pooled_so_far(pooling: str, steps: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from fastlstm.checks import check_shape, read_integers
+from fastlstm.checks import check_shape, read_flag, read_integers
 
 FLOATS = [np.float64, np.float32]  # others are cast to the first
 
@@ -79,6 +79,7 @@ def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool) -> Inputs:
     With `reset` the estimator's `n_features_in_` and `n_channels_in_` are set, otherwise X must
     fit them. `n_features_in_` is T for a table (n, T), as of other estimators of scikit-learn.
     """
+    read_flag("channels_first", estimator.channels_first)
     sequences = as_list(X)
     if sequences is not None:
         if lengths is not None:

@@ -52,8 +52,7 @@ def build_network(
     """
     if not isinstance(cell, str) or cell not in CELLS:
         raise ValueError(f'cell: expected "lstm", "gru" or "rnn", got {cell!r}')
-    if pooling is not None and (not isinstance(pooling, str) or pooling not in KINDS):
-        raise ValueError(f'pooling: expected "last", "mean" or "max", got {pooling!r}')
+    pooling = None if pooling is None else read_pooling(pooling)
     dropout = read_number("dropout", dropout, 0, 1, open_above=True)
     num_layers = read_size("num_layers", num_layers)
     bidirectional = read_flag("bidirectional", bidirectional)
@@ -77,3 +76,10 @@ def build_network(
         modules.append(Dropout(dropout, rng=rng))
     modules.append(Linear(hidden_size * (1 + bidirectional), outputs, **options))
     return Sequential(*modules)
+
+
+def read_pooling(value: Any) -> str:
+    """Return `value`, which must be a kind of pooling."""
+    if not isinstance(value, str) or value not in KINDS:
+        raise ValueError(f'pooling: expected "last", "mean" or "max", got {value!r}')
+    return value

@@ -245,6 +245,14 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_module": None, "_after_last": (None, None, {})}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # joblib.load(path, mmap_mode="r") gives a subclass of arrays.
+        plain = {
+            name: Moments(*(None if part is None else np.asarray(part) for part in moments))
+            for name, moments in state["_moments"].items()
+        }
+        self.__dict__.update(state, _moments=plain)
+
 
 def check_params(name: str, grads: Gradients) -> None:
     """Raise TypeError unless the gradients of parameters are a mapping."""
