@@ -116,7 +116,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, lengths: Any, validation: tuple[Any, Any, Any]
     ) -> None:
         """Train for all epochs; `validation` is X, y and lengths, or None for each."""
-        callback = Epochs(self, X, y, {"sample_weight": sample_weight, "lengths": lengths})
+        callback = Epochs(self, X, y, sample_weight, lengths)
         before = dict(self.__dict__)
         try:
             goes_on = read_flag("warm_start", self.warm_start) and hasattr(self, "model_")

@@ -3,6 +3,8 @@
 import copy
 from typing import Any
 
+import numpy as np
+
 __all__ = ["CallbackSupport", "Epochs", "with_callbacks"]
 
 try:
@@ -23,16 +25,21 @@ class Epochs:
     Parameters
     ----------
     estimator
-    X, y
-        As they were given to `fit`.
-    metadata : dict
-        Other arguments of `fit`, which a score needs.
+    X, y, sample_weight, lengths
+        As they were given to `fit`. Callbacks get X with `lengths` as a list without padding, since
+        their scorers know no lengths, and y likewise if it is of steps.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, metadata: dict[str, Any]):
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, lengths: Any):
         self._estimator = estimator
-        given = {name: value for name, value in metadata.items() if value is not None}
-        self._task = {"estimator": estimator, "X": X, "y": y, "metadata": given or None}
+        self._task = {"estimator": estimator, "X": X, "y": y, "metadata": None}
+        if sample_weight is not None:
+            self._task["metadata"] = {"sample_weight": sample_weight}
+        if lengths is not None:
+            axis = 2 if estimator.channels_first and np.ndim(X) == 3 else 1
+            self._task["X"] = lambda: _without_padding(X, lengths, axis)
+            if np.ndim(y) > 1:
+                self._task["y"] = lambda: _without_padding(y, lengths, 1)
         self._fit: Any = None
         self._epoch: Any = None
         if hasattr(estimator, "_init_callback_context"):
@@ -65,3 +72,8 @@ class Epochs:
             return {"model_": copy.copy(self._estimator.model_)}
 
         return task.call_on_fit_task_end(**self._task, reconstruction_attributes=fitted)
+
+
+def _without_padding(array: Any, lengths: Any, axis: int) -> list[np.ndarray]:
+    rows = zip(np.asarray(array), lengths, strict=True)
+    return [row[..., :length] if axis == 2 else row[:length] for row, length in rows]
