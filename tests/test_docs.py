@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -36,6 +37,8 @@ OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | lis
 OBJECTS |= listed(fl.inspection) | listed(fl.distributed)
 for module in (fl.losses, fl.schedules, kernels, *OF_INTEROP):
     OBJECTS |= own_functions(module)
+if importlib.util.find_spec("sklearn"):
+    OBJECTS |= listed(importlib.import_module("fastlstm.sklearn"))
 CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}
 METHODS = {
     f"{name}.{method}": getattr(value, method)
@@ -90,8 +93,9 @@ def test_a_stacks_methods_say_all(method):
 )
 def test_examples(path):
     name = ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
-    if re.search(r"^ *>>> import .*\btorch\b", path.read_text(), re.MULTILINE):
-        pytest.importorskip("torch")
+    for package in ("torch", "sklearn"):
+        if re.search(rf"^ *>>> (import|from) .*\b{package}\b", path.read_text(), re.MULTILINE):
+            pytest.importorskip(package)
     results = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
     assert results.attempted
     assert not results.failed
@@ -107,8 +111,8 @@ def test_the_readmes_ten_lines():
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
 def test_pages(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
-    for package in ("matplotlib", "torch", "onnx"):
-        if re.search(rf"^import {package}\b|\.plot\(", text, re.MULTILINE):
+    for package in ("matplotlib", "torch", "onnx", "sklearn"):
+        if re.search(rf"^(import|from fastlstm\.){package}\b|\.plot\(", text, re.MULTILINE):
             pytest.importorskip(package)
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(tmp_path)

@@ -202,6 +202,19 @@ def test_several_targets_a_sequence(rng):
     assert as_list.predict(list(x)).shape == (40, 6)
 
 
+def test_a_list_for_each_step_of_a_list(rng):
+    """Also nested lists of equal lengths, which are an array, too."""
+    x = [rng.standard_normal((4, 2)) for _ in range(6)]
+    y = [one[:, 0] > 0 for one in x]
+    wanted = LSTMClassifier(**SMALL).fit(x, y).predict_proba(x)
+    for given in ([one.tolist() for one in y], tuple(y)):
+        found = LSTMClassifier(**SMALL).fit(x, given).predict_proba(x)
+        np.testing.assert_array_equal(found, wanted)
+    assert np.shape(wanted) == (6, 4, 2)
+    numbers = LSTMRegressor(**SMALL).fit(x, [[1.0, 2.0, 3.0]] * 6)
+    assert numbers.predict(x).shape == (6, 3)
+
+
 # Every step, of targets of sequences.
 
 

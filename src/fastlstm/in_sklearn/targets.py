@@ -88,6 +88,8 @@ def read_weights(sample_weight: Any, inputs: Inputs, of_steps: bool) -> Targets 
 def _of_list(y: Any, inputs: Inputs) -> np.ndarray | None:
     """The values of steps in a list with an array for each sequence; None if it has none."""
     arrays = as_list(y)
+    if arrays is None and inputs.width is None and isinstance(y, (list, tuple)) and np.ndim(y) > 1:
+        arrays = list(np.asarray(y))
     if arrays is None:
         return None
     check_consistent_length(inputs.counts, arrays)
