@@ -334,8 +334,12 @@ class StopAfter(LSTMRegressor):
 
 def test_ctrl_c_keeps_what_was_learned(x, y):
     model = StopAfter(**SMALL)
-    with pytest.warns(UserWarning, match="Training interrupted by user") as found:
-        model.fit(x, y)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    try:
+        with pytest.warns(UserWarning, match="Training interrupted by user") as found:
+            model.fit(x, y)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert found[0].filename == __file__
     assert model._position == (0, 2)
     assert model.n_iter_ == 0

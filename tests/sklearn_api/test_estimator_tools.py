@@ -138,6 +138,8 @@ def test_epochs_are_told_to_callbacks(x, y):
         own = LSTMClassifier(**(SMALL | {"max_epochs": epochs})).fit(x, y)
         np.testing.assert_array_equal(one.predict_proba(x), own.predict_proba(x))
     np.testing.assert_array_equal(kept[2].predict_proba(x), model.predict_proba(x))
+    assert kept[0].partial_fit(x, y).loss_curve_ != model.loss_curve_  # a copy may go on
+    np.testing.assert_array_equal(kept[2].predict_proba(x), model.predict_proba(x))
 
 
 def test_callbacks_of_a_search_and_scores(x, y):

@@ -68,8 +68,9 @@ class Epochs:
 
     def _end(self, task: Any) -> Any:
         def fitted() -> dict[str, Any]:
-            """What differs in an estimator that predicts as this one does at this moment."""
-            return {"model_": copy.copy(self._estimator.model_)}
+            """What makes a copy of the estimator one that stays as this one is at this moment."""
+            own = vars(self._estimator)
+            return {name: copy.copy(own[name]) for name in ("model_", "_optimizer")}
 
         return task.call_on_fit_task_end(**self._task, reconstruction_attributes=fitted)
 
