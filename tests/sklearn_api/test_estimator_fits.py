@@ -242,6 +242,18 @@ def test_one_epoch_at_a_time_is_a_fit(make, x, y):
     assert part.n_iter_ == part.best_iteration_ == 4
 
 
+@pytest.mark.parametrize("make", [LSTMClassifier, LSTMRegressor])
+def test_one_epoch_has_weights_and_lengths(make, x, y):
+    wide = np.full((12, 11, 3), np.nan)
+    for row, one in zip(wide, x, strict=True):
+        row[: len(one)] = one
+    weight = np.arange(12.0)
+    classes = {"classes": [0, 1, 2]} if make is LSTMClassifier else {}
+    options = SMALL | {"max_epochs": 1}
+    part = make(**options).partial_fit(wide, y, sample_weight=weight, lengths=COUNTS, **classes)
+    assert same(part, make(**options).fit(x, y, weight))
+
+
 def test_a_warm_start_goes_on(x, y):
     whole = LSTMClassifier(**(SMALL | {"max_epochs": 5})).fit(x, y)
     warm = LSTMClassifier(**(SMALL | {"max_epochs": 2}), warm_start=True).fit(x, y)

@@ -16,7 +16,6 @@ from fastlstm.in_sklearn.inputs import Inputs, read_inputs
 from fastlstm.in_sklearn.network import build_network, read_pooling
 from fastlstm.in_sklearn.scaling import measure_scaling
 from fastlstm.in_sklearn.targets import Targets, read_weights
-from fastlstm.layers.sequential import Sequential
 from fastlstm.training.callbacks import EarlyStopping
 from fastlstm.training.data.sequences import read_fraction
 from fastlstm.training.optim import AdamW
@@ -317,11 +316,10 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         if self._of_steps:
             return self._predicted(inputs)
         if not self._network["bidirectional"]:
-            recurrent, *_, head = self.model_._modules
-            hidden = self._predicted(inputs, Sequential(recurrent))
+            hidden = self._predicted(inputs, self.model_[:1])
             for steps in np.split(hidden, inputs.ends[:-1]):
                 steps[...] = _pooled_so_far(self._network["pooling"], steps)
-            return np.asarray(head(hidden))
+            return np.asarray(self.model_[-1](hidden))
         # The reverse direction begins anew at each end.
         outputs = np.empty((len(inputs.steps), self._outputs()), self._network["dtype"])
         for T in range(1, int(inputs.counts.max()) + 1):
