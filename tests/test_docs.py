@@ -112,7 +112,7 @@ def test_the_readmes_ten_lines():
 def test_pages(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
     for package in ("matplotlib", "torch", "onnx", "sklearn"):
-        if re.search(rf"^(import|from fastlstm\.){package}\b|\.plot\(", text, re.MULTILINE):
+        if re.search(rf"^(import |from fastlstm\.){package}\b|\.plot\(", text, re.MULTILINE):
             pytest.importorskip(package)
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(tmp_path)

@@ -9,11 +9,11 @@ import pytest
 from ranks import find_mpiexec
 
 FOLDER = Path(__file__).parents[1] / "examples"
-PACKAGES = {
+PACKAGES = {  # that an example needs
     "forecast": "statsmodels",
     "see_gates": "matplotlib",
     "speakers": "sklearn",
-}  # that an example needs
+}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
