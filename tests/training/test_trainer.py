@@ -169,6 +169,34 @@ def test_metrics_are_means_over_the_steps_that_count(rng):
 # What is read.
 
 
+def test_the_threads_of_a_trainer_go_to_its_model(rng, monkeypatch):
+    seen = []
+    for name in ("__call__", "forward", "backward"):
+        method = getattr(fl.LSTM, name)
+
+        def call(self, *args, name=name, method=method, **options):
+            seen.append((name, options.get("threads")))
+            return method(self, *args, **options)
+
+        monkeypatch.setattr(fl.LSTM, name, call)
+    x, y = ragged(rng)
+    trainer_of(threads=2).fit(x, y, epochs=1, validation=0.2, **QUIET)
+    assert set(seen) == {("__call__", 2), ("forward", 2), ("backward", 2)}
+    pool = fl.Sequential(fl.Linear(3, 4), fl.Pool("mean"), fl.Linear(4, 2))
+    trainer_of(pool, threads=2).evaluate(x, rng.standard_normal((len(x), 2)))  # knows no threads
+
+    class Own(fl.Module):
+        is_recurrent = True
+
+        def forward(self, x, state=None):
+            return (x, state), None
+
+    with pytest.raises(ValueError, match="threads: the model's forward and backward take none"):
+        trainer_of(Own(), threads=2)
+    with pytest.raises(ValueError, match="threads: expected 1 to"):
+        trainer_of(threads=0)
+
+
 def test_every_sequence_is_read_once_an_epoch_in_an_order_of_its_own(rng):
     seen = []
 
