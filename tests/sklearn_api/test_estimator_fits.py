@@ -140,6 +140,10 @@ def test_classes_have_weights(x, y):
 def test_a_class_without_weight_is_not_learned(x, y):
     own = LSTMClassifier(**(SMALL | {"max_epochs": 60}), class_weight={0: 0.0, 1: 1.0, 2: 1.0})
     assert not (own.fit(x, y).predict(x) == 0).any()
+    with pytest.raises(ValueError, match="sample_weight, class_weight: expected a weight above 0"):
+        own.fit(x, y, sample_weight=(y == 0).astype(float))
+    with pytest.raises(ValueError, match="sample_weight, class_weight: expected a weight above 0"):
+        own.partial_fit(x[:2], [0, 0])
 
 
 def test_weights_and_losses_of_steps(rng):
@@ -341,7 +345,7 @@ class StopAfter(LSTMRegressor):
                     signal.raise_signal(signal.SIGINT)
 
         options["callbacks"] = [*options["callbacks"], Press()]
-        super()._train(data, held_out, random, **options)
+        return super()._train(data, held_out, random, **options)
 
 
 def test_ctrl_c_keeps_what_was_learned(x, y):

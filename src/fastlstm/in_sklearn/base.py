@@ -131,7 +131,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
             tol = read_number("tol", self.tol, 0, np.inf, open_above=True)
             stopping = EarlyStopping(patience, tol) if stops or held_out is None else None
             epochs = read_size("max_epochs", self.max_epochs)
-            self._train(
+            interrupted = self._train(
                 data,
                 held_out,
                 random,
@@ -142,6 +142,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         except BaseException:
             self._set_back(before)
             raise
+        _warn_if(interrupted)
 
     def _fit_once(
         self, X: Any, y: Any, sample_weight: Any, lengths: Any, classes: Any = None
@@ -152,10 +153,11 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
             reset = not hasattr(self, "model_")
             data = self._read(X, y, sample_weight, lengths, reset=reset, classes=classes)
             random = check_random_state(self.random_state)
-            self._train(data, None, random, epochs=1)
+            interrupted = self._train(data, None, random, epochs=1)
         except BaseException:
             self._set_back(before)
             raise
+        _warn_if(interrupted)
 
     def _set_back(self, before: dict[str, Any]) -> None:
         """Be what the estimator was before a fit that failed."""
@@ -203,25 +205,23 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
 
         return of(np.sort(parts[0])), of(np.sort(parts[1]))
 
-    def _train(self, data: Data, held_out: Data | None, random: Any, **options: Any) -> None:
-        """Train a new network, or the one that there is, and note how it went."""
+    def _train(self, data: Data, held_out: Data | None, random: Any, **options: Any) -> bool:
+        """Train a new network, or the one that there is; return whether Ctrl-C ended it."""
+        by_class = self._class_weights(data[1])
+        weights = _weigh(data, by_class)
+        held_out_weights = None if held_out is None else _weigh(held_out, by_class)
         if hasattr(self, "model_"):
             self._go_on()
         else:
             self._start(data, random)
         trainer = self._trainer(self.model_)
-        by_class = self._class_weights(data[1])
-        x, y, weights = self._arguments(data, by_class)
-        validation = None
-        if held_out is not None:
-            *own, own_weights = self._arguments(held_out, by_class)
-            validation = *own, {"sample_weight": own_weights}
+        x, y, each = self._arguments(data, weights)
         history = trainer.fit(
             x,
             y,
-            sample_weight=weights,
+            **each,
             batch_size=read_size("batch_size", self.batch_size),
-            validation=validation,
+            validation=None if held_out is None else self._arguments(held_out, held_out_weights),
             progress=_is_verbose(self.verbose),
             **options,
         )
@@ -234,8 +234,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
             self.validation_loss_curve_ = earlier + history["val_loss"].tolist()
             if history.best_epoch is not None:
                 self.best_iteration_ = before + history.best_epoch + 1
-        if history.stopped_by == "interrupt":
-            warn_user("Training interrupted by user.", os.path.dirname(sklearn.__file__))
+        return history.stopped_by == "interrupt"
 
     def _start(self, data: Data, random: Any) -> None:
         """Measure the scaling; make a network, and its optimizer."""
@@ -283,18 +282,12 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         trainer.epoch, trainer.step = self._position
         return trainer
 
-    def _arguments(self, data: Data, by_class: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """x, y and weights as a trainer takes them."""
-        inputs, targets, weights = data
-        if by_class is not None:
-            own = Targets(by_class[targets.values], targets.of_steps)
-            if weights is not None:
-                each = weights.per_step(inputs) if targets.of_steps else weights.values
-                own = Targets(own.values * each, own.of_steps)
-            weights = own
-        x = self._scaling.apply(inputs.steps, self._network["dtype"])
-        given = None if weights is None else weights.by_sequence(inputs)
-        return inputs.by_sequence(x), self._scaled(targets).by_sequence(inputs), given
+    def _arguments(self, data: Data, weights: Targets | None) -> tuple[Any, Any, dict[str, Any]]:
+        """x, y and options as a trainer takes them."""
+        inputs, targets, _ = data
+        x = inputs.by_sequence(self._scaling.apply(inputs.steps, self._network["dtype"]))
+        options = {} if weights is None else {"sample_weight": weights.by_sequence(inputs)}
+        return x, self._scaled(targets).by_sequence(inputs), options
 
     # Outputs.
 
@@ -347,6 +340,26 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _weigh(data: Data, by_class: np.ndarray | None) -> Targets | None:
+    """The weights of the targets in the loss."""
+    inputs, targets, weights = data
+    if by_class is not None:
+        own = by_class[targets.values]
+        if weights is not None:
+            own = own * (weights.per_step(inputs) if targets.of_steps else weights.values)
+        weights = Targets(own, targets.of_steps)
+    if weights is not None and not weights.values.any():
+        raise ValueError(
+            "sample_weight, class_weight: expected a weight above 0 in training, and in validation"
+        )
+    return weights
+
+
+def _warn_if(interrupted: bool) -> None:
+    if interrupted:
+        warn_user("Training interrupted by user.", os.path.dirname(sklearn.__file__))
 
 
 def _is_verbose(value: Any) -> bool:
