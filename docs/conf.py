@@ -19,3 +19,12 @@ myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_typehints = "none"  # numpydoc's sections have the types
 autodoc_member_order = "bysource"
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skips)
+
+
+def skips(app, what, name, member, skip, options):
+    """Leave out what estimators have from scikit-learn: its docstrings refer to its own pages."""
+    return True if str(getattr(member, "__module__", "")).startswith("sklearn.") else None
