@@ -34,6 +34,7 @@ FLOORS = {
     "module": ("changes", "checks"),
     "safetensors": ("checks",),
     "threads": ("changes", "checks"),
+    "threads.limits": ("_version", "kernels", "threads"),
     "distributed": ("checks", "module"),  # what ranks tell one another, and no training
     "training": (  # no layer
         *("_version", "changes", "checks", "draws", "module", "safetensors", "distributed"),
@@ -54,7 +55,7 @@ FLOORS = {
     ),
     "_config": ("_version", "kernels", "threads"),
     "fastlstm": (
-        *("_version", "kernels", "module", "threads", "distributed", "training"),
+        *("_version", "kernels", "module", "threads", "threads.limits", "distributed", "training"),
         *("engine", "files", "layers", "onnx", "interop", "inspection", "_config"),
     ),
     "commands": ("fastlstm",),

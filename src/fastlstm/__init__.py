@@ -22,6 +22,7 @@ from fastlstm.layers.steps.masking import Masking
 from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
+from fastlstm.threads.limits import register_when_imported
 from fastlstm.training import losses, optim, schedules
 
 if TYPE_CHECKING:
@@ -94,4 +95,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *WINGS, *OF_TRAINING, *OF_INTEROP})
 
 
+register_when_imported()
 warn_if_not_compiled(stacklevel=2)
