@@ -46,6 +46,7 @@ FLOORS = {
     "torch": ("in_torch",),
     "in_sklearn": ("checks", "module", "layers", "training"),
     "sklearn": ("in_sklearn",),
+    "dask": ("checks", "module", "training"),
     "files": ("checks", "module", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("checks", "module", "engine", "layers", "in_torch", "files", "onnx", "safetensors"),
@@ -125,10 +126,8 @@ def test_other_packages_are_imported_within_functions(module):
             node.body = []
     at_top = {name.split(".")[0] for name in imported(tree)}
     made_for = module.removeprefix("fastlstm.interop.").partition(".")[0]
-    if floor_of(module) in ("torch", "in_torch"):
-        made_for = "torch"
-    if floor_of(module) in ("sklearn", "in_sklearn"):
-        made_for = "sklearn"
+    if floor_of(module) in ("torch", "in_torch", "sklearn", "in_sklearn", "dask"):
+        made_for = floor_of(module).removeprefix("in_")
     assert at_top <= {"fastlstm", "numpy", made_for, *sys.stdlib_module_names}
 
 

@@ -76,7 +76,7 @@ __all__ = [
 ]
 # Each is imported at its first use.
 WINGS = ("distributed", "inspection", "interop", "onnx")
-DOORS = ("sklearn", "torch")  # they need other packages, so `dir` does not list them
+DOORS = ("dask", "sklearn", "torch")  # they need other packages, so `dir` does not list them
 OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
 OF_INTEROP = {"from_arrays": "arrays", "load": "any_file"}
 

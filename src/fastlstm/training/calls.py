@@ -9,6 +9,7 @@ from fastlstm.checks import read_size
 from fastlstm.draws import Draws, drawing
 from fastlstm.module import Gradients, Module
 from fastlstm.training.data.batch import Batch, takes
+from fastlstm.training.data.sequences import Sequences
 
 
 class Caller:
@@ -31,10 +32,31 @@ class Caller:
             self._threads = {"threads": threads}
         self._takes_lengths = takes(model.forward, "lengths") and (model.is_recurrent or pools)
 
+    def predict(self, source: Sequences, batch_size: int) -> Any:
+        """Return the predictions for all sequences, in their order: see `Trainer.predict`."""
+        is_list = isinstance(source.x, list)
+        T = source.x.shape[1] if isinstance(source.x, np.ndarray) else 0
+        by_row: list[np.ndarray] = [np.empty(0)] * source.size
+        result: Any = None
+        for rows in source.rows(batch_size, None):
+            batch = source.take(rows)
+            pred, _ = self.infer(batch)
+            if not has_steps(pred, batch) or not is_list:
+                steps = (T,) if has_steps(pred, batch) else ()
+                if result is None:
+                    rest = pred.shape[2:] if steps else pred.shape[1:]
+                    result = np.zeros((source.size, *steps, *rest), pred.dtype)
+                target = result[:, : pred.shape[1]] if steps else result
+                target[rows] = pred
+                continue
+            for row, one in zip(rows, pred, strict=True):
+                by_row[row] = one[: source.lengths[row]].copy()
+        return by_row if result is None else result
+
     def infer(self, batch: Batch, state: Any = None) -> tuple[np.ndarray, Any]:
         """Return the predictions, (B, T, ...) or (B, ...), and the final state."""
         x, options = self._arguments(batch, state)
-        result = self.model(x, **options)
+        result = self.model(x, **options, **self._threads)
         pred, state = result if self.model.is_recurrent else (result, None)
         return self._rows_first(pred, batch), state
 

@@ -12,7 +12,7 @@ from fastlstm.distributed.ranks import Place, read_ranks
 from fastlstm.distributed.watch import watched
 from fastlstm.module import Module
 from fastlstm.training.callbacks import EarlyStopping, read_callbacks
-from fastlstm.training.calls import Caller, has_steps
+from fastlstm.training.calls import Caller
 from fastlstm.training.checkpoints import Saver, data_digest, settings_of, share_state, text_of
 from fastlstm.training.data.batch import Batches, Source
 from fastlstm.training.data.sequences import Sequences, read_fraction
@@ -340,25 +340,7 @@ class Trainer:
                 pred, state = self.caller.infer(batch, state if batch.carries else None)
                 results.append(pred)
             return x.in_order(results)
-        source = Sequences(x, lengths=lengths, mask=mask)
-        is_list = isinstance(source.x, list)
-        T = source.x.shape[1] if isinstance(source.x, np.ndarray) else 0
-        by_row: list[np.ndarray] = [np.empty(0)] * source.size
-        result: Any = None
-        for rows in source.rows(batch_size, None):
-            batch = source.take(rows)
-            pred, _ = self.caller.infer(batch)
-            if not has_steps(pred, batch) or not is_list:
-                steps = (T,) if has_steps(pred, batch) else ()
-                if result is None:
-                    rest = pred.shape[2:] if steps else pred.shape[1:]
-                    result = np.zeros((source.size, *steps, *rest), pred.dtype)
-                target = result[:, : pred.shape[1]] if steps else result
-                target[rows] = pred
-                continue
-            for row, one in zip(rows, pred, strict=True):
-                by_row[row] = one[: source.lengths[row]].copy()
-        return by_row if result is None else result
+        return self.caller.predict(Sequences(x, lengths=lengths, mask=mask), batch_size)
 
     def _scores(
         self, source: Source, batch_size: int, metrics: Sequence[Metric]
