@@ -67,7 +67,7 @@ def before_parsing(app, page, source):
                 source[0] += f"\n\n:::{{note}}\n{note}\n:::\n"
 
 
-OTHERS = ("torch", "onnx", "sklearn")  # packages that only a page needs, which compares with them
+OTHERS = ("torch", "onnx", "sklearn", "dask")  # packages that only a page needs
 
 
 def setup(app):

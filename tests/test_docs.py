@@ -93,7 +93,7 @@ def test_a_stacks_methods_say_all(method):
 )
 def test_examples(path):
     name = ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
-    for package in ("torch", "sklearn"):
+    for package in ("torch", "sklearn", "dask"):
         if re.search(rf"^ *>>> (import|from) .*\b{package}\b", path.read_text(), re.MULTILINE):
             pytest.importorskip(package)
     results = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
@@ -111,8 +111,10 @@ def test_the_readmes_ten_lines():
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
 def test_pages(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
-    for package in ("matplotlib", "torch", "onnx", "sklearn"):
-        if re.search(rf"^(import |from fastlstm\.){package}\b|\.plot\(", text, re.MULTILINE):
+    for package in ("matplotlib", "torch", "onnx", "sklearn", "dask"):
+        draws = package == "matplotlib" and ".plot(" in text
+        imports = rf"^(import|from) (fastlstm\.)?{package}\b"
+        if draws or re.search(imports, text, re.MULTILINE):
             pytest.importorskip(package)
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(tmp_path)

@@ -10,16 +10,17 @@ from ranks import find_mpiexec
 
 FOLDER = Path(__file__).parents[1] / "examples"
 PACKAGES = {  # that an example needs
-    "forecast": "statsmodels",
-    "see_gates": "matplotlib",
-    "speakers": "sklearn",
+    "dask_scoring": ("distributed", "sklearn"),
+    "forecast": ("statsmodels",),
+    "see_gates": ("matplotlib",),
+    "speakers": ("sklearn",),
 }
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_example(path):
-    if path.stem in PACKAGES:
-        pytest.importorskip(PACKAGES[path.stem])
+    for package in PACKAGES.get(path.stem, ()):
+        pytest.importorskip(package)
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60
     done = run(path)
     assert done.returncode == 0, done.stderr

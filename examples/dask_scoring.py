@@ -1,0 +1,53 @@
+"""A search and bulk scoring by two worker processes of Dask: python examples/dask_scoring.py
+
+Which of three frequencies has a noisy wave? Dask's workers search for a learning rate and a size;
+then they score more waves than any process holds, and keep nothing but the counts.
+"""
+
+import sys
+
+import dask.array as da
+import numpy as np
+from distributed import Client, LocalCluster
+from joblib import parallel_config
+from sklearn.model_selection import GridSearchCV
+
+import fastlstm.dask
+from fastlstm.sklearn import LSTMClassifier
+
+CLASSES, STEPS = 3, 40
+
+
+def waves(n, seed):
+    """Waves (n, STEPS, 1) and their classes (n,)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(CLASSES, size=n)
+    phases = rng.uniform(0, 2 * np.pi, (n, 1))
+    clean = np.sin((1 + labels[:, None]) * np.arange(STEPS) / 6 + phases)
+    noisy = clean + rng.normal(0, 0.5, clean.shape)
+    return noisy[:, :, None].astype(np.float32), labels
+
+
+def block(block_info):
+    """Waves of one chunk, made where they are scored; a program of yours reads them from files."""
+    (begin, end), *_ = block_info[None]["array-location"]
+    return waves(end - begin, seed=begin + 1)[0]
+
+
+def main(quick):
+    x, labels = waves(60 if quick else 300, seed=0)
+    model = LSTMClassifier(max_epochs=5 if quick else 60, random_state=0)
+    grid = {"hidden_size": [16, 32], "lr": [5e-3, 2e-2]}
+    search = GridSearchCV(model, grid, cv=3)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with Client(cluster), parallel_config("dask"):
+            search.fit(x, labels)
+            print("found", search.best_params_, f"right: {search.best_score_:.0%}")
+            size, rows = (2_000, 500) if quick else (200_000, 10_000)
+            many = da.map_blocks(block, chunks=((rows,) * (size // rows), STEPS, 1), dtype="f4")
+            found = fastlstm.dask.predict(search.best_estimator_, many)
+            print(f"{size} waves:", da.bincount(found, minlength=CLASSES).compute())
+
+
+if __name__ == "__main__":  # the workers import this file
+    main("--quick" in sys.argv)
