@@ -65,6 +65,18 @@ class Own(fl.Module):
         return self(x), x
 
 
+class OwnRecurrent(fl.Module):
+    """A recurrent one, whose calls have no threads either."""
+
+    is_recurrent = True
+
+    def __call__(self, x, state=None):
+        return np.asarray(x, np.float32).cumsum(axis=1), None
+
+    def forward(self, x, state=None):
+        return self(x, state), x
+
+
 MODELS = {
     "tagger": tagger,
     "batch first": lambda: tagger(batch_first=True),
@@ -238,9 +250,37 @@ def test_estimators_get_the_threads_too(x):
         fl.dask.predict(own, chunked(x), mask=np.ones((11, T), bool))
 
 
-def test_a_module_of_ones_own(x):
-    result = fl.dask.predict(Own(), chunked(x))
-    assert_same_bits(result.compute(scheduler="sync"), expected(Own(), x))
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_steps"])
+def test_a_fitted_classifier(x, method):
+    pytest.importorskip("sklearn")
+    from fastlstm.sklearn import LSTMClassifier
+
+    labels = np.array(list("abcabcabcab"))
+    own = LSTMClassifier(4, max_epochs=2, random_state=0, threads=2).fit(x, labels)
+    lengths = np.maximum(LENGTHS, 1)
+    for options in ({}, {"lengths": lengths}):
+        wanted = getattr(own, method)(x, **options)
+        result = fl.dask.predict(own, chunked(x), method=method, **options)
+        assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)
+        assert (result.compute(scheduler="threads") == wanted).all()
+    sequences = [one[:length] for one, length in zip(x, lengths, strict=True)]
+    bag = fl.dask.predict(own, db.from_sequence(sequences, npartitions=3), method=method)
+    for one, alone in zip(bag.compute(scheduler="sync"), sequences, strict=True):
+        assert np.array_equal(one, getattr(own, method)([alone])[0])
+
+
+def test_a_classifier_that_is_not_fitted(x):
+    exceptions = pytest.importorskip("sklearn.exceptions")
+    from fastlstm.sklearn import LSTMClassifier
+
+    with pytest.raises(exceptions.NotFittedError, match="LSTMClassifier"):
+        fl.dask.predict(LSTMClassifier(), chunked(x))
+
+
+@pytest.mark.parametrize("kind", [Own, OwnRecurrent])
+def test_a_module_of_ones_own(x, kind):
+    result = fl.dask.predict(kind(), chunked(x))
+    assert_same_bits(result.compute(scheduler="sync"), expected(kind(), x))
 
 
 # Two processes.

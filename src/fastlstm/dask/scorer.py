@@ -25,7 +25,8 @@ class Scorer:
         if isinstance(model, Module):
             if method != "predict":
                 raise ValueError(f"method: a Module has only 'predict', got {method!r}")
-            self.caller = Caller(copy.deepcopy(model), threads)
+            takes_threads = takes(model.forward, "threads") and takes(model.backward, "threads")
+            self.caller = Caller(copy.deepcopy(model), threads if takes_threads else None)
             self.batch_size = read_size(
                 "batch_size", BATCH_SIZE if batch_size is None else batch_size
             )

@@ -56,7 +56,7 @@ class Caller:
     def infer(self, batch: Batch, state: Any = None) -> tuple[np.ndarray, Any]:
         """Return the predictions, (B, T, ...) or (B, ...), and the final state."""
         x, options = self._arguments(batch, state)
-        result = self.model(x, **options, **self._threads)
+        result = self.model(x, **options)
         pred, state = result if self.model.is_recurrent else (result, None)
         return self._rows_first(pred, batch), state
 
