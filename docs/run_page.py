@@ -36,7 +36,11 @@ def run_page(text, name):
         printed = f"\n\n```{{code-block}} text\n:class: output\n{out.getvalue()}```"
         return match[0] + (printed if out.getvalue() else "") + pictures()
 
-    return BLOCK.sub(with_results, text)
+    result = BLOCK.sub(with_results, text)
+    loky = sys.modules.get("joblib.externals.loky")
+    if loky:  # a page's workers end with it
+        loky.get_reusable_executor(reuse=True).shutdown(wait=True)
+    return result
 
 
 def pictures():
