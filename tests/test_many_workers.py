@@ -107,8 +107,12 @@ def test_without_compiled_kernels_nothing_is_registered(pool, monkeypatch, tmp_p
     assert [one.user_api for one in registered] == ["fastlstm"]
     monkeypatch.setattr(kernels, "__path__", [str(tmp_path)])
     register(fake)
-    register(SimpleNamespace())  # an old threadpoolctl
     assert len(registered) == 1
+
+
+@pytest.mark.usefixtures("pool")
+def test_an_old_threadpoolctl_takes_no_other_libraries():
+    register(SimpleNamespace())
 
 
 LOKY = """
