@@ -37,8 +37,9 @@ OBJECTS = listed(fl) | listed(fl.onnx) | listed(fl.optim) | listed(engine) | lis
 OBJECTS |= listed(fl.inspection) | listed(fl.distributed)
 for module in (fl.losses, fl.schedules, kernels, *OF_INTEROP):
     OBJECTS |= own_functions(module)
-if importlib.util.find_spec("sklearn"):
-    OBJECTS |= listed(importlib.import_module("fastlstm.sklearn"))
+for package in ("dask", "sklearn"):
+    if importlib.util.find_spec(package):
+        OBJECTS |= listed(importlib.import_module(f"fastlstm.{package}"))
 CALLABLES = {name: value for name, value in OBJECTS.items() if callable(value)}
 METHODS = {
     f"{name}.{method}": getattr(value, method)

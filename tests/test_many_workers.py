@@ -58,8 +58,9 @@ def test_threadpoolctl_is_not_imported():
         "import fastlstm as fl; import threadpoolctl",
         "import threadpoolctl; threadpoolctl.threadpool_info(); import fastlstm as fl",
         "import fastlstm as fl; import threadpoolctl, importlib; importlib.reload(threadpoolctl)",
+        "import fastlstm as fl; fl.threads.limits.register_when_imported(); import threadpoolctl",
     ],
-    ids=["after fastlstm", "before fastlstm", "again"],
+    ids=["after fastlstm", "before fastlstm", "again", "twice"],
 )
 def test_threadpoolctl_limits_whatever_the_order_of_imports(imports):
     code = f"""

@@ -58,13 +58,13 @@ def register(threadpoolctl: Any) -> None:
 
 
 class _Finder:
-    """Finds threadpoolctl as the other finders do, with a loader that registers the pool."""
+    """Finds threadpoolctl as the finders after it do, with a loader that registers the pool."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != CONTROLLERS:
             return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
