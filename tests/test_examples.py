@@ -17,7 +17,7 @@ PACKAGES = {  # that an example needs
 }
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)
 def test_example(path):
     for package in PACKAGES.get(path.stem, ()):
         pytest.importorskip(package)

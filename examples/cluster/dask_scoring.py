@@ -1,7 +1,8 @@
-"""A search and bulk scoring by two worker processes of Dask: python examples/dask_scoring.py
+"""A search and bulk scoring by two workers of Dask: python examples/cluster/dask_scoring.py
 
 Which of three frequencies has a noisy wave? Dask's workers search for a learning rate and a size;
-then they score more waves than any process holds, and keep nothing but the counts.
+then they score more waves than any process holds, and keep nothing but the counts. (In a folder of
+its own, since examples/distributed.py would hide the package `distributed`.)
 """
 
 import sys
