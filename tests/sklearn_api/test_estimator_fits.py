@@ -219,6 +219,25 @@ def test_early_stopping_draws_its_share_of_every_class(rng):
         Spy(4, early_stopping=True).fit(x[[0, 1, 30, 31]], y[[0, 1, 30, 31]])
 
 
+def test_the_validation_loss_is_weighted(x, y):
+    by_class, weight = {0: 1.0, 1: 4.0, 2: 0.5}, np.arange(1.0, 13)
+    rows = []
+
+    class Spy(LSTMClassifier):
+        def _split(self, data, random):
+            kept, drawn = super()._split(data, random)
+            rows.extend(drawn[2].values.astype(int) - 1)  # the weights say which they are
+            return kept, drawn
+
+    options = SMALL | {"max_epochs": 1, "lr": 0.0, "validation_fraction": 0.25}
+    model = Spy(**options, early_stopping=True, class_weight=by_class).fit(x, y, weight)
+    assert len(rows) == 3
+    losses = -np.log(model.predict_proba(x)[rows, y[rows]])
+    each = weight[rows] * np.array([by_class[label] for label in y[rows]])
+    wanted = np.average(losses, weights=each)
+    assert model.validation_loss_curve_ == pytest.approx([wanted], rel=1e-5)
+
+
 def test_training_ends_when_its_loss_stays(x, y):
     options = SMALL | {"max_epochs": 50, "lr": 0.0}
     assert LSTMRegressor(**options, n_iter_no_change=4).fit(x, y).n_iter_ == 5
