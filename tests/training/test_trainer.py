@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from compare import assert_same_bits
 from runs import Watch, equal, padded, ragged, tagger
 
 import fastlstm as fl
@@ -167,6 +168,28 @@ def test_metrics_are_means_over_the_steps_that_count(rng):
 
 
 # What is read.
+
+
+@pytest.mark.parametrize("recompute", [2, "sqrt"])
+def test_a_trainer_recomputes_to_the_same_bits(rng, monkeypatch, recompute):
+    seen, forward = [], fl.LSTM.forward
+
+    def watched(self, *args, **options):
+        seen.append(options.get("recompute"))
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(fl.LSTM, "forward", watched)
+    x, y = ragged(rng)
+    every, some = trainer_of(), trainer_of(recompute=recompute)
+    for trainer in (every, some):
+        trainer.fit(x, y, epochs=2, **QUIET)
+    assert set(seen) == {None, recompute}
+    for name, array in every.model.parameters().items():
+        assert_same_bits(array, some.model.parameters()[name])
+    with pytest.raises(ValueError, match="recompute: the model's forward takes none"):
+        trainer_of(fl.Linear(3, 2), recompute=recompute)
+    with pytest.raises(ValueError, match="recompute: expected"):
+        trainer_of(recompute="all").fit(x, y, epochs=1, **QUIET)
 
 
 def test_the_threads_of_a_trainer_go_to_its_model(rng, monkeypatch):

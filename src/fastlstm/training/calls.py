@@ -13,9 +13,9 @@ from fastlstm.training.data.sequences import Sequences
 
 
 class Caller:
-    """Calls of one model; `threads` limits those of its recurrent layers."""
+    """Calls of one model, with the options `threads` and `recompute` of its recurrent layers."""
 
-    def __init__(self, model: Module, threads: Any = None):
+    def __init__(self, model: Module, threads: Any = None, recompute: Any = None):
         if not isinstance(model, Module):
             raise TypeError(f"model: expected a Module, got {type(model).__name__}")
         self.model: Any = model
@@ -30,6 +30,11 @@ class Caller:
             if not (takes(model.forward, "threads") and takes(model.backward, "threads")):
                 raise ValueError("threads: the model's forward and backward take none")
             self._threads = {"threads": threads}
+        self._recompute: dict[str, Any] = {}
+        if recompute is not None:
+            if not (model.is_recurrent and takes(model.forward, "recompute")):
+                raise ValueError("recompute: the model's forward takes none")
+            self._recompute = {"recompute": recompute}
         self._takes_lengths = takes(model.forward, "lengths") and (model.is_recurrent or pools)
 
     def predict(self, source: Sequences, batch_size: int) -> Any:
@@ -66,7 +71,7 @@ class Caller:
         """Return the predictions and the state as in training, and a tape."""
         x, options = self._arguments(batch, state)
         with drawing(Draws(seed, step, self.batch_first, batch.first_row)):
-            result, tape = self.model.forward(x, **options)
+            result, tape = self.model.forward(x, **options, **self._recompute)
         pred, state = result if self.model.is_recurrent else (result, None)
         rows_first = self._rows_first(pred, batch)
         return rows_first, state, (tape, rows_first is not pred)

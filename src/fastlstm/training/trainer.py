@@ -61,6 +61,9 @@ class Trainer:
         zoneout and the order of sequences. The layers' own generators rest.
     threads : int, optional
         The most threads for the recurrent layers of the model, in place of `get_num_threads`.
+    recompute : int or "sqrt", optional
+        For long sequences: memory for a part of the steps, as of a recurrent layer's `forward`. The
+        weights keep their bits.
     comm : communicator, optional
         Of mpi4py, as ``MPI.COMM_WORLD``, or any object with its methods `Get_rank`, `Get_size`,
         `Bcast`, `Allreduce` and `Allgather`. Its ranks train one model together. All have to make
@@ -116,12 +119,13 @@ class Trainer:
         clip_norm: float | None = None,
         seed: int = 0,
         threads: int | None = None,
+        recompute: int | str | None = None,
         comm: Any = None,
         deterministic: bool = False,
     ):
         self.ranks = read_ranks(comm, deterministic)
         with self.ranks.together():
-            self.caller = Caller(model, threads)
+            self.caller = Caller(model, threads, recompute)
             self.model = model
             self.objective = Objective(loss)
             if not callable(getattr(optimizer, "step", None)):
