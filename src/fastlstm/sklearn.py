@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn that train on sequences."""
+"""Estimators of scikit-learn that train on sequences and series."""
 
 try:
     import sklearn as _sklearn  # noqa: F401
@@ -8,6 +8,7 @@ except ImportError as error:
     ) from error
 
 from fastlstm.in_sklearn.classifier import LSTMClassifier
+from fastlstm.in_sklearn.forecast.forecaster import LSTMForecaster
 from fastlstm.in_sklearn.regressor import LSTMRegressor
 
-__all__ = ["LSTMClassifier", "LSTMRegressor"]
+__all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor"]

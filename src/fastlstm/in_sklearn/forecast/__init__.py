@@ -1,0 +1,1 @@
+"""Forecasting: how series are read, encoded, cut into windows, and continued with intervals."""
