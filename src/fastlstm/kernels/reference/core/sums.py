@@ -41,7 +41,8 @@ class Sum:
 
     def total(self) -> Array:
         """The gradient, after the last `add`."""
-        return np.concatenate(self._totals).astype(self._waiting[0][0].dtype)
+        total: Array = np.concatenate(self._totals).astype(self._waiting[0][0].dtype)
+        return total
 
 
 def _blocks_of(term: Term) -> Sequence[Parts]:
