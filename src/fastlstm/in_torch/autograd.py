@@ -21,7 +21,7 @@ def call(
     """Return y and the parts of the final state; of a cell, the state alone."""
     packed = CACHE.get(form, weights)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *state, *weights)):
-        result: tuple[torch.Tensor, ...] = _Call.apply(
+        result: tuple[torch.Tensor, ...] = _apply(
             packed, len(state), batch_sizes, x, *state, *weights
         )
         return result
@@ -51,13 +51,12 @@ class _Call(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
         x, *state_and_weights = ctx.saved_tensors  # raises if torch has freed them
-        with torch.no_grad():
-            try:
-                saved = ctx.saved.pop()
-            except IndexError:  # not kept, or used up by a backward with retain_graph=True
-                state = state_and_weights[: ctx.parts]
-                _, saved = calls.train(ctx.packed, x, ctx.batch_sizes, state)
-            dx, *rest = calls.backward(ctx.packed, saved, gradients)
+        try:
+            saved = ctx.saved.pop()
+        except IndexError:  # not kept, or used up by a backward with retain_graph=True
+            state = state_and_weights[: ctx.parts]
+            _, saved = calls.train(ctx.packed, x, ctx.batch_sizes, state)
+        dx, *rest = calls.backward(ctx.packed, saved, gradients)
         if not ctx.parts:  # of a state that was not given
             del rest[: ctx.packed.form.parts]
         results = (dx, *rest)
@@ -65,6 +64,10 @@ class _Call(torch.autograd.Function):
             given = [gradient for gradient in gradients if gradient is not None]
             results = _Once.apply(len(results), *results, *given, x, *state_and_weights)
         return None, None, None, *results
+
+
+# As `_Call.apply`, without its search for transforms of torch.func, where these do not compute.
+_apply: Any = super(torch.autograd.Function, _Call).apply
 
 
 def _have_hooks() -> bool:

@@ -1,8 +1,8 @@
 """Stacks of this library that compute with the weights of a torch layer, as they are now.
 
 Whoever changes a torch parameter does so in place, and not every way to do so counts a version:
-``p.data.add_(1)`` and ``p.detach().numpy()[...] = 0`` do not. So every call compares the weights
-with those that were packed, bit by bit. After an optimizer's step the first array differs.
+``p.data.add_(1)`` and ``p.detach().numpy()[...] = 0`` do not. So every call packs the weights, or
+compares them with those that were packed, bit by bit.
 """
 
 import ctypes
@@ -24,7 +24,10 @@ from fastlstm.layers.recurrent import Recurrent
 from fastlstm.module import Parameters
 from fastlstm.threads import get_num_threads
 
-DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+DTYPES: dict[torch.dtype, np.dtype] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
 
 
 class Form(NamedTuple):
@@ -75,38 +78,59 @@ def stack_of(form: Form) -> Stack:
     )
 
 
-class Packed:
-    """The weights of one layer at one moment, and the calls that are prepared for them."""
+class _Memory:
+    """Where torch has the weights of one layer."""
 
-    def __init__(self, form: Form, weights: Sequence[torch.Tensor]):
-        self.form, self.stack = form, stack_of(form)
-        arrays = [weight.detach().contiguous().numpy() for weight in weights]
+    def __init__(self, weights: Sequence[torch.Tensor]):
         self.storages = [StorageWeakRef(weight.untyped_storage()) for weight in weights]
-        # The memory of the weights, which torch owns, and what it held.
-        self._memory: list[Any] = [
-            (ctypes.c_char * array.nbytes).from_address(weight.data_ptr())
-            for weight, array in zip(weights, arrays, strict=True)
+        self.shapes = [weight.shape for weight in weights]
+        self.dtype: np.dtype = DTYPES[weights[0].dtype]
+        self.parts: list[Any] = [
+            (ctypes.c_char * weight.nbytes).from_address(weight.data_ptr()) for weight in weights
         ]
-        self._shapes = [weight.shape for weight in weights]
-        self._bits = [bytearray(array) for array in arrays]
-        names = self.stack.parameter_names
-        self._parameters = Parameters(
-            {
-                name: np.frombuffer(memoryview(bits).toreadonly(), array.dtype).reshape(array.shape)
-                for name, bits, array in zip(names, self._bits, arrays, strict=True)
-            }
-        )
+        self.arrays = self.view(self.parts)
 
     def is_of(self, weights: Sequence[torch.Tensor]) -> bool:
-        """Whether these weights, in the same memory, have the bits that were packed."""
-        for weight, shape in zip(weights, self._shapes, strict=True):
-            if weight.shape != shape or not weight.is_contiguous():
-                return False
-        return self._bits == self._memory
+        """Whether weights with the addresses of these have their shapes, too."""
+        return [weight.shape for weight in weights] == self.shapes
+
+    def view(self, parts: Any) -> list[np.ndarray]:
+        """Read-only arrays of these bytes, in the shapes of the weights."""
+        return [
+            np.frombuffer(memoryview(part).toreadonly(), self.dtype).reshape(shape)
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+
+
+class Packed:
+    """The weights of one layer at one moment, and the calls that are prepared for them.
+
+    With `keeps`, their bits are kept, so that later calls can find them unchanged. Without, this is
+    for one call, which prepares its `calls` before anybody changes the weights.
+    """
+
+    def __init__(self, form: Form, memory: _Memory, versions: Any, keeps: bool):
+        self.form, self.memory, self.versions = form, memory, versions
+        self.is_reused = False  # whether a later call had the same versions
+        self._bits = [bytearray(part) for part in memory.parts] if keeps else None
+        arrays = memory.arrays if self._bits is None else memory.view(self._bits)
+        self._stack = stack_of(form)
+        self._calls: Whole | Chain | None = None
+        names = self._stack.parameter_names
+        self._parameters = Parameters(dict(zip(names, arrays, strict=True)))
+
+    def is_unchanged(self) -> bool:
+        """Whether the weights are known to have the bits that were packed."""
+        return self._bits is not None and self._bits == self.memory.parts
 
     def calls(self, training: bool) -> Whole | Chain:
+        if self._calls is not None:
+            return self._calls
         threads = min(get_num_threads(), torch.get_num_threads())
-        return self.stack.calls_with(self._parameters, threads, training)
+        calls = self._stack.calls_with(self._parameters, threads, training)
+        if self._bits is None:
+            self._calls = calls
+        return calls
 
 
 class _Cache:
@@ -119,20 +143,41 @@ class _Cache:
         return len(self._packed)
 
     def get(self, form: Form, weights: Sequence[torch.Tensor]) -> Packed:
-        """The packed form of these weights with the values that they have now."""
+        """The packed form of these weights with the values that they have now.
+
+        Versions only say whether to keep the bits: it is in vain where every call has new weights.
+        """
+        if not all(weight.is_contiguous() for weight in weights):
+            dense = [weight.contiguous() for weight in weights]
+            return Packed(form, _Memory(dense), None, True)
         key = form, *[weight.data_ptr() for weight in weights]
-        packed = self._packed.get(key)
-        if packed is None or not packed.is_of(weights):
-            packed = Packed(form, weights)
+        last, versions = self._packed.get(key), _versions(weights)
+        if last is None or not last.memory.is_of(weights):
+            packed = Packed(form, _Memory(weights), versions, True)
             self.drop_dead()
-            self._packed[key] = packed
+        else:
+            is_same = versions == last.versions
+            if is_same:
+                last.is_reused = True
+            if last.is_unchanged():
+                return last
+            packed = Packed(form, last.memory, versions, last.is_reused)
+            packed.is_reused = is_same
+        self._packed[key] = packed
         return packed
 
     def drop_dead(self) -> None:
         """Forget the weights whose memory torch has freed."""
         for key, packed in list(self._packed.items()):
-            if any(storage.expired() for storage in packed.storages):
+            if any(storage.expired() for storage in packed.memory.storages):
                 self._packed.pop(key, None)
+
+
+def _versions(weights: Sequence[torch.Tensor]) -> Any:
+    try:
+        return [weight._version for weight in weights]
+    except RuntimeError:  # torch counts none of tensors that were made in inference mode
+        return None
 
 
 CACHE = _Cache()
