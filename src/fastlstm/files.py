@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import read_size
+from fastlstm.engine.initial import Undrawn
+from fastlstm.engine.stack import Stack
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
@@ -119,7 +121,10 @@ def load_saved(
             if arrays[name].dtype != parameters[name].dtype:
                 expected, got = parameters[name].dtype, arrays[name].dtype
                 raise ValueError(f"{name}: expected dtype {expected}, got {got}")
-        model.load_state_dict(arrays)
+        if arrays.keys() == parameters.keys():
+            model.assign(arrays)  # without a copy
+        else:
+            model.load_state_dict(arrays)  # raises
     except (ValueError, TypeError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     return model
@@ -183,6 +188,10 @@ class _Builder:
         for name, parameter in known.items():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 several += arguments.pop(name, [])
+        if made is LAYERS.get(kind) and issubclass(made, Stack):
+            layer: Stack = made(*several, **arguments, rng=Undrawn())
+            layer._rng = np.random.default_rng()
+            return layer
         return made(*several, **arguments)
 
 

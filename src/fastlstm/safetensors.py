@@ -66,6 +66,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
             raise ValueError(f"{os.fspath(path)}: not a valid safetensors file: {error}") from error
 
 
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """Return bfloat16 numbers, given as uint16, as float32, whose upper half they are."""
+    array = np.empty(bits.shape, np.float32)
+    np.left_shift(bits, 16, out=array.view(np.uint32), dtype=np.uint32)
+    return array
+
+
 def write_safetensors(
     path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -205,7 +212,7 @@ def _read_array(file: BinaryIO, dtype: str, shape: tuple[int, ...]) -> np.ndarra
     if dtype == "BOOL":
         return array.view(np.uint8).astype(np.bool_)
     if dtype == "BF16":
-        return np.asarray(np.left_shift(array, 16, dtype=np.uint32)).view(np.float32)
+        return from_bfloat16(array)
     if dtype == "F16":
         return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -93,7 +93,10 @@ class Cells:
             if with_state:
                 for part, size in zip(cell.state, cell.sizes, strict=True):
                     own[f"initial_{part}"] = np.zeros(size)
-            arrays |= {name + suffix: array.astype(dtype) for name, array in own.items()}
+            for name, array in own.items():
+                # A view stays one, which has no memory of its own; `Parameters` copies others.
+                is_view = array.base is not None
+                arrays[name + suffix] = array.astype(dtype, copy=not is_view)
         return arrays
 
     def learned_state(self, parameters: Parameters, batch: tuple[int, ...]) -> Any:

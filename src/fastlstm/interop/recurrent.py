@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_array, read_numbers
+from fastlstm.checks import check_shape, read_array, read_dtype, read_numbers
+from fastlstm.engine.initial import Undrawn
 from fastlstm.layers.gru import GRU
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM
@@ -30,21 +31,12 @@ def dtype_of(arrays: Mapping[str, np.ndarray]) -> np.dtype:
     return np.dtype(np.float64 if is_double and arrays else np.float32)
 
 
-class _Nothing(np.random.Generator):
-    """Draws zeros, which take no memory, as initial values of parameters that are set at once."""
-
-    def __init__(self) -> None:
-        super().__init__(np.random.PCG64(0))
-
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        return np.broadcast_to(np.zeros(()), size)
-
-
 def make(
     kind: str,
     layers: Sequence[Sequence[Mapping[str, Any]]],
     *,
     dtype: Any = None,
+    keep: bool = False,
     **options: Any,
 ) -> Any:
     """Return a layer of these parameters.
@@ -58,6 +50,8 @@ def make(
         form and order of gates. With "bias_ih" alone, the layer has a single bias.
     dtype : float32 or float64, optional
         If None, that of the arrays: see `dtype_of`.
+    keep : bool
+        Whether the layer may have the arrays themselves, since nobody else has them.
     **options : arguments of the layer's constructor
 
     Raises
@@ -92,6 +86,7 @@ def make(
             )
         features = directions * R.shape[1]
     first = layers[0][0]
+    dtype = dtype_of(named) if dtype is None else read_dtype("dtype", dtype)
     bias: Any = "bias_ih" in first and (True if "bias_hh" in first else "single")
     if "weight_hr" in first:
         options["proj_size"] = outputs
@@ -105,8 +100,8 @@ def make(
         len(layers),
         bias=bias,
         bidirectional=directions == 2,
-        dtype=dtype_of(named) if dtype is None else dtype,
-        rng=_Nothing(),
+        dtype=dtype,
+        rng=Undrawn(dtype),
         **options,
     )
     made._rng = np.random.default_rng(0)
@@ -119,7 +114,7 @@ def make(
         raise ValueError(f"expected no arrays {unknown}, which other layers or directions lack")
     for name, old in parameters.items():
         array = read_array(name, named[name], old.dtype)
-        is_new = array is not named[name] and array.base is None
+        is_new = (keep or array is not named[name]) and array.base is None
         named[name] = np.ascontiguousarray(array) if is_new else np.array(array, order="C")
         check_shape(name, named[name], *old.shape)
     made.assign(named)

@@ -19,4 +19,4 @@ def read(path: Path, hints: Hints) -> Any:
     if files.KEY in metadata:
         return files.load_saved(path, arrays, metadata, {**OWN, **hints.get("modules", {})})
     with reading(path, "safetensors"):
-        return read_layer(arrays, hints)
+        return read_layer(arrays, hints, keep=True)

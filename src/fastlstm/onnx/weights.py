@@ -50,4 +50,8 @@ def from_layer(
 
 def _reordered(blocks: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """A copy of `blocks` [len(order)·H, …], whose k-th block of H rows is block order[k]."""
-    return blocks.reshape(len(order), -1)[list(order)].reshape(blocks.shape)
+    copy = np.empty(blocks.shape, blocks.dtype)
+    own = copy.reshape(len(order), -1)
+    for k, block in enumerate(order):
+        own[k] = blocks.reshape(own.shape)[block]
+    return copy

@@ -90,10 +90,13 @@ def from_arrays(
     return layer
 
 
-def read_layer(arrays: Mapping[str, Any], hints: Hints, facts: Facts | None = None) -> Any:
+def read_layer(
+    arrays: Mapping[str, Any], hints: Hints, facts: Facts | None = None, keep: bool = False
+) -> Any:
     """Return the one recurrent layer among a file's arrays, or that which `hints` chooses.
 
-    `facts` has what a file says beside the arrays, by prefix: "batch_first", "nonlinearity".
+    `facts` has what a file says beside the arrays, by prefix: "batch_first", "nonlinearity". With
+    `keep`, the layer may have the arrays themselves, since nobody else has them.
     """
     found = _find(arrays)
     if not found and arrays.keys() >= tflite.NEEDED:
@@ -102,7 +105,7 @@ def read_layer(arrays: Mapping[str, Any], hints: Hints, facts: Facts | None = No
     if not found and arrays.keys() >= rnnoise.NEEDED:
         return rnnoise.from_arrays(arrays, batch_first=bool(hints.get("batch_first")))
     group = _choose(found, arrays, hints.get("prefix"))
-    return _make(group, arrays, hints, facts or {})
+    return _make(group, arrays, hints, facts or {}, keep)
 
 
 def read_layers(
@@ -112,7 +115,9 @@ def read_layers(
     return {group.prefix: _make(group, arrays, hints, facts or {}) for group in _find(arrays)}
 
 
-def _make(group: Group, arrays: Mapping[str, Any], hints: Hints, facts: Facts) -> Any:
+def _make(
+    group: Group, arrays: Mapping[str, Any], hints: Hints, facts: Facts, keep: bool = False
+) -> Any:
     part = group.read(arrays)
     said = facts.get(group.prefix, {})
     options = dict(part.options)
@@ -123,7 +128,7 @@ def _make(group: Group, arrays: Mapping[str, Any], hints: Hints, facts: Facts) -
         options |= unsaid.options(value)
     options["batch_first"] = hints.get("batch_first", said.get("batch_first", False))
     try:
-        return make(part.kind, part.layers, dtype=hints.get("dtype"), **options)
+        return make(part.kind, part.layers, dtype=hints.get("dtype"), keep=keep, **options)
     except ValueError as error:
         raise ValueError(group.with_own_name(str(error))) from error
 

@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.interop.reading import most_memory
+from fastlstm.safetensors import from_bfloat16
+
 PACKAGES = "pyfive", "h5py"  # the first that is installed
-MOST_READS, MOST_TIMES, MARGIN = 200_000, 8, 64 << 20  # of the package in a file, and bytes
+MOST_READS = 200_000  # of the package in a file
 MOST_PARTS = 4_096  # groups and arrays that are visited in a file
 MOST_DEPTH = 24
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -99,8 +102,7 @@ class Tree:
             if offset + size > len(self._data):
                 raise ValueError(f"expected {size} bytes at {offset}, beyond the end of the file")
             array = np.frombuffer(self._data, dtype, math.prod(shape), offset).reshape(shape)
-            # bfloat16 is the upper half of a float32.
-            return (array.astype(np.uint32) << 16).view(np.float32) if is_brain else array
+            return from_bfloat16(array) if is_brain else array
 
     def _find(self, path: tuple[str, ...]) -> Any:
         """The group or array at a path; None if it is not there."""
@@ -168,7 +170,7 @@ class _Bounded(io.BytesIO):
 
     def __init__(self, data: bytes):
         super().__init__(data)
-        self._reads, self._left = MOST_READS, MOST_TIMES * len(data) + MARGIN
+        self._reads, self._left = MOST_READS, most_memory(len(data))
 
     def _count(self, size: int) -> None:
         self._reads -= 1

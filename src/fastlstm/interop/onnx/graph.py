@@ -1,19 +1,19 @@
 """ONNX files: their graphs, one within another, and where a name in them comes from."""
 
 import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 
-from fastlstm.interop.reading import reading
+from fastlstm.interop.reading import most_memory, reading
 
 OLDEST = 7  # opset; in earlier ones LSTM, GRU and RNN have other attributes
 RECURRENT = ("LSTM", "GRU", "RNN")
 MOST_NODES, MOST_LAYERS = 200_000, 2000
 MOST_EVALUATIONS = 50_000  # of nodes of a file
-MOST_TIMES, MARGIN = 2, 40 << 20  # memory of one evaluation: times the file's size, plus bytes
 # Bytes that a field of each kind takes once parsed, and how many a file may need for them beside
 # its size: empty messages take two bytes of a file and a hundred times as many in memory.
 PART_BYTES, TEXT_BYTES, NUMBER_BYTES, MOST_PARTS = 300, 32, 16, 32 << 20
@@ -35,9 +35,7 @@ class File:
             self.size = model.ByteSize()
         elif isinstance(model, (str, os.PathLike)):
             self.name = os.fspath(model)
-            with open(model, "rb") as file:
-                data = file.read()
-            self.size, self.model = len(data), _parse(self.name, data)
+            self.size, self.model = _read(self.name)
         else:
             raise TypeError(f"model: expected a path or a ModelProto, got {type(model).__name__}")
         opsets = {entry.domain or "ai.onnx": entry.version for entry in self.model.opset_import}
@@ -50,10 +48,12 @@ class File:
             )
         self.nodes_left, self.evaluations_left = MOST_NODES, MOST_EVALUATIONS
         self.layers_left = MOST_LAYERS
-        self.most_memory = MOST_TIMES * self.size + MARGIN
+        # Of one evaluation, beside the parsed model.
+        self.most_memory = most_memory(self.size) - self.size - MOST_PARTS
         self.work_left = MOST_WORK * self.most_memory
         self.layers_memory_left = self.most_memory
-        self.main = Scope(self, self.model.graph, None)
+        # Without a circle, so that a file's memory is free as soon as its reader is done.
+        self.main = Scope(weakref.proxy(self), self.model.graph, None)
         with reading(self.name, "the graph"):
             for scope in self.main.scopes():
                 scope.check()
@@ -74,6 +74,13 @@ class File:
             raise ValueError(
                 f"expected at most {MOST_LAYERS} layers and {self.most_memory} bytes of weights"
             )
+
+
+def _read(name: str) -> tuple[int, Any]:
+    """The size of a file, and its model."""
+    with open(name, "rb") as file:
+        data = file.read()
+    return len(data), _parse(name, data)
 
 
 def _parse(name: str, data: bytes) -> Any:

@@ -203,6 +203,7 @@ def _describe(scope: Scope, node: Any) -> Description:
             if name in attributes:
                 attributes[name] = as_written(attributes[name])
     operator = getattr(operators, node.op_type)(**weights, **attributes)
+    del weights  # the operator has copies
     if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
         raise NoLayerError("sequence_lens: expected none or an input, got a constant")
     state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]

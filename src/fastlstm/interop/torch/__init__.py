@@ -32,7 +32,7 @@ STATES = (
 def read(path: Path, hints: Hints) -> Any:
     """Return the recurrent layer of the file: see `fastlstm.from_arrays`."""
     with _open(path) as (arrays, facts):
-        return read_layer(arrays, hints, facts)
+        return read_layer(arrays, hints, facts, keep=True)
 
 
 def layers(

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlstm.interop.torch.files import STORAGES, File, dtype_of
 from fastlstm.interop.torch.values import Stub, Tensor, read_sizes
-from fastlstm.safetensors import MOST_AXES
+from fastlstm.safetensors import MOST_AXES, from_bfloat16
 
 MOST_NODES, LONGEST_NAME, DEEPEST = 100_000, 500, 100
 NODES = (Tensor, Stub, np.ndarray, dict, list, tuple)
@@ -132,5 +132,5 @@ class Tensors(Mapping[str, np.ndarray]):
         steps = [stride * dtype.itemsize for stride in strides]
         view = np.lib.stride_tricks.as_strided(flat[begin:], shape, steps, writeable=False)
         if name == "bfloat16":
-            return np.asarray(np.left_shift(view, 16, dtype=np.uint32)).view(np.float32)
+            return from_bfloat16(view)
         return view.astype(dtype.newbyteorder("="), copy=False)
