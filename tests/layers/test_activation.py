@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastlstm as fl
+from fastlstm.layers.activation import erfc
 
 E = math.exp
 FUNCTIONS = {
@@ -44,6 +45,35 @@ def test_function_and_gradient(arguments, x, rng):
     dy, h = rng.normal(size=x.shape), 1e-6
     slope = (function(x + h) - function(x - h)) / (2 * h)
     np.testing.assert_allclose(layer.backward(tape, dy).x, slope * dy, rtol=1e-6, atol=1e-8)
+
+
+def test_erfc_is_exact_to_four_units():
+    """Of float64, also beside the borders of its formulas, and where it ends."""
+    borders = np.array([0.46875, 4, 26, 0])
+    near = [np.nextafter(borders, -9), borders, np.nextafter(borders, 99)]
+    x = np.concatenate([np.linspace(-7, 26.4, 20_001), *near, *(-part for part in near)])
+    exact = np.array([math.erfc(value) for value in x])
+    np.testing.assert_allclose(erfc(x), exact, rtol=1e-15, atol=0)
+    ends = np.array([np.inf, -np.inf, np.nan, 1e308, -1e308, 27, 40])
+    np.testing.assert_array_equal(erfc(ends)[:5], [0, 2, np.nan, 0, 2])
+    assert (erfc(ends)[5:] < 1e-300).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_over_its_range(dtype):
+    """Relative to each result: also on the left, where results are small."""
+    x = np.linspace(-12, 12, 4001).astype(dtype)
+    exact = [0.5 * v * math.erfc(-v * 0.5**0.5) for v in x.tolist()]
+    slope = [
+        0.5 * math.erfc(-v * 0.5**0.5) + v * E(-v * v / 2) / (2 * math.pi) ** 0.5
+        for v in x.tolist()
+    ]
+    layer, unit = fl.Activation("gelu"), np.finfo(dtype).eps
+    y, tape = layer.forward(x)
+    # The argument of erfc is rounded, and x²/2 of its exponent is 72.
+    np.testing.assert_allclose(y, exact, rtol=150 * np.finfo(float).eps + unit, atol=1e-44)
+    dx = layer.backward(tape, np.ones_like(x)).x
+    np.testing.assert_allclose(dx, slope, rtol=0, atol=3 * unit)
 
 
 def test_softmax(x, rng):

@@ -14,6 +14,39 @@ from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_t
 
 # SELU's λ and α: Klambauer et al. 2017, "Self-normalizing neural networks", eq. 14.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+# Numerators and denominators of `erfc`.
+ERF_NEAR = (
+    (
+        *(1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2),
+        *(3.77485237685302021e2, 3.20937758913846947e3),
+    ),
+    (
+        *(1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3),
+        *(2.84423683343917062e3,),
+    ),
+)
+ERFC_BETWEEN = (
+    (
+        *(2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0),
+        *(6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2),
+        *(1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3),
+    ),
+    (
+        *(1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2),
+        *(1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3),
+        *(3.43936767414372164e3, 1.23033935480374942e3),
+    ),
+)
+ERFC_FAR = (
+    (
+        *(1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1),
+        *(1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4),
+    ),
+    (
+        *(1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1),
+        *(6.05183413124413191e-2, 2.33520497626869185e-3),
+    ),
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -160,9 +193,47 @@ def silu_slope(x: np.ndarray) -> np.ndarray:
 
 
 def normal_distribution(x: np.ndarray) -> np.ndarray:
-    """Φ(x), the integral of the standard normal density up to x."""
-    ends = [0.5 * math.erfc(-value / math.sqrt(2)) for value in x.ravel().tolist()]
-    return np.array(ends, x.dtype).reshape(x.shape)
+    """Φ(x) = erfc(-x / √2) / 2, the integral of the standard normal density up to x."""
+    return np.asarray(0.5 * erfc(np.asarray(x, np.float64) * -math.sqrt(0.5)), x.dtype)
+
+
+def erfc(x: np.ndarray) -> np.ndarray:
+    """1 - erf(x) of float64 numbers: Cody 1969, "Rational Chebyshev approximations for the error
+    function", with the coefficients of his CALERF. Its relative error is below 1e-15 where the
+    result is above 1e-300."""
+    y = np.minimum(np.abs(x), 64)  # where the result is 0
+    result = np.empty_like(y)
+    near, far = y <= 0.46875, y > 4
+    between = ~(near | far)  # nan, too
+    z = y[near]
+    result[near] = 1 - z * _ratio(z * z, *ERF_NEAR)
+    z = y[between]
+    result[between] = _exp_of_square(z) * _ratio(z, *ERFC_BETWEEN)
+    z = y[far]
+    square = 1 / (z * z)
+    tail = 1 / math.sqrt(math.pi) - square * _ratio(square, *ERFC_FAR)
+    result[far] = _exp_of_square(z) * tail / z
+    return np.where(x < 0, 2 - result, result)
+
+
+def _ratio(x: np.ndarray, above: tuple[float, ...], below: tuple[float, ...]) -> np.ndarray:
+    """The ratio of two polynomials, whose coefficients begin with that of the highest power."""
+    results: list[np.ndarray] = []
+    for coefficients in (above, below):
+        result = np.full(x.shape, coefficients[0])
+        for coefficient in coefficients[1:]:
+            result *= x
+            result += coefficient
+        results.append(result)
+    numerator, denominator = results
+    numerator /= denominator
+    return numerator
+
+
+def _exp_of_square(x: np.ndarray) -> np.ndarray:
+    """exp(-x²); the square of x in sixteenths is exact."""
+    head = np.trunc(x * 16) / 16
+    return np.asarray(np.exp(-head * head) * np.exp(-(x - head) * (x + head)))
 
 
 def gelu_slope(x: np.ndarray) -> np.ndarray:
