@@ -47,7 +47,7 @@ FLOORS = {
     "in_sklearn": ("checks", "module", "layers", "training"),
     "sklearn": ("in_sklearn",),
     "dask": ("checks", "module", "training"),
-    "files": ("checks", "module", "layers", "safetensors"),
+    "files": ("checks", "module", "engine", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels
     "interop": ("checks", "module", "engine", "layers", "in_torch", "files", "onnx", "safetensors"),
     "inspection": (

@@ -110,25 +110,8 @@ def check_in_onnx_runtime(rng, model, x, path, opset, state):
     np.testing.assert_allclose(again[0], model(x, final)[0], atol=1e-5, rtol=1e-5)
 
 
-OF_SEVERAL_NODES = ("affine", "scaled_tanh", "silu", "gelu", "gelu_tanh")
-
-
-def is_refused(before, module):
-    """Whether a layer becomes nodes of which `load` makes no layer; `before` are those before."""
-    if isinstance(module, fl.Activation):
-        return module.kind in OF_SEVERAL_NODES
-    if isinstance(module, fl.Last) and isinstance(before[-1], fl.Activation):
-        return before[-2].bidirectional
-    return isinstance(module, fl.Pool) and module.kind != "last"
-
-
 def check_load(model, x, path):
-    """The file loads as a model of the same bits, or is refused by the node's name."""
-    modules = list(model) if isinstance(model, fl.Sequential) else [model]
-    if any(is_refused(modules[:k], module) for k, module in enumerate(modules)):
-        with pytest.raises(ValueError, match="has no counterpart"):
-            fl.load(path)
-        return
+    """The file loads as a model of the same bits."""
     again = fl.load(path)
     assert sum(a.size for a in again.parameters().values()) == model.num_parameters()
     np.testing.assert_allclose(again(x)[0], model(x)[0], atol=1e-6, rtol=1e-6)
@@ -142,6 +125,52 @@ def test_onnx_runtime_agrees(tmp_path, seed):
     check_load(model, x, tmp_path / "m")
 
 
+def check_lengths(rng, model, x, path, opset, state):
+    """Rows of different lengths, also of none, with any numbers in their padding."""
+    batch_first = next(m.batch_first for m in modules_of(model) if isinstance(m, Stack))
+    rows = x if batch_first else x.swapaxes(0, 1)  # a view
+    B, T = rows.shape[:2]
+    lengths = rng.integers(0, T + 1, B)
+    for row, end in zip(rows, lengths, strict=True):
+        row[end:] = np.nan if x.dtype == np.float32 else 99
+    export(model, path, opset=opset, state=state, lengths=True)
+    (y, final), given = model(x, lengths=lengths), {"x": x, "lengths": lengths.astype(np.int32)}
+    outputs = session(str(path)).run(None, given)
+    np.testing.assert_allclose(outputs[0], y, atol=1e-5, rtol=1e-5)
+    if state:
+        entries = final if isinstance(model, fl.Sequential) else (final,)
+        for theirs, ours in zip(outputs[1:], flat(entries), strict=True):
+            np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"it has sequence_lens|no counterpart"):
+        fl.load(path)
+    assert len(layers(path)) >= 1
+
+
+def modules_of(model):
+    return list(model) if isinstance(model, fl.Sequential) else [model]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lengths(tmp_path, seed):
+    rng = np.random.default_rng([7, seed])
+    model, x = random_model(rng)
+    check_lengths(rng, model, x, tmp_path / "m", (17, 18, 20, 22)[seed % 4], seed % 3 > 0)
+
+
+@pytest.mark.parametrize("pool", [fl.Last, lambda: fl.Pool("mean"), lambda: fl.Pool("max")])
+@pytest.mark.parametrize("between", [fl.Dropout, lambda: fl.Activation("sigmoid")])
+def test_pools_of_ragged_rows(tmp_path, rng, pool, between):
+    lstm = fl.LSTM(3, 4, bidirectional=True, learn_initial_state=True, rng=rng)
+    model = fl.Sequential(lstm, between(), pool(), fl.Linear(8, 2, rng=rng))
+    x = rng.standard_normal((6, 5, 3)).astype(np.float32)
+    check_lengths(rng, with_random_parameters(rng, model), x, tmp_path / "m", 17, True)
+
+
+def test_lengths_without_a_recurrent_layer_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="lengths: no layer is recurrent"):
+        export(fl.Linear(3, 2), tmp_path / "m", lengths=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 def test_200_random_models(tmp_path, seed):
@@ -150,6 +179,7 @@ def test_200_random_models(tmp_path, seed):
         model, x = random_model(rng)
         check_in_onnx_runtime(rng, model, x, tmp_path / "m", int(rng.integers(17, 24)), k % 2 > 0)
         check_load(model, x, tmp_path / "m")
+        check_lengths(rng, model, x, tmp_path / "m", int(rng.integers(17, 24)), k % 2 > 0)
 
 
 @pytest.mark.parametrize("state", [False, True])
@@ -182,6 +212,29 @@ def test_every_activation(tmp_path, rng, kind):
     export(model, tmp_path / "m")
     (y,) = session(str(tmp_path / "m")).run(None, {"x": x.reshape(5, 2, 3)})
     np.testing.assert_allclose(y, model(x.reshape(5, 2, 3)), atol=2e-6)
+    again = fl.load(tmp_path / "m")
+    assert again.kind == kind
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_other_nodes_than_those_of_an_activation(tmp_path, rng):
+    """One number of gelu is another one: the file is refused, not read as gelu."""
+    export(fl.Activation("gelu"), tmp_path / "m")
+    proto = onnx.load(tmp_path / "m")
+    half = next(t for t in proto.graph.initializer if t.name.startswith("0.5"))
+    half.CopyFrom(onnx.numpy_helper.from_array(np.array(0.25, np.float32), half.name))
+    onnx.save(proto, tmp_path / "m")
+    with pytest.raises(ValueError, match=r"Mul .* has no counterpart"):
+        fl.load(tmp_path / "m")
+
+
+def test_dtypes_that_change_come_back(tmp_path, rng):
+    model = fl.Sequential(fl.GRU(3, 4, rng=rng), fl.Linear(4, 2, dtype=np.float64, rng=rng))
+    export(model, tmp_path / "m")
+    x = rng.standard_normal((6, 5, 3)).astype(np.float32)
+    y, expected = fl.load(tmp_path / "m")(x)[0], model(x)[0]
+    assert y.dtype == expected.dtype == np.float64
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_a_layer_that_reads_from_the_end(tmp_path, rng):

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 
 from fastlstm.interop.onnx.backend import Backend as Backend
 from fastlstm.interop.onnx.backend import Model as Model
-from fastlstm.interop.onnx.exporting import export as export
 from fastlstm.interop.onnx.nodes import Layers as Layers
 from fastlstm.interop.onnx.nodes import layers as layers
+from fastlstm.interop.onnx.out.exporting import export as export
 from fastlstm.interop.onnx.whole import read as read

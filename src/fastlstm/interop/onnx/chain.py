@@ -31,6 +31,7 @@ class Value:
     dtype: Any  # None for indices
     # Of a final state, the direction and the modules behind each entry of its axis of directions.
     parts: tuple[tuple[tuple[Module, ...], int], ...] = ()
+    is_cast: bool = False  # whether a Cast gave it its dtype, as a layer with weights does itself
 
 
 class Chain:
@@ -59,7 +60,7 @@ class Chain:
         wanted: tuple[Any, ...] = (0, 1, FEATURES)
         if any(module.pools_steps for module in result.modules):
             wanted = (1 - (self.steps or 0), FEATURES)
-        if result.axes != wanted or not result.modules:
+        if result.axes != wanted or not result.modules or result.is_cast:
             raise OtherGraphError(
                 f"the output {self.graph.output[0].name!r:.80} is not in the form of x: its axes "
                 f"are {result.axes}, those of the layers {wanted}"
@@ -205,17 +206,22 @@ class Chain:
 
     def whole(self, node: Any, place: int = 0) -> Value:
         """The value of an input, whose last axis must be that of features."""
-        x = self.value(node.input[place])
+        return self.checked(node, self.value(node.input[place]))
+
+    def checked(self, node: Any, x: Value) -> Value:
+        """`x`, whose last axis must be that of features, and whose dtype its last layer's."""
+        if x.is_cast and node.op_type not in ("Gemm", "MatMul"):
+            raise self.other(node, "its input has another dtype than the layer before gives")
         if x.axes[-1] != FEATURES and x.dtype is not None:
             raise self.other(node, f"its input has the axes {x.axes}")
         return x
 
-    def is_constant(self, name: str) -> bool:
+    def known_constant(self, name: str) -> np.ndarray | None:
+        """The value of a name; None if it has none before the model runs."""
         try:
-            constant(self.scope, name)
+            return constant(self.scope, name)
         except NotConstantError:
-            return False
-        return True
+            return None
 
 
 def output_of(modules: tuple[Module, ...]) -> Output:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.interop.onnx import views
+from fastlstm.interop.onnx import patterns, views
 from fastlstm.interop.onnx.chain import FEATURES, Chain, Value, attribute
 from fastlstm.interop.onnx.nodes import as_written
 from fastlstm.interop.recurrent import make_linear
@@ -56,7 +56,7 @@ def activation(chain: Chain, node: Any) -> Value:
 
 
 def gather(chain: Chain, node: Any) -> Value:
-    if not chain.is_constant(node.input[0]):
+    if chain.known_constant(node.input[0]) is None:
         return views.gather(chain, node)
     table, x = chain.constant(node, 0), chain.value(node.input[1])
     if x.dtype is not None or attribute(node, "axis", 0) or table is None or table.ndim != 2:
@@ -95,7 +95,8 @@ def linear(chain: Chain, node: Any, x: Value, weight: np.ndarray, bias: np.ndarr
     chain.file.count_layer(weight)
     if bias is not None:
         bias = read_bias(chain, node, bias, weight.shape[1])
-    return replace(x, modules=(*x.modules, make_linear(weight.T, bias)), dtype=dtype)
+    modules = (*x.modules, make_linear(weight.T, bias))
+    return replace(x, modules=modules, dtype=dtype, is_cast=False)
 
 
 def read_bias(chain: Chain, node: Any, bias: np.ndarray, features: int) -> np.ndarray:
@@ -105,7 +106,10 @@ def read_bias(chain: Chain, node: Any, bias: np.ndarray, features: int) -> np.nd
 
 
 def add(chain: Chain, node: Any) -> Value:
-    place = int(chain.is_constant(node.input[0]))
+    found = patterns.activation(chain, node)
+    if found is not None:
+        return found
+    place = int(chain.known_constant(node.input[0]) is not None)
     x, bias = chain.whole(node, place), chain.constant(node, 1 - place)
     last = x.modules[-1] if x.modules else None
     if (

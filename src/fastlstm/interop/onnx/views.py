@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
 
 from fastlstm.interop.onnx.chain import (
@@ -20,7 +21,7 @@ from fastlstm.interop.onnx.chain import (
 )
 from fastlstm.interop.onnx.constants import NotConstantError, constant
 from fastlstm.interop.onnx.graph import title
-from fastlstm.layers.pool import Last
+from fastlstm.layers.pool import Last, Pool
 
 LONGEST = 2**31 - 1  # what exporters write for the end of an axis, or more
 
@@ -37,6 +38,8 @@ def cast(chain: Chain, node: Any) -> Value:
     x, to = chain.value(node.input[0]), attribute(node, "to", 0)
     if to in INTEGERS if x.dtype is None else FLOATS.get(to) == x.dtype:
         return x
+    if x.dtype is not None and x.axes[-1] == FEATURES and to in FLOATS:
+        return replace(x, dtype=np.dtype(FLOATS[to]), is_cast=True)
     raise chain.other(node, "it changes the dtype")
 
 
@@ -164,11 +167,33 @@ def last_step(
 ) -> Value:
     """The value at the last step that the layer computed."""
     reverse = output_of(x.modules).reverse
+    is_part = x.axes[-1] == UNITS and len(x.parts) == 1  # of the features, a direction's
+    if is_part:
+        reverse = (reverse[x.parts[0][1]],)
     is_end = reverse in ((False,), (True,)) and index == (0 if reverse[0] else -1)
-    if x.axes[-1] != FEATURES or x.axes[axis] != chain.steps or chain.steps is None or not is_end:
+    if x.axes[axis] != chain.steps or chain.steps is None or not is_end:
         raise chain.other(node, f"it takes number {index} of the axis {x.axes[axis]}")
     axes = (*x.axes[:axis], *left, *x.axes[axis + 1 :])
+    if is_part and not left:
+        return replace(x, axes=axes)
+    x = chain.checked(node, x)
     return Value((*x.modules, Last(batch_first=chain.batch_first)), axes, x.dtype)
+
+
+def pool(chain: Chain, node: Any) -> Value:
+    """The mean or the maximum over steps."""
+    x, axes = chain.whole(node), chain.integers(node, "axes", 1)
+    rank = len(x.axes)
+    if rank != 3 or not axes or len(axes) != 1 or not -rank <= axes[0] < rank - 1:
+        raise chain.other(node, f"it is over the axes {axes} of {x.axes}")
+    axis = axes[0] % rank
+    if chain.steps is None and axis < 2:  # no layer before has said which axis has the steps
+        chain.steps, chain.batch_first = x.axes[axis], x.axes[axis] == 1
+    if x.axes[axis] != chain.steps or attribute(node, "keepdims", 1):
+        raise chain.other(node, f"it is over the axis {x.axes[axis]}")
+    kind = {"ReduceMean": "mean", "ReduceMax": "max"}[node.op_type]
+    module = Pool(kind, batch_first=chain.batch_first)
+    return Value((*x.modules, module), without(x.axes, {axis}), x.dtype)
 
 
 def cut(chain: Chain, node: Any) -> Value:
@@ -176,6 +201,8 @@ def cut(chain: Chain, node: Any) -> Value:
     starts, ends = chain.integers(node, "starts", 1), chain.integers(node, "ends", 2)
     axes, steps = chain.integers(node, "axes", 3), chain.integers(node, "steps", 4)
     rank, is_end = len(x.axes), False
+    if axes == [rank - 1] and x.axes[-1] == FEATURES and steps in (None, [1]):
+        return direction(chain, node, x, starts, ends)
     if starts and ends and len(starts) == len(ends) == 1 and steps in (None, [1]):
         is_end = (starts[0] == -1 and ends[0] >= LONGEST) or (starts[0], ends[0]) == (0, 1)
     if (
@@ -187,6 +214,20 @@ def cut(chain: Chain, node: Any) -> Value:
     ):
         raise chain.other(node, f"it takes {starts} to {ends} of the axes {axes}")
     return last_step(chain, node, x, axes[0] % rank, starts[0], (ONE,))
+
+
+def direction(
+    chain: Chain, node: Any, x: Value, starts: list[int] | None, ends: list[int] | None
+) -> Value:
+    """The features of one of two directions."""
+    out = output_of(x.modules)
+    if out.features is not None and len(out.reverse) == 2:
+        H = out.features // 2
+        for d in range(2):
+            if (starts, ends) == ([d * H], [(d + 1) * H]):
+                parts = ((chain.checked(node, x).modules, d),)
+                return Value(x.modules, (*x.axes[:-1], UNITS), x.dtype, parts)
+    raise chain.other(node, f"it takes the features {starts} to {ends}")
 
 
 def concat(chain: Chain, node: Any) -> Value:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastlstm.interop.onnx import dense, views
+from fastlstm.interop.onnx import dense, patterns, views
 from fastlstm.interop.onnx.chain import Chain, OtherGraphError
 from fastlstm.interop.onnx.graph import File
 from fastlstm.interop.reading import Hints, reading
@@ -18,6 +18,9 @@ NODES = {
     "Gemm": dense.gemm,
     "Identity": views.same,
     "MatMul": dense.matmul,
+    "Mul": patterns.product,
+    "ReduceMax": views.pool,
+    "ReduceMean": views.pool,
     "Reshape": views.reshape,
     "Slice": views.cut,
     "Squeeze": views.squeeze,

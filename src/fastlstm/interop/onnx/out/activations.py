@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.interop.onnx.writer import Writer
+from fastlstm.interop.onnx.out.writer import Writer
 from fastlstm.layers.activation import SELU_ALPHA, SELU_SCALE, Activation
 from fastlstm.layers.activations import PARAMETERS
 

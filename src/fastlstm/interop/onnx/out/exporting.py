@@ -9,8 +9,9 @@ import onnx
 from fastlstm.checks import read_flag, read_size
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.stack import Stack
-from fastlstm.interop.onnx.activations import add_activation
-from fastlstm.interop.onnx.writer import Writer, newest_opset
+from fastlstm.interop.onnx.out.activations import add_activation
+from fastlstm.interop.onnx.out.pools import Lengths, add_pool
+from fastlstm.interop.onnx.out.writer import Writer, newest_opset
 from fastlstm.layers import gru, lstm_options, rnn
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.activations import PARAMETERS, as_written
@@ -30,12 +31,19 @@ DIRECTIONS = {(False,): "forward", (True,): "reverse", (False, True): "bidirecti
 OPERATORS: dict[type, type[Operator]] = {lstm_options.Cell: LSTM, gru.Cell: GRU, rnn.Cell: RNN}
 
 
-def export(model: Module, path: Path, *, opset: int = FIRST, state: bool = False) -> None:
+def export(
+    model: Module,
+    path: Path,
+    *,
+    opset: int = FIRST,
+    state: bool = False,
+    lengths: bool = False,
+) -> None:
     """Write a model to an ONNX file, which computes what a call of it does.
 
     The graph's input is x and its output y, in the layout of the model's calls: (T, B, features),
     (B, T, features) with `batch_first`, and without features for an `Embedding`; T and B are free.
-    Lists, `lengths`, `resets`, `mask` and calls without an axis of rows have no counterpart.
+    Lists, `resets`, `mask` and calls without an axis of rows have no counterpart.
 
     Parameters
     ----------
@@ -51,6 +59,9 @@ def export(model: Module, path: Path, *, opset: int = FIRST, state: bool = False
         it begins as a call without a state; and outputs h_n and c_n. They have the call's shapes
         (layers · directions, B, H). In a `Sequential`, the names begin with the layer's place, as
         its parameters' do: "1.h". If layers differ in width, each has its own: "h_l0".
+    lengths : bool
+        Whether the graph has the call's `lengths`, too: an input of that name, int32 (B,), 0 to T.
+        `fastlstm.load` does not read such files, `layers` does.
 
     Raises
     ------
@@ -58,16 +69,17 @@ def export(model: Module, path: Path, *, opset: int = FIRST, state: bool = False
         `model` is not a Module.
     ValueError
         ONNX has no counterpart of a layer (a module of your own) or of an option (`proj_size`,
-        `layer_norm`, `zoneout`), which the message names; or the opset is not known.
+        `layer_norm`, `zoneout`), which the message names; the opset is not known; or no layer is
+        recurrent, so that calls take no `lengths`.
     OSError
         The file cannot be written.
 
     Notes
     -----
-    Weights keep their bits, and `layers` reads them back. A learned initial state becomes a
-    constant. ONNX keeps activations' alpha and beta, and `clip`, in float32. ONNX Runtime computes
-    recurrent nodes in float32 only; `Backend` also in float64. What is undefined stays so: a
-    `Last` of no steps, and an Embedding's negative indices.
+    Weights keep their bits, and `fastlstm.load` reads the file back. A learned initial state
+    becomes a constant. ONNX keeps activations' alpha and beta, and `clip`, in float32. ONNX Runtime
+    computes recurrent nodes in float32 only; `Backend` also in float64. What is undefined stays so:
+    a `Last` of no steps, and an Embedding's negative indices.
 
     Examples
     --------
@@ -86,7 +98,8 @@ def export(model: Module, path: Path, *, opset: int = FIRST, state: bool = False
     opset, newest = read_size("opset", opset), newest_opset()
     if not FIRST <= opset <= newest:
         raise ValueError(f"opset: expected {FIRST} to {newest}, got {opset}")
-    proto = _Export(model, opset, read_flag("state", state)).writer.model("fastlstm")
+    with_state, with_lengths = read_flag("state", state), read_flag("lengths", lengths)
+    proto = _Export(model, opset, with_state, with_lengths).writer.model("fastlstm")
     onnx.checker.check_model(proto)
     write_atomically(path, [proto.SerializeToString()])
 
@@ -94,7 +107,7 @@ def export(model: Module, path: Path, *, opset: int = FIRST, state: bool = False
 class _Export:
     """The graph of a model; `value` is the name of the result so far."""
 
-    def __init__(self, model: Module, opset: int, with_state: bool):
+    def __init__(self, model: Module, opset: int, with_state: bool, with_lengths: bool):
         self.writer, self.with_state = Writer(opset), with_state
         self.finals: list[tuple[str, str, Any, list[Any]]] = []
         self.ends = ""  # the final h of the layer whose output is the result so far
@@ -119,11 +132,20 @@ class _Export:
             self.value = self.writer.input("x", np.int64, self.axes)
         else:
             self.value = self.writer.input("x", self.dtype, [*self.axes, self.features])
+        self.lengths: Lengths | None = None
+        if with_lengths:
+            if not any(isinstance(leaf, Stack) for _, leaf in leaves):
+                raise ValueError("lengths: no layer is recurrent, so expected False")
+            self.lengths = Lengths(self.writer, self.value, batch_first)
+            if isinstance(first, Embedding):
+                self.value = self.lengths.indices(self.value)
         before = Output()
         for prefix, leaf in leaves:
             self._add(prefix, leaf._after(before))
             before = leaf._output(before)
             self.features = before.features or self.features
+        if self.lengths is not None and len(self.axes) == 2 and not isinstance(leaf, Stack):
+            self.value = self.lengths.filled(self.value, 0.0, self.dtype)
         self.writer.output("y", self.value, self.dtype, [*self.axes, self.features])
         for name, value, dtype, shape in self.finals:
             self.writer.output(name, value, dtype, shape)
@@ -159,33 +181,17 @@ class _Export:
     def _add_pool(self, pool: Pool, ends: str) -> None:
         batch_first = pool._before.batch_first if pool.batch_first is None else pool.batch_first
         axis = int(bool(batch_first))
-        node, integers = self.writer.node, self.writer.integers
-        reverse = pool._before.reverse
-        if pool.bidirectional is not None:
-            reverse = (False, True) if pool.bidirectional else (False,)
-        if pool.kind != "last":
-            kind = {"mean": "ReduceMean", "max": "ReduceMax"}[pool.kind]
-            self.value = self.writer.reduce(kind, self.value, axis)
-        elif ends and reverse == pool._before.reverse:
-            self.value = self._joined_ends(ends, len(reverse))
-        else:
-            last = []
-            for k, is_reverse in enumerate(reverse):
-                part = self.value
-                if len(reverse) > 1:
-                    H = self.features // len(reverse)
-                    part = node("Slice", part, integers(k * H), integers((k + 1) * H), integers(2))
-                index = self.writer.constant("step", np.array(0 if is_reverse else -1, np.int64))
-                last.append(node("Gather", part, index, axis=axis))
-            self.value = last[0] if len(last) == 1 else node("Concat", *last, axis=-1)
+        self.value = add_pool(
+            self.writer,
+            pool,
+            self.value,
+            ends=ends,
+            axis=axis,
+            features=self.features,
+            dtype=self.dtype,
+            lengths=self.lengths,
+        )
         del self.axes[axis]
-
-    def _joined_ends(self, Y_h: str, directions: int) -> str:
-        """The final h (B, directions · H) of a node's Y_h (directions, B, H)."""
-        node, integers = self.writer.node, self.writer.integers
-        if directions == 1:
-            return node("Squeeze", Y_h, integers(0))
-        return node("Reshape", node("Transpose", Y_h, perm=[1, 0, 2]), integers(0, -1))
 
     def _add_recurrent(self, prefix: str, layer: Stack) -> None:
         node, integers = self.writer.node, self.writer.integers
@@ -211,7 +217,8 @@ class _Export:
                     )
                     for part, array in zip("hc", _learned(layer, k), strict=False)
                 ]
-            inputs = [self.value, *(arrays.get(name, "") for name in "WRB"), "", *initial]
+            lengths = self.lengths.name if self.lengths is not None else ""
+            inputs = [self.value, *(arrays.get(name, "") for name in "WRB"), lengths, *initial]
             inputs.append(arrays.get("P", ""))
             while not inputs[-1]:
                 inputs.pop()
@@ -223,7 +230,11 @@ class _Export:
                 **_attributes(cells, prefix),
             }
             node(operator.__name__, *inputs, name=name, outputs=outputs, **attributes)
-            for part, output in zip(finals, outputs[1:], strict=True):
+            ends = outputs[1:]
+            if self.lengths is not None and initial[0]:
+                pairs = zip(ends, initial, strict=True)
+                ends = [self.lengths.begun(end, start) for end, start in pairs]
+            for part, output in zip(finals, ends, strict=True):
                 part.append(output)
             self.ends = outputs[1]
             is_last = k == len(layer.cells.by_layer) - 1
