@@ -124,6 +124,33 @@ def test_models(rng):
         module(torch.from_numpy(x), (None,))
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pool", [fl.Last, lambda: fl.Pool("mean"), lambda: fl.Pool("max")])
+def test_pools(pool, bidirectional, batch_first, rng):
+    gru = fl.GRU(4, 5, bidirectional=bidirectional, batch_first=batch_first, rng=1)
+    F = gru._form.outputs
+    model = fl.Sequential(gru, fl.Sequential(fl.Activation("tanh"), pool()), fl.Linear(F, 2, rng=2))
+    module = to_torch(model)
+    for shape in ((6, 3, 4), (7, 4)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        given = torch.tensor(x, requires_grad=True)
+        y, _ = module(given)
+        (expected, _), tape = model.forward(x)
+        assert_same(y, expected, x.dtype)
+        dy = rng.standard_normal(expected.shape).astype(np.float32)
+        y.backward(torch.from_numpy(dy))
+        assert_same(given.grad, model.backward(tape, dy).x, x.dtype)
+
+
+def test_a_pool_alone(rng):
+    x = rng.standard_normal((6, 3, 4))
+    for kind in ("last", "mean", "max"):
+        layer = fl.Pool(kind, batch_first=True, bidirectional=True)
+        assert_same(to_torch(layer)(torch.from_numpy(x)), layer(x), x.dtype)
+        assert not to_torch(layer)(torch.zeros(6, 0, 4)).any()
+
+
 def test_a_single_bias_stays_single():
     layer = fl.LSTM(4, 5, bias="single", rng=1)
     module = to_torch(layer)
@@ -169,8 +196,8 @@ class OwnLinear(fl.Linear):
         (lambda: fl.Activation("hard_sigmoid"), "Activation 'hard_sigmoid'"),
         (lambda: OwnLinear(3, 4), "model: OwnLinear has no counterpart in torch"),
         (
-            lambda: fl.Sequential(fl.LSTM(3, 4), fl.Sequential(fl.Linear(4, 4), fl.Last())),
-            r"model\[1\]\[1\]: Last has no counterpart",
+            lambda: fl.Sequential(fl.LSTM(3, 4), fl.Sequential(fl.Linear(4, 4), OwnLinear(4, 2))),
+            r"model\[1\]\[1\]: OwnLinear has no counterpart",
         ),
     ],
 )

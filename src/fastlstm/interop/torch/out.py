@@ -11,9 +11,10 @@ from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM, LSTMCell
+from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
-from fastlstm.module import Module
+from fastlstm.module import Module, Output
 
 # Options without a counterpart in torch, with the values that stand for doing without them.
 COMMON = {"clip": None}
@@ -38,7 +39,8 @@ def to_torch(model: Module) -> Any:
     Parameters
     ----------
     model : LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, Linear, Embedding, Dropout, Activation
-        Or a `Sequential` of these, also one within another.
+        Or `Last` or `Pool`, which then take no lengths; or a `Sequential` of these, also one within
+        another.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def to_torch(model: Module) -> Any:
             'to_torch: expected torch to be installed: pip install "fastlstm[torch]"'
         ) from error
     with torch.random.fork_rng(devices=[]):  # torch's constructors draw initial weights
-        module = _convert("model", model)
+        module = _convert("model", model._after(Output()))
     with torch.no_grad():
         parameters = dict(module.named_parameters())
         for name, array in model.parameters().items():
@@ -181,6 +183,17 @@ def _activation(path: str, layer: Activation) -> Any:
     return makers[layer.kind]()
 
 
+def _pool(path: str, layer: Pool) -> Any:
+    from fastlstm.in_torch.pool import Pool as Pooling
+
+    before = layer._before
+    batch_first = before.batch_first if layer.batch_first is None else layer.batch_first
+    reverse = before.reverse
+    if layer.bidirectional is not None:
+        reverse = (False, True) if layer.bidirectional else (False,)
+    return Pooling(layer.kind, bool(batch_first), reverse)
+
+
 def _sequential(path: str, model: Sequential) -> Any:
     from torch import nn
 
@@ -209,5 +222,7 @@ MAKERS: dict[type[Module], Callable[[str, Any], Any]] = {
     Embedding: _embedding,
     Dropout: _dropout,
     Activation: _activation,
+    Last: _pool,
+    Pool: _pool,
     Sequential: _sequential,
 }
