@@ -447,6 +447,8 @@ def test_export_has_torchs_operators():
         traced = torch.jit.trace(model.stack, torch.randn(3, 9, 6))
         program = torch.export.export(model, (x,))
     assert "aten::lstm" in str(traced.inlined_graph)
+    other = torch.randn(4, 2, 6)
+    assert_same(traced(other)[0], model.stack(other)[0], 1e-6)
     targets = [str(node.target) for node in program.graph.nodes]
     assert "aten.lstm.input" in targets
     assert not any("fastlstm" in target for target in targets)
@@ -456,16 +458,30 @@ def test_export_has_torchs_operators():
     assert type(model.stack) is door.LSTM
 
 
-def test_onnx_export():
-    onnx = pytest.importorskip("onnx", reason="torch.onnx.export needs the onnx package")
-    model, file = door.replace(Tagger()).eval(), io.BytesIO()
-    x = torch.randn(3, 9, 5)
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_onnx_export(dynamo, tmp_path):
+    """The file has ONNX's own node for each layer, and loads as the model."""
+    pytest.importorskip("onnx", reason="torch.onnx.export needs the onnx package")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="torch.onnx.export(dynamo=True) needs onnxscript")
+    model, x = door.replace(nn.Sequential(nn.Linear(5, 6), Outputs())).eval(), torch.randn(3, 9, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model.stack, (torch.randn(3, 9, 6),), file, dynamo=False)
-    graph = onnx.load_from_string(file.getvalue()).graph
-    assert [node.op_type for node in graph.node].count("LSTM") == 2
-    assert_same(model(x), door.restore(model)(x), 1e-6)
+        options = {"external_data": False} if dynamo else {}
+        torch.onnx.export(model, (x,), tmp_path / "m", dynamo=dynamo, **options)
+    assert type(model[1].lstm) is door.LSTM
+    loaded = fl.load(tmp_path / "m")
+    assert [type(module).__name__ for module in loaded] == ["Linear", "LSTM", "LSTM"]
+    np.testing.assert_allclose(loaded(x.numpy())[0], model(x).detach(), rtol=0, atol=1e-6)
+
+
+class Outputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 7, 2, bidirectional=True)
+
+    def forward(self, x):
+        return self.lstm(x)[0]
 
 
 def test_all_is_described():

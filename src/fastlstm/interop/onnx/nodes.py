@@ -263,7 +263,10 @@ def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndar
             return None
         array = repeated
         if array.ndim == 3 and array.shape[axis] > 1:
-            raise NoLayerError(f"{field}: expected the same constants for every row") from None
+            first = np.take(array, [0], axis)
+            if (array != first).any():
+                raise NoLayerError(f"{field}: expected the same constants for every row") from None
+            array = first
         shape = [directions, H]
         shape.insert(axis, 1)
         array = np.broadcast_to(array, shape)
