@@ -21,11 +21,18 @@ Examples
 """
 
 try:
-    import torch as _torch  # noqa: F401
+    import torch as _torch
 except ImportError as error:
     raise ImportError(
         'fastlstm.torch: expected torch to be installed: pip install "fastlstm[torch]"'
     ) from error
+
+# Since torch 2.7 and 2.8: whether a model is exported, and whether hooks take what autograd saves.
+if not (
+    hasattr(_torch.compiler, "is_exporting")
+    and hasattr(_torch._C._autograd, "_top_saved_tensors_default_hooks")
+):
+    raise ImportError(f"fastlstm.torch: expected torch 2.8 or later, got {_torch.__version__}")
 
 from fastlstm.in_torch.layers import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastlstm.in_torch.replace import replace, restore

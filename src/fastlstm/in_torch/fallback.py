@@ -12,7 +12,7 @@ from fastlstm.checks import warn_user
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # no subclasses, which give operators another meaning
 DTYPES = (torch.float32, torch.float64)
 _warned: set[str] = set()
-is_exporting = getattr(torch.compiler, "is_exporting", torch.onnx.is_in_onnx_export)
+is_exporting = torch.compiler.is_exporting
 
 
 def takes_over() -> bool:
