@@ -10,7 +10,15 @@ import numpy as np
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_floats
 from fastlstm.kernels import kernels
 from fastlstm.layers.activations import PARAMETERS, read_activation
-from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
+from fastlstm.module import (
+    Gradients,
+    Module,
+    Output,
+    Parameters,
+    Tape,
+    check_tape,
+    describe_backward,
+)
 
 # SELU's λ and α: Klambauer et al. 2017, "Self-normalizing neural networks", eq. 14.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -131,25 +139,9 @@ class Activation(Module):
         array = np.array(read_floats("x", x), order="C")
         return self._apply(array), ActivationTape(self, array)
 
+    @describe_backward
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradient of x.
-
-        Parameters
-        ----------
-        tape : ActivationTape
-            From `forward`.
-        dy : array
-            Gradient of y, in y's shape.
-
-        Returns
-        -------
-        Gradients
-
-        Raises
-        ------
-        ValueError
-            The tape is from another layer or was used, or dy's shape is not y's.
-        """
+        """Return the gradient of x."""
         tape = check_tape(tape, ActivationTape, self)
         dy, x = read_array("dy", dy, tape.x.dtype), tape.x
         check_shape("dy", dy, *x.shape)

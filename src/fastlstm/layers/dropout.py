@@ -14,7 +14,15 @@ from fastlstm.checks import (
     read_number,
 )
 from fastlstm.engine.dropout import Dropped, draw_dropout
-from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
+from fastlstm.module import (
+    Gradients,
+    Module,
+    Output,
+    Parameters,
+    Tape,
+    check_tape,
+    describe_backward,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,25 +83,9 @@ class Dropout(Module):
             dropped = draw_dropout(self._rng, array.shape, self.p)
             return dropped(array), DropoutTape(self, dropped, array.dtype)
 
+    @describe_backward
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradient of x.
-
-        Parameters
-        ----------
-        tape : DropoutTape
-            From `forward`.
-        dy : array
-            Gradient of y, in y's shape.
-
-        Returns
-        -------
-        Gradients
-
-        Raises
-        ------
-        ValueError
-            The tape is from another layer or was used, or dy's shape is not y's.
-        """
+        """Return the gradient of x."""
         tape = check_tape(tape, DropoutTape, self)
         dy = read_array("dy", dy, tape.dtype)
         check_shape("dy", dy, *tape.dropped.kept.shape)

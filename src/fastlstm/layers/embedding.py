@@ -18,7 +18,15 @@ from fastlstm.checks import (
     read_size,
 )
 from fastlstm.kernels.arguments import kept
-from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
+from fastlstm.module import (
+    Gradients,
+    Module,
+    Output,
+    Parameters,
+    Tape,
+    check_tape,
+    describe_backward,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -125,26 +133,9 @@ class Embedding(Module):
         indices = kept(self._read(x))
         return self._look_up(indices), EmbeddingTape(self, indices)
 
+    @describe_backward
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradient of `weight`, which is zero at `padding_idx`.
-
-        Parameters
-        ----------
-        tape : EmbeddingTape
-            From `forward`.
-        dy : array
-            Gradient of y, in y's shape.
-
-        Returns
-        -------
-        Gradients
-            `x` is None, since indices have no gradient.
-
-        Raises
-        ------
-        ValueError
-            The tape is from another layer or was used, or dy's shape is not y's.
-        """
+        """Return the gradient of `weight`, which is zero at `padding_idx`. Indices have none."""
         tape = check_tape(tape, EmbeddingTape, self)
         dy = read_array("dy", dy, self.dtype)
         check_shape("dy", dy, *tape.indices.shape, self.embedding_dim)

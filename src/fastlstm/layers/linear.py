@@ -17,7 +17,15 @@ from fastlstm.checks import (
 )
 from fastlstm.kernels import kernels
 from fastlstm.kernels.arguments import Kernels, kept
-from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
+from fastlstm.module import (
+    Gradients,
+    Module,
+    Output,
+    Parameters,
+    Tape,
+    check_tape,
+    describe_backward,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,25 +130,9 @@ class Linear(Module):
         except MemoryError as error:
             raise no_memory_for("x", (*np.shape(x)[:-1], self.out_features)) from error
 
+    @describe_backward
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradients of x, `weight` and `bias`.
-
-        Parameters
-        ----------
-        tape : LinearTape
-            From `forward`.
-        dy : array
-            Gradient of y, in y's shape.
-
-        Returns
-        -------
-        Gradients
-
-        Raises
-        ------
-        ValueError
-            The tape is from another layer or was used, or dy's shape is not y's.
-        """
+        """Return the gradients of x, `weight` and `bias`."""
         tape = check_tape(tape, LinearTape, self)
         dy = read_array("dy", dy, self.dtype)
         check_shape("dy", dy, *tape.x.shape[:-1], self.out_features)

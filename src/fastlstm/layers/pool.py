@@ -7,7 +7,15 @@ import numpy as np
 
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_flag, read_floats
 from fastlstm.engine.reading.mask import Axes, Given, read_batch, within
-from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
+from fastlstm.module import (
+    Gradients,
+    Module,
+    Output,
+    Parameters,
+    Tape,
+    check_tape,
+    describe_backward,
+)
 
 KINDS = "last", "mean", "max"
 
@@ -132,26 +140,9 @@ class Pool(Module):
         shape, dtype = steps.x.shape, steps.x.dtype
         return y, PoolTape(self, shape, dtype, steps.axes, counts, steps.given, places)
 
+    @describe_backward
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradient of x.
-
-        Parameters
-        ----------
-        tape : PoolTape
-            From `forward`.
-        dy : array
-            Gradient of y, in y's shape.
-
-        Returns
-        -------
-        Gradients
-            Of x in its form, zero at steps that do not count.
-
-        Raises
-        ------
-        ValueError
-            The tape is from another layer or was used, or dy's shape is not y's.
-        """
+        """Return the gradient of x in its form, zero at steps that do not count."""
         tape = check_tape(tape, PoolTape, self)
         dy, F = read_array("dy", dy, tape.dtype), tape.shape[-1]
         with memory_for("dy", tape.shape):

@@ -1,6 +1,6 @@
 """The tape that `forward` leaves for `backward`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,6 +37,32 @@ class Tape:
 
 
 AnyTape = TypeVar("AnyTape", bound=Tape)
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+OF_BACKWARD = """{summary}
+
+Parameters
+----------
+tape : {tape}
+    From `forward`.
+dy : array
+    Gradient of y, in y's shape.
+
+Returns
+-------
+Gradients
+
+Raises
+------
+ValueError
+    The tape is from another layer or was used, or dy's shape is not y's.
+"""
+
+
+def describe_backward(method: AnyFunction) -> AnyFunction:
+    """Complete the docstring of a layer's `backward`, which has its first line."""
+    tape = f"{method.__qualname__.partition('.')[0]}Tape"
+    method.__doc__ = OF_BACKWARD.format(summary=method.__doc__, tape=tape)
+    return method
 
 
 def check_tape(tape: Any, kind: type[AnyTape], layer: Module) -> AnyTape:

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_floats
-from fastlstm.module import Gradients, Module, Output, Parameters, Tape, check_tape
+from fastlstm.module import (
+    Gradients,
+    Module,
+    Output,
+    Parameters,
+    Tape,
+    check_tape,
+    describe_backward,
+)
 
 KINDS = "sum", "mul", "ave"
 
@@ -83,25 +91,9 @@ class Merge(Module):
         array = np.array(read_floats("x", x), order="C")
         return self._apply(array), MergeTape(self, array)
 
+    @describe_backward
     def backward(self, tape: Any, dy: Any) -> Gradients:
-        """Return the gradient of x.
-
-        Parameters
-        ----------
-        tape : MergeTape
-            From `forward`.
-        dy : array (..., F)
-            Gradient of y, in y's shape.
-
-        Returns
-        -------
-        Gradients
-
-        Raises
-        ------
-        ValueError
-            The tape is from another layer or was used, or dy's shape is not y's.
-        """
+        """Return the gradient of x."""
         tape = check_tape(tape, MergeTape, self)
         dy, x = read_array("dy", dy, tape.x.dtype), tape.x
         check_shape("dy", dy, *x.shape[:-1], x.shape[-1] // 2)
