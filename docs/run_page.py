@@ -37,9 +37,9 @@ def run_page(text, name):
         return match[0] + (printed if out.getvalue() else "") + pictures()
 
     result = BLOCK.sub(with_results, text)
-    loky = sys.modules.get("joblib.externals.loky")
-    if loky:  # a page's workers end with it
-        loky.get_reusable_executor(reuse=True).shutdown(wait=True)
+    if "joblib" in "".join(BLOCK.findall(text)) and "joblib" in sys.modules:
+        # The page's workers end with it. (Of a page without any, this would start some.)
+        sys.modules["joblib.externals.loky"].get_reusable_executor(reuse=True).shutdown(wait=True)
     return result
 
 
