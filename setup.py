@@ -16,7 +16,6 @@ SANITIZE = os.environ.get("FASTLSTM_SANITIZE", "")
 REQUIRED = os.environ.get("FASTLSTM_REQUIRE_EXT") == "1"
 
 MSVC = sys.platform == "win32"
-SHARED = "fastlstm.kernels._cyutility"  # the code of Cython's memoryviews, one for all builds
 
 # For each build: the bytes of a vector register, the number of rows of a tile (of 4 registers
 # each), and the compiler flags in addition to those of the baseline.
@@ -76,7 +75,6 @@ def extension(name, source, macros=(), flags=()):
         made,
         build_dir=f"build/{'debug' if DEBUG else 'cython'}/{name}",
         compiler_directives=DIRECTIVES,
-        shared_utility_qualified_name=SHARED,
         quiet=True,
     )
     # Set after cythonize, which gives all extensions of one source the macros and flags of the
@@ -100,7 +98,7 @@ class BuildIfPossible(build_ext):
     def run(self):
         self.reasons = {}
         super().run()
-        record = Path(self.get_ext_fullpath(SHARED)).with_name("_not_compiled.txt")
+        record = Path(self.get_ext_fullpath("fastlstm.kernels._cpu")).with_name("_not_compiled.txt")
         record.unlink(missing_ok=True)  # of an earlier build in this folder
         if self.reasons:
             self.mkpath(str(record.parent))
@@ -142,9 +140,6 @@ def first_error(command):
 
 
 def extensions():
-    # Cython names a module after its file. Without the package in the file's name, this module
-    # would be at the top level.
-    yield extension("_cyutility", f"{SHARED}.c", flags=SMALL)
     yield extension("_cpu", "_cpu.pyx", flags=SMALL)
     yield extension("_pool", "_pool.pyx", flags=SMALL)
     for name, (vector_bytes, tile, flags) in BUILDS.items():

@@ -14,39 +14,33 @@ cdef inline const GruOptions* _gru_options(const Cell* cell) noexcept nogil:
     return <const GruOptions*> cell.options
 
 
-cdef object _pack_gru_gates(
-    const real[:, :] W,  # [3H, I]
-    const real[:, :] R,  # [3H, H]
-    const real[:] bias_ih,  # [3H], or None
-    const real[:] bias_hh,
-):
+cdef object _pack_gru_gates(const Weights* weights):
     """Panels [⌈H / V⌉, 4V + (I + H) 3V]: the biases of the 4 sums, then [I + H][3][V].
 
     The rows of both sigmoid gates are halved, as in `_pack_gates`.
     """
-    cdef Py_ssize_t H = W.shape[0] // 3, inputs = W.shape[1], size = 3 * V
+    cdef Py_ssize_t H = weights.R.K, inputs = weights.W.K, size = 3 * V
     cdef Py_ssize_t block, unit, gate, row, units
     cdef real scale
     cdef real* column
-    result = _aligned_empty((_blocks(H, V), PANEL + (inputs + H) * size))
-    result[:, :PANEL] = 0
-    if H % V:
-        result[len(result) - 1] = 0
+    result = _aligned_empty((_blocks(H, V), PANEL + (inputs + H) * size), H % V)
     for block in range(_blocks(H, V)):
         PyErr_CheckSignals()
         units = min(H - block * V, V)
+        column = _data(result) + block * (PANEL + (inputs + H) * size)
+        memset(column, 0, PANEL * sizeof(real))
         for gate in range(3):
             row = gate * H + block * V
             scale = 1 if gate == 2 else 0.5
             column = _data(result) + block * (PANEL + (inputs + H) * size) + gate * V
-            for unit in range(units if bias_ih is not None else 0):
+            for unit in range(units if weights.bias_ih.axes else 0):
                 if gate == 2:
-                    column[unit] = bias_ih[row + unit]
-                    column[V + unit] = bias_hh[row + unit]
+                    column[unit] = _element(&weights.bias_ih, row + unit, 0)
+                    column[V + unit] = _element(&weights.bias_hh, row + unit, 0)
                 else:
-                    column[unit] = scale * (bias_ih[row + unit] + bias_hh[row + unit])
-            _pack_rows(column + PANEL, size, W, row, units, scale)
-            _pack_rows(column + PANEL + inputs * size, size, R, row, units, scale)
+                    column[unit] = scale * _bias(weights, row + unit)
+            _pack_rows(column + PANEL, size, &weights.W, row, units, scale)
+            _pack_rows(column + PANEL + inputs * size, size, &weights.R, row, units, scale)
     return result
 
 

@@ -158,7 +158,7 @@ def pack_gru(weights, options, bint backward=False):
     cdef GruOptions own
     cdef bint usual
     cdef list arrays = []
-    _expect_weights(W, R, bias_ih, bias_hh, 3 * H, H)
+    cdef Weights read = _read_weights(W, R, bias_ih, bias_hh, 3 * H, H)
     memset(&own, 0, sizeof(own))
     own.gate, own.candidate = _read_activation(gate), _read_activation(candidate)
     own.clip = _number(clip)
@@ -170,11 +170,11 @@ def pack_gru(weights, options, bint backward=False):
         own.slopes = cell.saved
         _save_as(&cell, 3, H)
     if reset_after:
-        cell.panels = _panels(_pack_gru_gates(W, R, bias_ih, bias_hh), arrays)
+        cell.panels = _panels(_pack_gru_gates(&read), arrays)
         cell.row_size = 3 * V
         cell.phase[0], cell.phases = _gru_gates if usual else _gru_general_gates, 1
     else:
-        cell.panels = _panels(_pack_wide(W, R, bias_ih, bias_hh, 3), arrays)
+        cell.panels = _panels(_pack_wide(&read, 3), arrays)
         cell.sets, cell.blocks, cell.shared = 3, _blocks(H, PANEL), 2 * H
         cell.phase[0], cell.phase[1], cell.phases = _published_gates, _published_candidate, 2
     if backward:

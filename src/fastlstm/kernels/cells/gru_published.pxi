@@ -3,28 +3,22 @@
 # The candidate needs r * h of all units, so a step has two phases. There are three sets of panels,
 # one for each gate. The 4 groups of a panel are neighboring units, as in a plain recurrent network.
 
-cdef object _pack_wide(
-    const real[:, :] W,  # [G · H, I]
-    const real[:, :] R,  # [G · H, H]
-    const real[:] bias_ih,  # [G · H], or None
-    const real[:] bias_hh,
-    Py_ssize_t gates,
-):
+cdef object _pack_wide(const Weights* weights, Py_ssize_t gates):
     """Panels [G · ⌈H / 4V⌉, 1 + I + H, 4V]: bias, inputs, recurrent, gate by gate."""
-    cdef Py_ssize_t H = W.shape[0] // gates, inputs = W.shape[1], blocks = _blocks(H, PANEL)
+    cdef Py_ssize_t H = weights.R.K, inputs = weights.W.K, blocks = _blocks(H, PANEL)
     cdef Py_ssize_t gate, block, unit, row, units
     cdef real* column
-    result = _aligned_empty((gates * blocks, 1 + inputs + H, PANEL))
-    result[...] = 0
+    result = _aligned_empty((gates * blocks, 1 + inputs + H, PANEL), False)
+    memset(_data(result), 0, gates * blocks * (1 + inputs + H) * PANEL * sizeof(real))
     for gate in range(gates):
         for block in range(blocks):
             PyErr_CheckSignals()
             row, units = gate * H + block * PANEL, min(H - block * PANEL, PANEL)
             column = _data(result) + (gate * blocks + block) * (1 + inputs + H) * PANEL
-            for unit in range(units if bias_ih is not None else 0):
-                column[unit] = bias_ih[row + unit] + bias_hh[row + unit]
-            _pack_rows(column + PANEL, PANEL, W, row, units, 1)
-            _pack_rows(column + (1 + inputs) * PANEL, PANEL, R, row, units, 1)
+            for unit in range(units if weights.bias_ih.axes else 0):
+                column[unit] = _bias(weights, row + unit)
+            _pack_rows(column + PANEL, PANEL, &weights.W, row, units, 1)
+            _pack_rows(column + (1 + inputs) * PANEL, PANEL, &weights.R, row, units, 1)
     return result
 
 

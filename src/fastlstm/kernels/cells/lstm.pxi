@@ -1,24 +1,16 @@
 # The plain LSTM. Equations and sources: reference/cells/lstm.py.
 
-cdef object _pack_gates(
-    const real[:, :] W,  # [4H, I]
-    const real[:, :] R,  # [4H, P]
-    const real[:] bias_ih,  # [4H], or None
-    const real[:] bias_hh,
-    bint halved,
-):
+cdef object _pack_gates(const Weights* weights, bint halved):
     """Panels [⌈H / V⌉, 1 + I + P, 4, V]: bias, inputs, recurrent.
 
     With `halved`, the rows of the three sigmoid gates are multiplied by 1/2, which is exact.
     Since sigmoid(x) = 1/2 + 1/2 tanh(x/2), all four gates then need the same tanh.
     """
-    cdef Py_ssize_t H = W.shape[0] // 4, inputs = W.shape[1], P = R.shape[1]
+    cdef Py_ssize_t H = weights.W.N // 4, inputs = weights.W.K, P = weights.R.K
     cdef Py_ssize_t block, unit, gate, row, units
     cdef real scale
     cdef real* column
-    result = _aligned_empty((_blocks(H, V), 1 + inputs + P, 4, V))
-    if H % V:
-        result[len(result) - 1] = 0
+    result = _aligned_empty((_blocks(H, V), 1 + inputs + P, 4, V), H % V)
     for block in range(_blocks(H, V)):
         PyErr_CheckSignals()
         units = min(H - block * V, V)
@@ -28,10 +20,10 @@ cdef object _pack_gates(
             column = _data(result) + block * (1 + inputs + P) * PANEL + gate * V
             for unit in range(units):
                 column[unit] = 0
-                if bias_ih is not None:
-                    column[unit] = scale * (bias_ih[row + unit] + bias_hh[row + unit])
-            _pack_rows(column + PANEL, PANEL, W, row, units, scale)
-            _pack_rows(column + (1 + inputs) * PANEL, PANEL, R, row, units, scale)
+                if weights.bias_ih.axes:
+                    column[unit] = scale * _bias(weights, row + unit)
+            _pack_rows(column + PANEL, PANEL, &weights.W, row, units, scale)
+            _pack_rows(column + (1 + inputs) * PANEL, PANEL, &weights.R, row, units, scale)
     return result
 
 

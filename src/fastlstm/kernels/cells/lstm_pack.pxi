@@ -12,7 +12,7 @@ def pack_lstm(weights, options, bint backward=False):
     cdef Variant variant
     cdef bint plain
     cdef list arrays = []
-    _expect_weights(W, R, bias_ih, bias_hh, 4 * H, P)
+    cdef Weights read = _read_weights(W, R, bias_ih, bias_hh, 4 * H, P)
     _expect(P == H if projection is None else projection.shape == (P, H), "W_hr")
     cell.states, cell.sizes[1] = 2, H
     memset(&variant, 0, sizeof(variant))
@@ -50,11 +50,11 @@ def pack_lstm(weights, options, bint backward=False):
         cell.row_sums = 3 * H
     if norm is not None:
         _pack_norm(&cell, &variant, norm, bias_ih, bias_hh, H, arrays)
-        bias_ih = bias_hh = None
+        read.bias_ih.axes = 0
     if not variant.usual:
         variant.slopes = cell.saved
         _save_as(&cell, 4, H)
-    cell.panels = _panels(_pack_gates(W, R, bias_ih, bias_hh, norm is None), arrays)
+    cell.panels = _panels(_pack_gates(&read, norm is None), arrays)
 
     cell.phase[0] = _lstm_gates if plain else _variant_gates
     cell.phases = 1

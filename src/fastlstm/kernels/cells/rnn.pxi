@@ -78,10 +78,10 @@ def pack_rnn(weights, options, bint backward=False):
     cdef Cell cell = _plain_cell(W.shape[1], H, H, 1, bias_ih is not None)
     cdef RnnOptions own
     cdef list arrays = []
-    _expect_weights(W, R, bias_ih, bias_hh, H, H)
+    cdef Weights read = _read_weights(W, R, bias_ih, bias_hh, H, H)
     own.activation, own.clip = _read_activation(activation), _number(clip)
     _save_as(&cell, 1, H)
-    cell.panels = _panels(_pack_wide(W, R, bias_ih, bias_hh, 1), arrays)
+    cell.panels = _panels(_pack_wide(&read, 1), arrays)
     cell.blocks = _blocks(H, PANEL)
     cell.phase[0], cell.phases = _rnn_gates, 1
     if backward:

@@ -129,8 +129,11 @@ cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     return array
 
 
-cdef object _aligned_empty(tuple shape):
-    """An array whose data begins on a cache line: other panels are slower by a third."""
+cdef object _aligned_empty(tuple shape, bint padded):
+    """An array whose data begins on a cache line: other panels are slower by a third.
+
+    With `padded`, the last part along its first axis is 0.
+    """
     cdef cnp.npy_intp[4] sizes
     cdef int axis, axes = <int> len(shape)
     cdef Py_ssize_t size = sizeof(real)
@@ -138,9 +141,10 @@ cdef object _aligned_empty(tuple shape):
         sizes[axis] = shape[axis]
         size *= sizes[axis]
     memory = PyBytes_FromStringAndSize(NULL, size + 64)
-    array = cnp.PyArray_SimpleNewFromData(
-        axes, sizes, REAL, _aligned(PyBytes_AS_STRING(memory))
-    )
+    cdef char* data = _aligned(PyBytes_AS_STRING(memory))
+    if padded:
+        memset(data + size - size // sizes[0], 0, size // sizes[0])
+    array = cnp.PyArray_SimpleNewFromData(axes, sizes, REAL, data)
     cnp.set_array_base(array, memory)
     return array
 
@@ -160,6 +164,51 @@ cdef inline real* _data(object array) noexcept:
 cdef inline Py_ssize_t _axis_stride(object array, int axis) noexcept:
     """Bytes from one index of `axis` to the next; 0 for axis -1, which stands for no axis."""
     return cnp.PyArray_STRIDE(array, axis) if axis >= 0 else 0
+
+
+cdef struct Matrix:
+    # An array [N, K] by pointer; [N] has a K of 1.
+    int axes  # 0 for None
+    const char* data
+    Py_ssize_t N
+    Py_ssize_t K
+    Py_ssize_t row  # bytes from a row to the next
+    Py_ssize_t column  # bytes from a column to the next
+
+
+cdef Matrix _matrix(object array, str name) except *:
+    """A vector, a matrix or None."""
+    cdef Matrix result
+    memset(&result, 0, sizeof(result))
+    if array is None:
+        return result
+    if not (
+        cnp.PyArray_Check(array)
+        and cnp.PyArray_TYPE(array) == REAL
+        and cnp.PyArray_ISBEHAVED_RO(array)
+        and 1 <= cnp.PyArray_NDIM(array) <= 2
+    ):
+        raise ValueError(f"{name}: expected a matrix of this build's dtype, got {array!r:.60}")
+    result.axes, result.data = cnp.PyArray_NDIM(array), cnp.PyArray_BYTES(array)
+    result.N, result.row, result.K = cnp.PyArray_DIM(array, 0), cnp.PyArray_STRIDE(array, 0), 1
+    if result.axes == 2:
+        result.K, result.column = cnp.PyArray_DIM(array, 1), cnp.PyArray_STRIDE(array, 1)
+    return result
+
+
+cdef real* _numbers(object array, int axes, str name) except? NULL:
+    """The data of an array without gaps."""
+    if not (
+        cnp.PyArray_Check(array)
+        and cnp.PyArray_NDIM(array) == axes
+        and _is_dense(array)
+    ):
+        raise ValueError(f"{name}: expected {axes} axes of this build's dtype, got {array!r:.60}")
+    return _data(array)
+
+
+cdef inline real _element(const Matrix* matrix, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    return (<const real*> (matrix.data + n * matrix.row + k * matrix.column))[0]
 
 
 cdef inline Series _of(object array, int step_axis, int row_axis) noexcept:

@@ -13,13 +13,27 @@ cdef Py_ssize_t _gate_size(W, Py_ssize_t gates) except -1:
     return len(W) // gates
 
 
-cdef int _expect_weights(W, R, bias_ih, bias_hh, Py_ssize_t rows, Py_ssize_t P) except -1:
-    _expect(W.shape[1] >= 1, "W_ih")
-    _expect(R.ndim == 2 and R.shape == (rows, P) and P >= 1, "W_hh")
+cdef struct Weights:
+    Matrix W
+    Matrix R
+    Matrix bias_ih
+    Matrix bias_hh
+
+
+cdef Weights _read_weights(W, R, bias_ih, bias_hh, Py_ssize_t rows, Py_ssize_t P) except *:
+    cdef Weights read
+    read.W, read.R = _matrix(W, "W_ih"), _matrix(R, "W_hh")
+    read.bias_ih, read.bias_hh = _matrix(bias_ih, "bias_ih"), _matrix(bias_hh, "bias_hh")
+    _expect(read.W.K >= 1, "W_ih")
+    _expect(read.R.axes == 2 and read.R.N == rows and read.R.K == P >= 1, "W_hh")
     _expect((bias_ih is None) == (bias_hh is None), "bias_hh")
-    _expect(bias_ih is None or bias_ih.shape == (rows,), "bias_ih")
-    _expect(bias_hh is None or bias_hh.shape == (rows,), "bias_hh")
-    return 0
+    _expect(bias_ih is None or read.bias_ih.axes == 1 and read.bias_ih.N == rows, "bias_ih")
+    _expect(bias_hh is None or read.bias_hh.axes == 1 and read.bias_hh.N == rows, "bias_hh")
+    return read
+
+
+cdef inline real _bias(const Weights* weights, Py_ssize_t row) noexcept nogil:
+    return _element(&weights.bias_ih, row, 0) + _element(&weights.bias_hh, row, 0)
 
 
 cdef const real* _panels(panels, list arrays) except? NULL:
@@ -30,6 +44,6 @@ cdef const real* _panels(panels, list arrays) except? NULL:
 
 cdef const real* _vector(vector, list arrays) except? NULL:
     """The data of a copy of `vector`, which `arrays` keeps alive."""
-    cdef const real[::1] copy = np.array(vector)  # the memoryview checks the dtype
-    arrays.append(np.asarray(copy))
-    return &copy[0]
+    copy = np.array(vector)
+    _numbers(copy, 1, "vector")
+    return _panels(copy, arrays)

@@ -7,7 +7,7 @@ cdef enum:
 cdef called_void _pack_rows(
     real* target,  # OUT [K] of [rows], `step` reals apart
     Py_ssize_t step,
-    const real[:, :] matrix,  # [N, K]
+    const Matrix* matrix,  # [N, K]
     Py_ssize_t begin,
     Py_ssize_t rows,
     real scale,
@@ -17,9 +17,8 @@ cdef called_void _pack_rows(
     A matrix with contiguous rows is read in squares of vectors, one with contiguous columns column
     by column, and any other number by number.
     """
-    cdef Py_ssize_t n, k = 0, j, at, K = matrix.shape[1]
-    cdef Py_ssize_t row = matrix.strides[0], column = matrix.strides[1]
-    cdef const char* source = <const char*> &matrix[begin, 0]
+    cdef Py_ssize_t n, k = 0, j, at, K = matrix.K, row = matrix.row, column = matrix.column
+    cdef const char* source = matrix.data + begin * row
     cdef const real* numbers
     cdef vec[V] square
     if row == sizeof(real):
@@ -40,20 +39,19 @@ cdef called_void _pack_rows(
             k += V
     while k < K:
         for n in range(rows):
-            target[k * step + n] = scale * matrix[begin + n, k]
+            target[k * step + n] = scale * _element(matrix, begin + n, k)
         k += 1
 
 
-def pack(const real[:, :] matrix):
+def pack(matrix):
     """Return `matrix` [N, K] as panels [⌈N / 4V⌉, K, 4, V], with zeros after its last row."""
-    cdef Py_ssize_t n, N = matrix.shape[0], K = matrix.shape[1]
-    result = _aligned_empty((_blocks(N, PANEL), K, 4, V))
-    if N % PANEL:
-        result[len(result) - 1] = 0
+    cdef Matrix m = _matrix(matrix, "matrix")
+    cdef Py_ssize_t n, N = m.N, K = m.K
+    result = _aligned_empty((_blocks(N, PANEL), K, 4, V), N % PANEL)
     for n in range(_blocks(N, PANEL)):
         PyErr_CheckSignals()
         _pack_rows(
-            _data(result) + n * K * PANEL, PANEL, matrix, n * PANEL, min(N - n * PANEL, PANEL), 1
+            _data(result) + n * K * PANEL, PANEL, &m, n * PANEL, min(N - n * PANEL, PANEL), 1
         )
     return result
 

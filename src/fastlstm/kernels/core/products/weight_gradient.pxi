@@ -411,26 +411,26 @@ cdef int _lead_sum(Outer* f, Py_ssize_t threads, void** memory) except -1:
     return 0
 
 
-def weight_gradient(
-    const real[:, ::1] dz, const real[:, ::1] x, real[:, ::1] dW, real[::1] db=None
-):
+def weight_gradient(dz, x, dW, db=None):
     """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N]; and db [M], if any, to Σ dz."""
-    cdef Py_ssize_t K = dz.shape[0], M = dz.shape[1], N = x.shape[1]
+    cdef real* of_z = _numbers(dz, 2, "dz")
+    cdef real* of_x = _numbers(x, 2, "x")
+    cdef real* of_W = _numbers(dW, 2, "dW")
+    cdef Py_ssize_t K = len(dz), M = cnp.PyArray_DIM(dz, 1), N = cnp.PyArray_DIM(x, 1)
     cdef Walk walk = _whole_walk(1, K, False)
-    cdef Outer f
+    cdef Outer f = _outer(&walk, _contiguous(of_z, K, M), M)
     cdef void* memory = NULL
-    _expect(x.shape[0] == K, "x")
-    _expect(dW.shape[0] == M and dW.shape[1] == N, "dW")
-    _expect(db is None or db.shape[0] == M, "db")
-    if K * M * N == 0:
-        dW[:, :] = 0
-        if db is not None:
-            db[:] = 0
-        return
-    f = _outer(&walk, _contiguous(<real*> &dz[0, 0], K, M), M)
-    f.x, f.N, f.dW = _contiguous(<real*> &x[0, 0], K, N), N, &dW[0, 0]
+    _expect(len(x) == K, "x")
+    _expect(dW.shape == (M, N) and cnp.PyArray_ISWRITEABLE(dW), "dW")
+    f.x, f.N, f.dW = _contiguous(of_x, K, N), N, of_W
     if db is not None:
-        f.db = &db[0]
+        f.db = _numbers(db, 1, "db")
+        _expect(len(db) == M and cnp.PyArray_ISWRITEABLE(db), "db")
+    if K * M * N == 0:
+        dW[...] = 0
+        if db is not None:
+            db[...] = 0
+        return
     try:
         _lead_sum(&f, 1, &memory)
     finally:

@@ -62,18 +62,17 @@ cdef inline vec _tanh(vec x) noexcept nogil:
     return _clamp(p / q)
 
 
-def tanh(const real[::1] x):
+def tanh(x):
     """Return tanh of x [n]."""
-    cdef Py_ssize_t block, start, n = x.shape[0]
-    result = np.empty_like(x)
-    cdef real[::1] out = result
+    cdef const real* source = _numbers(x, 1, "x")
+    cdef Py_ssize_t block, start, n = cnp.PyArray_DIM(x, 0)
+    result = _new(1, 0, 0, n)
     for block in range(_blocks(n, V)):
         start = block * V
-        _store(&out[start], _tanh(_load(&x[start], n - start)), n - start)
+        _store(_data(result) + start, _tanh(_load(source + start, n - start)), n - start)
     return result
 
 
-def sigmoid(const real[::1] x):
+def sigmoid(x):
     """Return sigmoid of x [n]."""
-    half = np.asarray(x) * x.base.dtype.type(0.5)
-    return 0.5 + 0.5 * tanh(half)
+    return 0.5 + 0.5 * tanh(0.5 * x)

@@ -202,27 +202,26 @@ cdef inline real _number(object value) except? -1:
     return <real> <double> value
 
 
-def activate(int kind, double alpha, double beta, const real[::1] x):
+cdef object _activate_all(const Activation* a, object x, bint slopes):
+    """The activation of x [n], or its slopes, in a new array."""
+    cdef const real* source = _numbers(x, 1, "x")
+    cdef Py_ssize_t block, start, n = cnp.PyArray_DIM(x, 0)
+    cdef vec y, slope
+    result = _new(1, 0, 0, n)
+    for block in range(_blocks(n, V)):
+        start = block * V
+        y = _activate_both(a, _load(source + start, n - start), &slope if slopes else NULL)
+        _store(_data(result) + start, slope if slopes else y, n - start)
+    return result
+
+
+def activate(int kind, double alpha, double beta, x):
     """Return an activation of x [n]: see reference/core/activations.py."""
-    cdef Py_ssize_t block, start, n = x.shape[0]
     cdef Activation a = _activation(kind, alpha, beta)
-    result = np.empty_like(x)
-    cdef real[::1] out = result
-    for block in range(_blocks(n, V)):
-        start = block * V
-        _store(&out[start], _activate(&a, _load(&x[start], n - start)), n - start)
-    return result
+    return _activate_all(&a, x, False)
 
 
-def activation_slope(int kind, double alpha, double beta, const real[::1] x):
+def activation_slope(int kind, double alpha, double beta, x):
     """Return the derivative of an activation at x [n]."""
-    cdef Py_ssize_t block, start, n = x.shape[0]
     cdef Activation a = _activation(kind, alpha, beta)
-    cdef vec slope
-    result = np.empty_like(x)
-    cdef real[::1] out = result
-    for block in range(_blocks(n, V)):
-        start = block * V
-        _activate_both(&a, _load(&x[start], n - start), &slope)
-        _store(&out[start], slope, n - start)
-    return result
+    return _activate_all(&a, x, True)
