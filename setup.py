@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ else:
         # 7 % of the code and take no less time.
         FLAGS += ["-fvect-cost-model=very-cheap", "-fno-ipa-cp-clone", "-fno-unswitch-loops"]
         FLAGS += ["-fno-split-loops", "-fno-version-loops-for-strides", "-fno-loop-unroll-and-jam"]
+        FLAGS += ["-fno-tree-slp-vectorize", "-Wno-unused-function"]
         # The limits of -O2 for inlining, and no padding before functions and jumps: 4 % less.
         FLAGS += ["--param=max-inline-insns-single=70", "--param=max-inline-insns-auto=15"]
         FLAGS += ["--param=inline-min-speedup=30", "-fno-align-functions", "-fno-align-jumps"]
@@ -63,6 +65,24 @@ DIRECTIVES = {
 }
 
 
+# Functions that a model calls once, or that read rare arguments.
+RARE = "pack pack_lstm pack_gru pack_rnn stack new_sums weight_gradient update"
+RARE += " _are_drawn _read_masks _read_walk_of _read_rows _is_out _is_step_out _strides_overlap"
+
+
+def make_small(path):
+    """Have a compiler of GCC's kind make small code of rare functions, in Cython's C code.
+
+    And leave out the lines of this code from tracebacks. Together, it is a sixth less.
+    """
+    code = Path(path).read_text(encoding="utf-8")
+    rare = rf"^static (?=.*_float\d\d_\d*(?:{RARE.replace(' ', '|')})\()"
+    small = re.sub(rare, "__attribute__((cold)) static ", code, flags=re.MULTILINE)
+    small = re.sub(r'__Pyx_AddTraceback\("[^;]*;', "", small)
+    if small != code:
+        Path(path).write_text(small, encoding="utf-8")
+
+
 def extension(name, source, macros=(), flags=()):
     """The extension `name`, with its C code in its own folder."""
     made = Extension(
@@ -77,6 +97,8 @@ def extension(name, source, macros=(), flags=()):
         compiler_directives=DIRECTIVES,
         quiet=True,
     )
+    if source == "_kernels.pyx" and not (MSVC or DEBUG):
+        make_small(made.sources[0])
     # Set after cythonize, which gives all extensions of one source the macros and flags of the
     # first, and forgets `optional`.
     made.optional = not REQUIRED

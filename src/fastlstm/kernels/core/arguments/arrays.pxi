@@ -68,8 +68,10 @@ cdef inline bint _is_other_real(object array) noexcept:
 
 
 cdef inline object _as_real(object array):
-    if not _is_other_real(array):
-        return array
+    return _cast(array) if _is_other_real(array) else array
+
+
+cdef object _cast(object array):
     cast = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), REAL, 0)
     cdef bint fits = cast_reals(
         <real*> cnp.PyArray_DATA(cast),
@@ -224,6 +226,9 @@ cdef void _extent(object array, uintptr_t* low, uintptr_t* high) noexcept:
     cdef int axis
     cdef Py_ssize_t reach
     low[0] = high[0] = <uintptr_t> cnp.PyArray_DATA(array)
+    if cnp.PyArray_ISCARRAY_RO(array):
+        high[0] += cnp.PyArray_NBYTES(array)
+        return
     high[0] += cnp.PyArray_ITEMSIZE(array)
     for axis in range(cnp.PyArray_NDIM(array)):
         if cnp.PyArray_DIM(array, axis) == 0:
@@ -243,8 +248,13 @@ cdef bint _may_overlap(object a, object b) noexcept:
     return low_a < high_b and low_b < high_a
 
 
-cdef bint _overlaps_itself(object array) noexcept:
-    """Whether two elements of `array` may share memory.
+cdef inline bint _overlaps_itself(object array) noexcept:
+    """Whether two elements of `array` may share memory."""
+    return not cnp.PyArray_ISCARRAY_RO(array) and _strides_overlap(array)
+
+
+cdef bint _strides_overlap(object array) noexcept:
+    """Whether two elements may share memory, by the strides.
 
     They may if the stride of an axis is less than the extent of all axes of smaller strides.
     """

@@ -15,7 +15,8 @@ cdef extern from *:
     #define called_void __declspec(noinline) void
     #else
     #define inlined_void __attribute__((__always_inline__)) void
-    #define called_void __attribute__((__noinline__)) void  /* for one copy of a loop */
+    /* For one copy of a loop, fast even if all its callers are compiled for size. */
+    #define called_void __attribute__((__noinline__, __hot__)) void
     #endif
 
     #if defined(__GNUC__)

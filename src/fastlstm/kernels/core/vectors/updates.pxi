@@ -60,12 +60,12 @@ cdef struct Rule:  # see `Rule` and `Update` in fastlstm/kernels/arguments.py
     double lr, decay, shrink, beta1, beta2, eps, momentum, centered, nesterov
 
 
-cdef bint _update(
+cdef called_void _update(
     const Rule* rule,
     real** a,  # IN, OUT [ARRAYS] of [n]; NULL for running means that the rule does without
     Py_ssize_t n,
+    bint* finite,  # OUT whether all gradients are finite
 ) noexcept nogil:
-    """Returns whether all gradients are finite."""
     cdef real[ARRAYS][V] block  # the last numbers, if they are fewer than V
     cdef real* ends[ARRAYS]
     cdef Py_ssize_t i, k, at, whole = n // V, rest = n % V * sizeof(real)
@@ -109,7 +109,7 @@ cdef bint _update(
         if a[i] != NULL and rest:
             memcpy(ends[i], block[i], rest)
     restore_mode(mode)
-    return vec_sum(lost) == 0
+    finite[0] = vec_sum(lost) == 0
 
 
 def update(rule, arrays):
@@ -133,5 +133,5 @@ def update(rule, arrays):
         &r.nesterov,
     )
     with nogil:
-        finite = _update(&r, data, n)
+        _update(&r, data, n, &finite)
     return finite

@@ -218,11 +218,15 @@ cdef bint _read_walk_of(
     return True
 
 
-cdef inline void _read_drawn(object masks, Py_ssize_t cell, Drawn* drawn):
+cdef inline int _read_drawn(object masks, Py_ssize_t cell, Drawn* drawn) except -1:
     """Set `drawn` to the masks of one cell, whose shapes `_are_drawn` has checked."""
     memset(drawn, 0, sizeof(drawn[0]))
-    if masks is None or masks[cell] is None:
-        return
+    if masks is not None and masks[cell] is not None:
+        _read_masks(masks, cell, drawn)
+    return 0
+
+
+cdef int _read_masks(object masks, Py_ssize_t cell, Drawn* drawn) except -1:
     factors, kept_h, kept_c = masks[cell]
     if factors is not None:
         drawn.factors = _of(factors, -1, 0)
@@ -230,6 +234,7 @@ cdef inline void _read_drawn(object masks, Py_ssize_t cell, Drawn* drawn):
         drawn.kept_h = _flags_of(kept_h)
     if kept_c is not None:
         drawn.kept_c = _flags_of(kept_c)
+    return 0
 
 
 cdef inline Flags _flags_of(object array) noexcept:
@@ -240,11 +245,9 @@ cdef inline Flags _flags_of(object array) noexcept:
 
 
 cdef bint _are_drawn(const Stack* m, object masks, Py_ssize_t T, Py_ssize_t B) except -1:
-    """Whether `masks` is None, or has arrays of the right shape and dtype for every cell."""
+    """Whether `masks` has arrays of the right shape and dtype for every cell."""
     cdef Py_ssize_t k
     cdef const Cell* cell
-    if masks is None:
-        return True
     if len(masks) != m.layers * m.directions:
         return False
     for k in range(m.layers * m.directions):

@@ -110,7 +110,7 @@ def backward(
         return NotImplemented
     if dy is not None and not _is_like_y(m, &read, dy, m.directions * m.cells[0].P):
         return NotImplemented
-    if not _are_drawn(m, masks, read.T, read.B):
+    if masks is not None and not _are_drawn(m, masks, read.T, read.B):
         return NotImplemented
     if into is not None:
         _expect(_is_like_y(m, &read, into, m.cells[0].inputs), "into")
@@ -124,7 +124,11 @@ def backward(
         if not (
             _read_state(m, &read, state, first, zeros)
             and _read_state(m, &read, dstate, last, zeros)
-            and _read_walk_of(&read, lengths, resets, own.steps)
+            and (
+                lengths is None
+                and resets is None
+                or _read_walk_of(&read, lengths, resets, own.steps)
+            )
         ):
             return NotImplemented
         gradients = (<tuple> <object> PyCapsule_GetContext(sums))[1]

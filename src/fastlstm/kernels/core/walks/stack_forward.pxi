@@ -168,13 +168,15 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
     x, state = _as_reals(x), _as_reals(state)
     if not _read_axes(m, x, &read) or masks is not None and not keep:
         return NotImplemented
-    if not _are_drawn(m, masks, read.T, read.B):
+    if masks is not None and not _are_drawn(m, masks, read.T, read.B):
         return NotImplemented
     zeros = _zeros_for(m)
     try:
         if not _read_state(m, &read, state, first, zeros):
             return NotImplemented
-        if not _read_walk_of(&read, lengths, resets, read.T):
+        if (lengths is not None or resets is not None) and (
+            not _read_walk_of(&read, lengths, resets, read.T)
+        ):
             return NotImplemented
         if out is not None and (
             keep
