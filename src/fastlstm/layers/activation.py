@@ -205,7 +205,7 @@ def erfc(x: np.ndarray) -> np.ndarray:
     square = 1 / (z * z)
     tail = 1 / math.sqrt(math.pi) - square * _ratio(square, *ERFC_FAR)
     result[far] = _exp_of_square(z) * tail / z
-    return np.where(x < 0, 2 - result, result)
+    return np.asarray(np.where(x < 0, 2 - result, result))
 
 
 def _ratio(x: np.ndarray, above: tuple[float, ...], below: tuple[float, ...]) -> np.ndarray:
