@@ -152,3 +152,9 @@ def test_the_core_of_the_kernels_names_no_cell(path):
 def test_a_folder_has_few_files(folder):
     files = [path.name for path in SOURCES if path.parent == folder and path.name not in DOORS]
     assert len(files) <= MOST_FILES
+
+
+def test_names_of_tests_are_unique():
+    """pytest imports test modules by their names alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
