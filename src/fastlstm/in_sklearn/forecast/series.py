@@ -40,7 +40,7 @@ class Form(NamedTuple):
             stop = last + (count + 1) * self.step
             return kind(last + self.step, stop, self.step, name=name)
         values = [last + k * self.step for k in range(1, count + 1)]
-        if hasattr(end, "inferred_freq"):
+        if hasattr(type(end), "inferred_freq"):
             return kind(values, freq=self.step, name=name)
         return kind(values, dtype=end.dtype, name=name)
 
@@ -128,7 +128,7 @@ def _step(name: str, index: Any) -> Any:
     step = None
     if index.is_monotonic_increasing:
         step = index.step if hasattr(index, "step") else getattr(index, "freq", None)
-        if step is None and hasattr(index, "inferred_freq") and len(index) > 2:
+        if step is None and hasattr(type(index), "inferred_freq") and len(index) > 2:
             try:
                 step = type(index)(index, freq="infer").freq
             except ValueError:
