@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from fastlstm import engine, training
 from fastlstm._config import show_config
 from fastlstm._version import __version__
-from fastlstm.files import save
 from fastlstm.kernels import backend, backends, use_backend, warn_if_not_compiled
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
@@ -23,13 +22,14 @@ from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.threads.limits import register_when_imported
-from fastlstm.training import losses, optim, schedules
+from fastlstm.training import losses, optim
 
 if TYPE_CHECKING:
     from fastlstm import distributed, inspection, interop, onnx
+    from fastlstm.files import save
     from fastlstm.interop.any_file import load
     from fastlstm.interop.arrays import from_arrays
-    from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer
+    from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer, schedules
 
 __all__ = [
     "GRU",
@@ -77,22 +77,22 @@ __all__ = [
 # Each is imported at its first use.
 WINGS = ("distributed", "inspection", "interop", "onnx")
 DOORS = ("dask", "sklearn", "torch")  # they need other packages, so `dir` does not list them
-OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer")
-OF_INTEROP = {"from_arrays": "arrays", "load": "any_file"}
+OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer", "schedules")
+PLACES = {"from_arrays": "interop.arrays", "load": "interop.any_file", "save": "files"}
 
 
 def __getattr__(name: str) -> Any:
     if name in OF_TRAINING:
         return getattr(training, name)
-    if name in OF_INTEROP:
-        return getattr(importlib.import_module(f"{__name__}.interop.{OF_INTEROP[name]}"), name)
+    if name in PLACES:
+        return getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
     if name not in WINGS + DOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *WINGS, *OF_TRAINING, *OF_INTEROP})
+    return sorted({*globals(), *WINGS, *OF_TRAINING, *PLACES})
 
 
 register_when_imported()

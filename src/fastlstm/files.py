@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import read_size
-from fastlstm.engine.initial import Undrawn
+from fastlstm.engine.initial import undrawn
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
@@ -189,7 +189,7 @@ class _Builder:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 several += arguments.pop(name, [])
         if made is LAYERS.get(kind) and issubclass(made, Stack):
-            layer: Stack = made(*several, **arguments, rng=Undrawn())
+            layer: Stack = made(*several, **arguments, rng=undrawn())
             layer._rng = np.random.default_rng()
             return layer
         return made(*several, **arguments)

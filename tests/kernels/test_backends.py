@@ -215,13 +215,17 @@ def test_import_loads_little():
     assert_passes(
         """
 import sys
+import numpy
+before = set(sys.modules)
 import fastlstm as fl
 
-late = "kernels.reference", "kernels.not_compiled", "onnx", "interop", "commands"
-loaded = [name for name in late if f"fastlstm.{name}" in sys.modules]
+own = "kernels.reference", "kernels.not_compiled", "onnx", "interop", "commands", "files"
+late = *(f"fastlstm.{name}" for name in own), "fastlstm.training.schedules"
+late += "numpy.random", "json", "subprocess", "socket"
+loaded = [name for name in late if name in set(sys.modules) - before]
 assert not loaded, loaded
-assert {"onnx", "interop", "LSTM"} <= set(dir(fl))
-fl.onnx.lstm, fl.interop, fl.engine.PythonCell
+assert {"onnx", "interop", "schedules", "save", "LSTM"} <= set(dir(fl))
+fl.onnx.lstm, fl.interop, fl.engine.PythonCell, fl.schedules.cosine, fl.save
 for module in (fl, fl.engine):
     try:
         module.no_such_name

@@ -8,22 +8,21 @@ import numpy as np
 INITS = ("torch", "keras")
 
 
-class Undrawn(np.random.Generator):
-    """Draws no numbers: for layers whose parameters are set at once.
+def undrawn(dtype: Any = np.float32) -> "np.random.Generator":
+    """Return a generator that draws nothing: for layers whose parameters are set at once.
 
     Matrices of the initial values "torch" are then views of one number, which take no memory.
     """
 
-    def __init__(self, dtype: Any = np.float32) -> None:
-        super().__init__(np.random.PCG64(0))
-        self._dtype = dtype
+    class Undrawn(np.random.Generator):  # here, since numpy.random takes 10 ms to import
+        def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+            if not isinstance(size, tuple) or len(size) < 2:  # biases, of which cells set parts
+                return np.full(() if size is None else size, low, np.float64)
+            number = np.array(low, dtype)
+            number.flags.writeable = False
+            return np.broadcast_to(number, size)
 
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        if not isinstance(size, tuple) or len(size) < 2:  # biases, of which cells set parts
-            return np.full(() if size is None else size, low, np.float64)
-        number = np.array(low, self._dtype)
-        number.flags.writeable = False
-        return np.broadcast_to(number, size)
+    return Undrawn(np.random.PCG64(0))
 
 
 def initial(

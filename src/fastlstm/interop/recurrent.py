@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_dtype, read_numbers
-from fastlstm.engine.initial import Undrawn
+from fastlstm.engine.initial import undrawn
 from fastlstm.layers.gru import GRU
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM
@@ -101,7 +101,7 @@ def make(
         bias=bias,
         bidirectional=directions == 2,
         dtype=dtype,
-        rng=Undrawn(dtype),
+        rng=undrawn(dtype),
         **options,
     )
     made._rng = np.random.default_rng(0)

@@ -3,9 +3,10 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastlstm.training import losses, optim, schedules
+from fastlstm.training import losses, optim
 
 if TYPE_CHECKING:
+    from fastlstm.training import schedules
     from fastlstm.training.callbacks import CSVLogger, EarlyStopping
     from fastlstm.training.data.batch import Batch
     from fastlstm.training.data.streams import Streams
@@ -37,10 +38,12 @@ PLACES = {  # each module is imported at the first use of a name
 
 
 def __getattr__(name: str) -> Any:
+    if name == "schedules":
+        return importlib.import_module(f"{__name__}.schedules")
     if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PLACES})
+    return sorted({*globals(), *PLACES, "schedules"})
