@@ -200,5 +200,6 @@ def test_one_that_died_before_the_watch(begin, tmp_path):
 
 
 def test_alone_nothing_is_watched():
+    before = children(os.getpid())  # of other tests, such as joblib's
     with watch.watched(Alone()):
-        assert not children(os.getpid())
+        assert set(children(os.getpid())) <= set(before)
