@@ -469,11 +469,6 @@ class Stack(Module):
 
     # Within `fastlstm.in_torch`.
 
-    @property
-    def parameter_names(self) -> list[str]:
-        """The names of the cells' parameters, in the order of their gradients."""
-        return self.cells.names
-
     def calls_with(
         self, parameters: Parameters, threads: int, training: bool = False
     ) -> Whole | Chain:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastlstm.checks import read_dtype, read_flag, read_number, read_size, warn_user
 from fastlstm.in_sklearn.callbacks import CallbackSupport, Epochs
 from fastlstm.in_sklearn.inputs import Inputs, read_inputs
-from fastlstm.in_sklearn.network import build_network, read_pooling
+from fastlstm.in_sklearn.network import CLIP_NORM, build_network, read_pooling
 from fastlstm.in_sklearn.scaling import measure_scaling
 from fastlstm.in_sklearn.targets import Targets, read_weights
 from fastlstm.training.callbacks import EarlyStopping
@@ -21,7 +21,6 @@ from fastlstm.training.data.sequences import read_fraction
 from fastlstm.training.optim import AdamW
 from fastlstm.training.trainer import Trainer
 
-CLIP_NORM = 1.0  # the largest norm of the gradients of a step
 ROWS = 256  # of a batch in inference
 NETWORK = "cell", "hidden_size", "num_layers", "bidirectional", "dropout", "pooling", "dtype"
 

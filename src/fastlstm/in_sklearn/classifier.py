@@ -10,81 +10,57 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from fastlstm.in_sklearn.base import SequenceEstimator
 from fastlstm.in_sklearn.callbacks import with_callbacks
+from fastlstm.in_sklearn.descriptions import describe
 from fastlstm.in_sklearn.inputs import Inputs
 from fastlstm.in_sklearn.targets import Targets, read_targets
+from fastlstm.layers.activation import softmax
 
 FILLS = {"i": -1, "f": np.nan, "U": "", "O": None}  # labels behind the end, by dtype
 
 
+@describe
 class LSTMClassifier(ClassifierMixin, SequenceEstimator):
     """A recurrent network that classifies sequences, or each of their steps.
 
     Parameters
     ----------
-    hidden_size : int
-        Units of each layer and direction.
+    hidden_size : ...
     num_layers : int
-    bidirectional : bool
-        Whether a second network reads each sequence from its end. It needs whole sequences.
-    dropout : float in [0, 1)
-        Between layers, and before the head.
+    bidirectional : ...
+    dropout : ...
     cell : "lstm", "gru" or "rnn"
-    pooling : "last", "mean" or "max"
-        What the head sees of a sequence: the output at its end, or the mean or the maximum over
-        its steps. Of no concern for targets of steps.
-    lr : float
-        Learning rate of AdamW. Gradients are clipped to a norm of 1.
+    pooling : ...
+    lr : ...
     weight_decay : float
-    max_epochs : int
-        The most epochs of `fit`.
-    batch_size : int
-        Sequences of a batch.
+    max_epochs : ...
+    batch_size : ...
     early_stopping : bool
         Whether to stop when the validation loss no longer falls. Without X_val, validation takes a
         share of the sequences, the same of each class.
-    validation_fraction : float
-        That share.
-    n_iter_no_change : int
-        How many epochs without improvement end the training. What is compared is the validation
-        loss with `early_stopping`, else the training loss; with X_val and without
-        `early_stopping` no epoch is left out.
-    tol : float
-        What is at most this much better is no improvement.
+    validation_fraction : ...
+    n_iter_no_change : ...
+    tol : ...
     class_weight : dict, "balanced" or None
         Weights of the classes in the loss; "balanced" for those inversely proportional to their
         frequency.
-    channels_first : bool
-        Whether X is (n, channels, steps), or a list of (channels, steps), as in aeon and sktime.
-    random_state : int, RandomState or None
-        Of the initial weights, the order of sequences, dropout, and the drawn validation set.
-    warm_start : bool
-        Whether `fit` goes on with the network, the optimizer's state and the scaling of the fit
-        before.
-    verbose : bool
-        Whether to show the progress: see `fastlstm.Trainer`.
-    dtype : "float32" or "float64"
-        Of weights and computation.
-    threads : int, optional
-        The most threads of this estimator's fits and predictions, in place of
-        `fastlstm.get_num_threads`; that of others does not change.
+    channels_first : ...
+    random_state : ...
+    warm_start : ...
+    verbose : ...
+    dtype : ...
+    threads : ...
 
     Attributes
     ----------
     classes_ : array
-    n_features_in_ : int
-        T if X was a table (n, T), else the number of channels.
+    n_features_in_ : ...
     n_channels_in_ : int
-    n_iter_ : int
-        Epochs so far: of `fit` and `partial_fit`, and with `warm_start` of all fits.
+    n_iter_ : ...
     loss_curve_ : list of float
         The training loss of each epoch, in nats.
-    validation_loss_curve_ : list of float, or None
-        None without a validation set.
-    best_iteration_ : int
-        The epoch, from 1, whose weights the network has: the best on the validation set, else the
-        last.
-    model_ : Sequential
-        The network. It takes and gives scaled numbers.
+    validation_loss_curve_ : ...
+    best_iteration_ : ...
+    model_ : ...
 
     Examples
     --------
@@ -260,7 +236,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):
             NaN behind the end of a row.
         """
         inputs = self._inputs(X, lengths)
-        return self._given(_softmax(self._predicted(inputs)), inputs)
+        return self._given(softmax(self._predicted(inputs).astype(np.float64)), inputs)
 
     def decision_function(self, X: Any, lengths: Any = None) -> Any:
         """Return the logit of each class, for each sequence or step.
@@ -307,7 +283,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):
         """
         inputs = self._inputs(X, lengths)
         logits = self._predicted_steps(inputs)
-        values = _softmax(logits) if proba else self._labels(logits)
+        values = softmax(logits.astype(np.float64)) if proba else self._labels(logits)
         return inputs.as_given(values, _fill(values))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
@@ -367,11 +343,6 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):
 
     def _given(self, values: np.ndarray, inputs: Inputs) -> Any:
         return inputs.as_given(values, _fill(values)) if self._of_steps else values
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _fill(values: np.ndarray) -> Any:

@@ -61,7 +61,7 @@ class Inputs:
     @property
     def within(self) -> np.ndarray:
         """The steps of an array that are no padding, bool (n, T)."""
-        return np.asarray(np.arange(self.width or 0) < self.counts[:, None])
+        return _within(self.counts, self.width or 0)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """The steps of some sequences, as indices in `steps`."""
@@ -102,6 +102,10 @@ def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool) -> Inputs:
             f"{estimator.n_channels_in_} features as input: the channels of each step."
         )
     return inputs
+
+
+def _within(counts: np.ndarray, T: int) -> np.ndarray:
+    return np.asarray(np.arange(T) < counts[:, None])
 
 
 def as_list(value: Any) -> list[Any] | None:
@@ -163,5 +167,5 @@ def _read_array(estimator: Any, X: Any, lengths: Any, table: bool, reset: bool) 
     check_shape("lengths", counts, n)
     if not 1 <= counts.min() <= counts.max() <= T:
         raise ValueError(f"lengths: expected 1 to {T}, got {counts.min()} to {counts.max()}")
-    steps = x[np.arange(T) < counts[:, None]]
+    steps = x[_within(counts, T)]
     return Inputs(check_array(steps, input_name="X", estimator=estimator), counts, T)

@@ -12,6 +12,7 @@ from fastlstm.layers.rnn import RNN
 from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Module
 
+CLIP_NORM = 1.0  # the largest norm of the gradients of a step
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 

@@ -9,11 +9,13 @@ from sklearn.utils import check_array, column_or_1d
 
 from fastlstm.in_sklearn.base import SequenceEstimator
 from fastlstm.in_sklearn.callbacks import with_callbacks
+from fastlstm.in_sklearn.descriptions import describe
 from fastlstm.in_sklearn.inputs import Inputs
 from fastlstm.in_sklearn.scaling import measure_scaling
 from fastlstm.in_sklearn.targets import Targets, read_targets
 
 
+@describe
 class LSTMRegressor(RegressorMixin, SequenceEstimator):
     """A recurrent network that predicts numbers from sequences, or at each of their steps.
 
@@ -21,68 +23,41 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):
 
     Parameters
     ----------
-    hidden_size : int
-        Units of each layer and direction.
+    hidden_size : ...
     num_layers : int
-    bidirectional : bool
-        Whether a second network reads each sequence from its end. It needs whole sequences.
-    dropout : float in [0, 1)
-        Between layers, and before the head.
+    bidirectional : ...
+    dropout : ...
     cell : "lstm", "gru" or "rnn"
-    pooling : "last", "mean" or "max"
-        What the head sees of a sequence: the output at its end, or the mean or the maximum over
-        its steps. Of no concern for targets of steps.
-    lr : float
-        Learning rate of AdamW. Gradients are clipped to a norm of 1.
+    pooling : ...
+    lr : ...
     weight_decay : float
-    max_epochs : int
-        The most epochs of `fit`.
-    batch_size : int
-        Sequences of a batch.
+    max_epochs : ...
+    batch_size : ...
     early_stopping : bool
         Whether to stop when the validation loss no longer falls. Without X_val, validation takes a
         share of the sequences.
-    validation_fraction : float
-        That share.
-    n_iter_no_change : int
-        How many epochs without improvement end the training. What is compared is the validation
-        loss with `early_stopping`, else the training loss; with X_val and without
-        `early_stopping` no epoch is left out.
-    tol : float
-        What is at most this much better is no improvement.
-    channels_first : bool
-        Whether X is (n, channels, steps), or a list of (channels, steps), as in aeon and sktime.
-    random_state : int, RandomState or None
-        Of the initial weights, the order of sequences, dropout, and the drawn validation set.
-    warm_start : bool
-        Whether `fit` goes on with the network, the optimizer's state and the scaling of the fit
-        before.
-    verbose : bool
-        Whether to show the progress: see `fastlstm.Trainer`.
-    dtype : "float32" or "float64"
-        Of weights and computation.
-    threads : int, optional
-        The most threads of this estimator's fits and predictions, in place of
-        `fastlstm.get_num_threads`; that of others does not change.
+    validation_fraction : ...
+    n_iter_no_change : ...
+    tol : ...
+    channels_first : ...
+    random_state : ...
+    warm_start : ...
+    verbose : ...
+    dtype : ...
+    threads : ...
 
     Attributes
     ----------
     n_outputs_ : int
         Numbers of a target.
-    n_features_in_ : int
-        T if X was a table (n, T), else the number of channels.
+    n_features_in_ : ...
     n_channels_in_ : int
-    n_iter_ : int
-        Epochs so far: of `fit` and `partial_fit`, and with `warm_start` of all fits.
+    n_iter_ : ...
     loss_curve_ : list of float
         The training loss of each epoch: the mean squared error of scaled targets.
-    validation_loss_curve_ : list of float, or None
-        None without a validation set.
-    best_iteration_ : int
-        The epoch, from 1, whose weights the network has: the best on the validation set, else the
-        last.
-    model_ : Sequential
-        The network. It takes and gives scaled numbers.
+    validation_loss_curve_ : ...
+    best_iteration_ : ...
+    model_ : ...
 
     Examples
     --------

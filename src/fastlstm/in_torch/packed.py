@@ -116,7 +116,7 @@ class Packed:
         arrays = memory.arrays if self._bits is None else memory.view(self._bits)
         self._stack = stack_of(form)
         self._calls: Whole | Chain | None = None
-        names = self._stack.parameter_names
+        names = self._stack.cells.names
         self._parameters = Parameters(dict(zip(names, arrays, strict=True)))
 
     def is_unchanged(self) -> bool:

@@ -1,7 +1,7 @@
 """The common part of the recurrent layers: torch's arguments and their descriptions."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -62,10 +62,10 @@ def untrained(bias: Any) -> tuple[str, ...]:
     return ("bias_hh",) if bias == "single" else ()
 
 
-def describe_shared(page: AnyClass) -> AnyClass:
+def describe_shared(page: AnyClass, shared: Mapping[str, str] = SHARED) -> AnyClass:
     """Put the shared descriptions in place of lines "name : ..." of a class's docstring."""
     text = inspect.getdoc(page) or ""
-    for name, description in SHARED.items():
+    for name, description in shared.items():
         lines = inspect.cleandoc(description).split("\n")
         text = text.replace(f"{name} : ...", f"{name} : " + "\n    ".join(lines))
     page.__doc__ = text

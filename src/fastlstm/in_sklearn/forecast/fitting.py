@@ -10,15 +10,13 @@ from fastlstm.checks import read_dtype, read_flag, read_number, read_size
 from fastlstm.in_sklearn.forecast.encoding import Encoding, choose_lags
 from fastlstm.in_sklearn.forecast.layout import Steps
 from fastlstm.in_sklearn.forecast.windows import held_out_steps, training_windows
-from fastlstm.in_sklearn.network import build_network
+from fastlstm.in_sklearn.network import CLIP_NORM, build_network
 from fastlstm.in_sklearn.scaling import Scaling, measure_scaling
 from fastlstm.layers.sequential import Sequential
 from fastlstm.training.callbacks import EarlyStopping
 from fastlstm.training.history import History
 from fastlstm.training.optim.adam import AdamW
 from fastlstm.training.trainer import Trainer
-
-CLIP_NORM = 1.0
 
 
 def read_settings(given: dict[str, Any]) -> dict[str, Any]:
