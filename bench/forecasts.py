@@ -5,6 +5,7 @@ forecast 12 steps ahead from several origins, 12 steps apart. No value is change
 """
 
 import argparse
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -92,10 +93,16 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="statsmodels")
+    try:
+        every = load()
+    except ModuleNotFoundError as error:
+        if error.name != "statsmodels":
+            raise
+        sys.exit('The series need statsmodels: pip install "fastlstm[examples]"')
     print("| series | last value | last season | Holt-Winters | forecaster | of seeds |")
     print("|---|---|---|---|---|---|")
     ratios = {"the better of both old values": [], "Holt-Winters": []}
-    for name, series in load().items():
+    for name, series in every.items():
         found = errors(series, arguments.origins, arguments.seeds)
         means = {method: rows.mean() for method, rows in found.items()}
         by_seed = found["forecaster"].mean(axis=0)
