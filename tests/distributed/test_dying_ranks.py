@@ -1,7 +1,9 @@
 """A rank that dies, or fails, while others train: all end soon, say which, and go on later."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="there are no pidfds here"),
 ]
 SOON = 10  # seconds
+TWO_HOSTS = Path(__file__).parents[1] / "support" / "two_hosts.sh"
 
 SCRIPT = """
 import os
@@ -68,9 +71,9 @@ def train(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
 
-    def run(what, folder, *options, module=("-m", "mpi4py")):
+    def run(what, folder, *options, module=("-m", "mpi4py"), begin=()):
         ranks = [sys.executable, *module, script, what, tmp_path / folder]
-        command = [MPIEXEC, *options, "-n", "2", *ranks]
+        command = [*begin, MPIEXEC, *options, "-n", "2", *ranks]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -90,6 +93,24 @@ def train(tmp_path):
         return process.returncode, errors, took
 
     return run
+
+
+@pytest.fixture
+def two_hosts():
+    """A command that runs another on one of two hosts, and the options for MPICH to use both."""
+    version = subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True, timeout=60)
+    if "HYDRA" not in version.stdout:
+        pytest.skip("mpiexec is not MPICH's")
+    done = subprocess.run([TWO_HOSTS, "true"], capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        pytest.skip(f"no namespaces: {done.stderr}")
+    return [TWO_HOSTS], ["-launcher-exec", TWO_HOSTS, "-hosts", "node1,node2"]
+
+
+def same(one, other):
+    one, other = np.load(one), np.load(other)
+    assert len(one.files) > 8
+    return all(np.array_equal(one[name], other[name]) for name in one.files)
 
 
 def processes_of(script):
@@ -119,10 +140,22 @@ def test_a_killed_rank_is_named_and_the_checkpoint_resumes(train, tmp_path, opti
         return
     assert train("nothing", "killed")[:2] == (0, "")
     assert train("nothing", "whole")[:2] == (0, "")
-    killed, whole = np.load(tmp_path / "killed.npz"), np.load(tmp_path / "whole.npz")
-    assert len(whole.files) > 8
-    for name in whole.files:
-        np.testing.assert_array_equal(killed[name], whole[name])
+    assert same(tmp_path / "killed.npz", tmp_path / "whole.npz")
+
+
+def test_two_hosts(train, two_hosts, tmp_path):
+    """They have the bits of one; what happens on one of them is told with its name."""
+    begin, options = two_hosts
+    assert train("nothing", "one")[:2] == (0, "")
+    assert train("nothing", "two", *options, begin=begin)[:2] == (0, "")
+    assert same(tmp_path / "one.npz", tmp_path / "two.npz")
+    status, errors, took = train("kill", "killed", *options, begin=begin)
+    assert status
+    assert took < SOON
+    assert re.search(r"^fastlstm: rank 1 of 2 \(process \d+ on node2 at ", errors, re.MULTILINE)
+    _, errors, took = train("raise", "failed", *options, begin=begin, module=())
+    assert took < SOON
+    assert "RankError: rank 1 on node2: ZeroDivisionError: no good" in errors
 
 
 def test_a_rank_that_leaves_is_named(train):
@@ -142,5 +175,5 @@ def test_an_exception_ends_all(train, what, module):
     assert "rank 1" in errors  # in the words of MPI_Abort, or of the other rank
     if not module:
         name = "ZeroDivisionError" if what == "raise" else "SystemExit"
-        assert f"RankError: rank 1: {name}: no good" in errors
+        assert f"RankError: rank 1 on {socket.gethostname()}: {name}: no good" in errors
     assert "fastlstm: rank" not in errors  # nobody was killed

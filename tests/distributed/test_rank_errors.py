@@ -1,5 +1,8 @@
 """An error on one rank ends all, by name, and none waits for ever."""
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import rank_runs
@@ -8,7 +11,17 @@ from runs import Watch
 from team import on_ranks
 
 import fastlstm as fl
-from fastlstm.distributed import RankError
+from fastlstm.distributed import RankError, ranks
+
+
+@pytest.fixture(autouse=True)
+def hosts(monkeypatch):
+    """Rank 2 is on node2."""
+
+    def name():
+        return threading.current_thread().name.replace("rank ", "node")
+
+    monkeypatch.setattr(ranks, "socket", SimpleNamespace(gethostname=name))
 
 
 class FaultError(Exception):
@@ -26,8 +39,8 @@ def check(results, rank, kind=FaultError, text="FaultError: of this rank"):
             assert type(result) is kind
         else:
             assert type(result) is RankError
-            assert result.rank == rank
-            assert str(result) == f"rank {rank}: {text}"
+            assert (result.rank, result.host) == (rank, f"node{rank}")
+            assert str(result) == f"rank {rank} on node{rank}: {text}"
 
 
 def failing(rank, step):
@@ -166,7 +179,7 @@ def test_an_argument_of_one_rank():
 
     first, second = on_ranks(2, make)
     assert isinstance(second, ValueError)
-    assert str(first) == f"rank 1: ValueError: {second}"
+    assert str(first) == f"rank 1 on node1: ValueError: {second}"
 
 
 def ranks_differ(run, text):
@@ -224,7 +237,7 @@ def test_ranks_that_read_other_batches():
 
     for result in on_ranks(2, fitted):
         assert isinstance(result, RankError)
-        assert str(result) == "rank 1: it read another batch than rank 0"
+        assert str(result) == "rank 1 on node1: it read another batch than rank 0"
     for result in on_ranks(2, evaluated):
         assert isinstance(result, ValueError)
         assert "batches: expected the same on all ranks" in str(result)
@@ -240,6 +253,7 @@ def test_ranks_that_read_fewer_batches():
     for result in on_ranks(2, run):
         assert isinstance(result, RankError)
         assert "all ranks have to make the same calls and to read the same batches" in str(result)
+        assert f" on node{result.rank}: is at " in str(result)
 
 
 def test_a_call_of_one_rank_alone():
@@ -249,10 +263,12 @@ def test_a_call_of_one_rank_alone():
     def run(comm):
         fit(comm, callbacks=Watch(step=2, do=lambda run: run.trainer.evaluate(x, y)))
 
-    for result in on_ranks(2, run):
-        assert isinstance(result, RankError)
-        assert "'evaluate'" in str(result)
-        assert "'step'" in str(result)
+    texts = [str(result) for result in on_ranks(2, run)]
+    end = "; all ranks have to make the same calls and to read the same batches"
+    assert texts == [
+        f"rank 1 on node1: is at 'step' while rank 0 is at 'evaluate'{end}",
+        f"rank 0 on node0: is at 'evaluate' while rank 1 is at 'step'{end}",
+    ]
 
 
 def test_all_ranks_evaluate_within_a_fit():
@@ -274,5 +290,26 @@ def test_what_is_no_communicator(comm):
 def test_a_rank_error_travels():
     import pickle
 
-    error = pickle.loads(pickle.dumps(RankError(3, "ValueError: x: y")))
-    assert (str(error), error.rank) == ("rank 3: ValueError: x: y", 3)
+    error = pickle.loads(pickle.dumps(RankError(3, "ValueError: x: y", "node1")))
+    assert (str(error), error.rank, error.host) == ("rank 3 on node1: ValueError: x: y", 3, "node1")
+
+
+def test_a_long_text_is_cut():
+    def run(comm):
+        with ranks.Ranks(comm, False).together():
+            if comm.rank:
+                raise FaultError("é" * 2000)
+
+    text = "FaultError: " + "é" * 2000
+    found = str(on_ranks(2, run)[0])
+    assert len(found.encode()) > 1900
+    assert f"rank 1 on node1: {text}".startswith(found.rstrip("\ufffd"))
+
+
+def test_a_text_with_a_zero_byte():
+    def run(comm):
+        with ranks.Ranks(comm, False).together():
+            if comm.rank:
+                raise FaultError("a\0b")
+
+    check(on_ranks(2, run), 1, text="FaultError: a\0b")

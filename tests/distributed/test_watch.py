@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,10 @@ def messages(tmp_path):
     return [line for line in text.splitlines() if line.startswith("fastlstm: ")]
 
 
+def clock_of(second):
+    return datetime.fromtimestamp(second).isoformat(timespec="milliseconds").partition("T")[2]
+
+
 def test_a_fit_that_ends_leaves_no_watcher_and_no_word(begin, tmp_path):
     other = begin(SLEEP)
     owner = own(begin, {1: other}, tmp_path)
@@ -121,13 +127,16 @@ def test_the_one_that_died_is_named_and_the_others_end(begin, tmp_path):
     ranks = {2: begin(SLEEP), 3: begin(SLEEP), 4: begin(DEAF), 9: begin(SLEEP)}
     owner = own(begin, ranks, tmp_path)
     watcher_of(owner)
+    before = time.time()
     ranks[3].kill()
     assert owner.wait(timeout=30) == -signal.SIGTERM
     assert ranks[2].wait(timeout=30) == -signal.SIGTERM
     assert ranks[4].wait(timeout=30) == -signal.SIGKILL
     assert ranks[9].poll() is None  # on another host
     [line] = messages(tmp_path)
-    assert f"rank 3 of 10 (process {ranks[3].pid} on " in line
+    who = f"rank 3 of 10 (process {ranks[3].pid} on {socket.gethostname()} at "
+    clock = line.partition(who)[2].partition(")")[0]
+    assert clock_of(before) <= clock <= clock_of(time.time()) or clock < "01"  # after midnight
     assert line.endswith(". Run it again.")
 
 

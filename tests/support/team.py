@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 
+import fastlstm as fl
+
 PATIENCE = 20  # seconds until ranks that wait for one another are given up
 
 
@@ -43,7 +45,12 @@ class Comm:
 
 
 def on_ranks(size, function):
-    """What a function of the communicator returned on every rank, or the exception it raised."""
+    """What a function of the communicator returned on every rank, or the exception it raised.
+
+    Threads are named after their ranks. They do not divide the cores of this process, whose number
+    of threads is then one that was set.
+    """
+    fl.set_num_threads(fl.get_num_threads())
     shared = {}, threading.Barrier(size)
     results = [None] * size
 
@@ -53,7 +60,8 @@ def on_ranks(size, function):
         except BaseException as error:
             results[rank] = error
 
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    names = [f"rank {rank}" for rank in range(size)]
+    threads = [threading.Thread(target=run, args=(k,), name=name) for k, name in enumerate(names)]
     for thread in threads:
         thread.start()
     for thread in threads:

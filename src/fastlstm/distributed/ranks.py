@@ -7,6 +7,7 @@ for one that is elsewhere.
 """
 
 import json
+import socket
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,14 +47,17 @@ class RankError(RuntimeError):
     ----------
     rank : int
         The rank that failed.
+    host : str
+        The name of its host; "" if it is not known.
     """
 
-    def __init__(self, rank: int, text: str):
-        super().__init__(rank, text)
-        self.rank = rank
+    def __init__(self, rank: int, text: str, host: str = ""):
+        super().__init__(rank, text, host)
+        self.rank, self.host = rank, host
 
     def __str__(self) -> str:
-        return "rank {}: {}".format(*self.args)
+        where = f" on {self.host}" if self.host else ""
+        return f"rank {self.rank}{where}: {self.args[1]}"
 
 
 class Alone:
@@ -73,12 +77,20 @@ class Alone:
     def compare(self, place: Place, settings: Mapping[str, str]) -> None:
         """Raise ValueError on all ranks if a setting differs."""
 
+    def error(self, rank: int, text: str) -> RankError:
+        """Return the error of a rank, which all ranks have found together."""
+        return RankError(rank, text, socket.gethostname())
+
     def exchange(self, place: Place, values: Sequence[float]) -> np.ndarray:
         """Return the values of all ranks, float64 [size, values]."""
         return np.array([values], np.float64)
 
     def add(self, flat: Flat) -> None:
         """Add up the buffers of all ranks, in place. All have met in an exchange just before."""
+
+    def texts(self, place: Place, text: str) -> list[str]:
+        """Return the texts of all ranks, each as far as it fits into `LONGEST` bytes."""
+        return [text]
 
     def broadcast(
         self, place: Place, arrays: Mapping[str, np.ndarray], rest: Any, root: int = 0
@@ -123,13 +135,16 @@ class Ranks(Alone):
         found = self.exchange(place, [zlib.crc32(text.encode()) for text in settings.values()])
         for (name, text), numbers in zip(settings.items(), found.T, strict=True):
             if (numbers != numbers[0]).any():
-                texts = self._texts(text)
+                texts = self._texts(text)[1]
                 other = int((numbers != numbers[0]).argmax())
                 self._parted = True
                 raise ValueError(
                     f"{name}: expected the same on all ranks, "
                     f"got {texts[0]} on rank 0 and {texts[other]} on rank {other}"
                 )
+
+    def error(self, rank: int, text: str) -> RankError:
+        return RankError(rank, text, self._texts("")[0][rank])
 
     def exchange(self, place: Place, values: Sequence[float]) -> np.ndarray:
         count = len(values)
@@ -153,6 +168,10 @@ class Ranks(Alone):
             self._parted = True  # as in `_gather`
             self.comm.Allreduce(own, array)
             self._parted = False
+
+    def texts(self, place: Place, text: str) -> list[str]:
+        self.exchange(place, ())
+        return self._texts(text)[1]
 
     def broadcast(
         self, place: Place, arrays: Mapping[str, np.ndarray], rest: Any, root: int = 0
@@ -196,18 +215,19 @@ class Ranks(Alone):
         if (places == place).all():
             return
         if (places == Place.FAILURE).any():
-            texts = self._texts("")
+            hosts, texts = self._texts("")
             rank = int((places == Place.FAILURE).argmax())
             self._parted = True
-            raise RankError(rank, texts[rank])
-        self._parted = True
+            raise RankError(rank, texts[rank], hosts[rank])
         rank = int((places != places[self.rank]).argmax())
         there, here = (Place(int(places[r])).name.lower() for r in (rank, self.rank))
-        raise RankError(
+        error = self.error(
             rank,
             f"is at {there!r} while rank {self.rank} is at {here!r}; "
             "all ranks have to make the same calls and to read the same batches",
         )
+        self._parted = True
+        raise error
 
     def _tell(self, error: BaseException) -> None:
         """Meet the others, wherever they meet next, and tell them of an error."""
@@ -216,13 +236,14 @@ class Ranks(Alone):
         self._texts(f"{type(error).__name__}: {error}")
         self._parted = True
 
-    def _texts(self, text: str) -> list[str]:
-        """The texts of all ranks."""
+    def _texts(self, text: str) -> tuple[list[str], list[str]]:
+        """The hosts of all ranks by name, and their texts."""
         sent, got = np.zeros(LONGEST, np.uint8), np.empty((self.size, LONGEST), np.uint8)
-        bits = np.frombuffer(text.encode(), np.uint8)[:LONGEST]
+        bits = np.frombuffer(f"{socket.gethostname()}\0{text}".encode(), np.uint8)[:LONGEST]
         sent[: len(bits)] = bits
         self._gather(sent, got)
-        return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in got]
+        found = [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in got]
+        return [one.partition("\0")[0] for one in found], [one.partition("\0")[2] for one in found]
 
 
 def read_ranks(comm: Any, deterministic: Any) -> Alone:

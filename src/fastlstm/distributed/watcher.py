@@ -31,7 +31,9 @@ def main() -> None:
     dead = dead or _first_death(here[0][1], signs | pidfds)
     if dead is None:
         return
-    who = f"rank {ranks[dead]} of {size} (process {dead} on {socket.gethostname()})"
+    second = time.time()
+    clock = time.strftime("%H:%M:%S", time.localtime(second)) + f".{int(second % 1 * 1000):03}"
+    who = f"rank {ranks[dead]} of {size} (process {dead} on {socket.gethostname()} at {clock})"
     text = f"fastlstm: {who} ended in the middle of fit, so all ranks end. {advice}".rstrip()
     with suppress(OSError):  # nobody reads it
         os.write(2, f"{text}\n".encode())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.distributed.flat import Flat
-from fastlstm.distributed.ranks import Place, RankError
+from fastlstm.distributed.ranks import Place
 from fastlstm.module import Gradients
 from fastlstm.training.callbacks import EarlyStopping, of_rank
 from fastlstm.training.data.batch import Batch, Order, Source
@@ -214,7 +214,7 @@ class Run:
         self.optimizer.lr, self._rows = every[0, 2], int(every[:, 3].sum())
         differs = every[:, 4] != every[0, 4]
         if differs.any():
-            raise RankError(int(differs.argmax()), "it read another batch than rank 0")
+            raise self.ranks.error(int(differs.argmax()), "it read another batch than rank 0")
         return split(self.names, every[:, 5:])
 
     def _wishes(self) -> tuple[bool, bool]:
@@ -282,7 +282,7 @@ class Run:
         self._hear(every[:, :2])
         differs = every[:, 2] != every[0, 2]
         if differs.any():
-            raise RankError(
+            raise self.ranks.error(
                 int(differs.argmax()),
                 "its parameters are no longer those of rank 0; callbacks that change the model "
                 "or the optimizer need the attribute on_every_rank = True",
