@@ -35,8 +35,6 @@ def make(rng, count):
 
 def main():
     count, epochs, bar = (1000, 8, 0.7) if "--quick" in sys.argv else (4000, 20, 0.95)
-    if size > 1:
-        fl.set_num_threads(1)  # the ranks share the cores
     rng = np.random.default_rng(0)  # so all ranks make the same data
     (x, labels), (new_x, new_labels) = make(rng, count), make(rng, count // 4)
     options = {"dtype": "float64", "rng": rank}  # the weights of rank 0 are everyone's

@@ -35,7 +35,7 @@ FLOORS = {
     "safetensors": ("checks",),
     "threads": ("changes", "checks"),
     "threads.limits": ("_version", "kernels", "threads"),
-    "distributed": ("checks", "module"),  # what ranks tell one another, and no training
+    "distributed": ("checks", "module", "threads"),  # what ranks tell one another, and no training
     "training": (  # no layer
         *("_version", "changes", "checks", "draws", "module", "safetensors", "distributed"),
         *KERNELS[:2],

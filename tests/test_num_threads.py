@@ -171,3 +171,36 @@ def test_workers_of_joblib_get_their_share(monkeypatch):
     with joblib.parallel_config("loky", inner_max_num_threads=3):
         numbers = joblib.Parallel(n_jobs=2)(joblib.delayed(fl.get_num_threads)() for _ in range(4))
     assert numbers == [3] * 4
+
+
+@pytest.mark.parametrize(
+    ("variables", "before", "expected"),
+    [
+        ({}, "", "2 1"),
+        ({"FASTLSTM_NUM_THREADS": "6"}, "", "6 6"),
+        ({"OMP_NUM_THREADS": "6"}, "", "6 6"),
+        ({}, "fl.set_num_threads(6)", "6 6"),
+        ({}, "fl.set_num_threads(fl.get_num_threads())", "8 8"),
+    ],
+    ids=str,
+)
+def test_a_share_is_lower_and_only_where_nothing_was_set(variables, before, expected):
+    code = f"""
+import os
+os.sched_getaffinity = lambda _: set(range(8))
+import fastlstm as fl
+from fastlstm.threads import lower_num_threads
+{before}
+for n in (9, 8, 2, 3):
+    lower_num_threads(n, "its share")
+print(fl.get_num_threads(), end=" ")
+lower_num_threads(1, "its share")
+print(fl.get_num_threads())
+fl.show_config()
+fl.set_num_threads(5)
+print(fl.get_num_threads())
+"""
+    said = python(code, **variables).stdout
+    assert said.startswith(expected + "\n")
+    assert ("by its share" in said) == (expected == "2 1")
+    assert said.endswith("5\n")

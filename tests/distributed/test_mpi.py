@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 from ranks import find_mpiexec
 
+from fastlstm.threads import first_num_threads
+
 pytest.importorskip("mpi4py", reason="mpi4py is not installed")
 SCRIPT = Path(__file__).parents[1] / "support" / "mpi_run.py"
 TIMEOUT = 120  # seconds
 
 
-def start(size, *arguments):
-    """Run a task on so many ranks, of one thread each."""
+def start(size, *arguments, **variables):
+    """Run a task on so many ranks, of one thread each unless variables say another number."""
     mpiexec = find_mpiexec()
     if mpiexec is None:
         pytest.skip("no mpiexec")
     places = [os.path.dirname(SCRIPT), *filter(None, sys.path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
+    environment |= variables
     command = [mpiexec, "-n", str(size), sys.executable, "-m", "mpi4py", os.fspath(SCRIPT)]
     return subprocess.run(
         [*command, *map(str, arguments)],
@@ -32,8 +35,8 @@ def start(size, *arguments):
     )
 
 
-def reports(size, *arguments):
-    done = start(size, *arguments)
+def reports(size, *arguments, **variables):
+    done = start(size, *arguments, **variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -54,6 +57,14 @@ def test_ranks_train_as_one_process(size):
             else:
                 assert value <= (1e-5 if "float32" in name else 1e-11), name
         assert report["float64 self"] == 0
+
+
+def test_ranks_divide_the_cores():
+    variables = {"OMP_NUM_THREADS": "", "FASTLSTM_NUM_THREADS": ""}
+    found = reports(2, "threads", **variables)
+    assert all(first == second for first, second in found)
+    assert 2 <= sum(first for first, _ in found) <= max(2, first_num_threads({})[0])
+    assert reports(2, "threads", **variables | {"FASTLSTM_NUM_THREADS": "7"}) == [[7, 7]] * 2
 
 
 def test_ctrl_c_on_one_rank_stops_all_at_the_same_step():

@@ -57,6 +57,15 @@ def interrupt():
     return {"step": one.step, "stopped": history.stopped_by, "bits": bits(one.model)}
 
 
+def threads():
+    """How many threads this rank has for a trainer of all, and then for one of its own."""
+    found = []
+    for comm in (WORLD, MPI.COMM_SELF):
+        fl.Trainer(rank_runs.model(), "mse", fl.optim.SGD(), comm=comm)
+        found.append(fl.get_num_threads())
+    return found
+
+
 def fault():
     def loss(pred, target, mask=None):
         if WORLD.rank == 1:

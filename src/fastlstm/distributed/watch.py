@@ -7,7 +7,6 @@ each host a small process watches, in a session of its own: `watcher.py`.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import zlib
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from fastlstm.distributed import watcher
+from fastlstm.distributed.hosts import host
 from fastlstm.distributed.ranks import Alone, Place
 
 
@@ -23,7 +23,8 @@ from fastlstm.distributed.ranks import Alone, Place
 def watched(ranks: Alone, advice: str = "") -> Iterator[None]:
     """Within the block, the death of a rank is reported by name, and ends all ranks of its host.
 
-    Those of other hosts are left to the launcher. A process may end only after all ranks have left
+    Those of other hosts are left to the launcher; what it ends is reported there, with a later
+    time. A process may end only after all ranks have left
     the block, so it belongs into `Ranks.together`. Without pidfds (Linux 5.3) nothing is watched.
 
     Parameters
@@ -34,9 +35,9 @@ def watched(ranks: Alone, advice: str = "") -> Iterator[None]:
     """
     process = None
     if ranks.size > 1:
-        own = zlib.crc32(_host().encode()), os.getpid(), _sign_of_life()
+        own = zlib.crc32(host().encode()), os.getpid(), _sign_of_life()
         found = ranks.exchange(Place.FIT, own).astype(int).tolist()
-        here = [(rank, pid, fd) for rank, (host, pid, fd) in enumerate(found) if host == own[0]]
+        here = [(rank, pid, fd) for rank, (where, pid, fd) in enumerate(found) if where == own[0]]
         if ranks.rank == here[0][0] and hasattr(os, "pidfd_open"):
             process = _start([here, ranks.size, advice])
     try:
@@ -44,12 +45,6 @@ def watched(ranks: Alone, advice: str = "") -> Iterator[None]:
     finally:
         if process is not None:
             process.communicate(watcher.END)
-
-
-def _host() -> str:
-    """What processes share that see one another: containers may have one name."""
-    space = "/proc/self/ns/pid"
-    return socket.gethostname() + (os.readlink(space) if os.path.exists(space) else "")
 
 
 @cache

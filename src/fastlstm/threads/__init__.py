@@ -25,8 +25,18 @@ def set_num_threads(n: int) -> None:
     TypeError
         n is not a whole number.
     """
+    _set(read_size("n", n), "set_num_threads")
+
+
+def lower_num_threads(n: int, source: str) -> None:
+    """Set a lower number of threads, unless a variable or `set_num_threads` has set one."""
+    if n < _num_threads and _source not in (*VARIABLES, "set_num_threads"):
+        _set(n, source)
+
+
+def _set(n: int, source: str) -> None:
     global _num_threads, _source
-    _num_threads, _source = read_size("n", n), "set_num_threads"
+    _num_threads, _source = n, source
     CHANGES.last = object()
 
 
@@ -39,7 +49,8 @@ def get_num_threads() -> int:
         At first that of the environment variable FASTLSTM_NUM_THREADS, else that of
         OMP_NUM_THREADS (the first number, if it is a list), else the number of cores that this
         process may run on, or fewer if the CPU quota of its cgroup (its container) allows fewer.
-        The variables are read when fastlstm is imported; an empty one counts as not set.
+        The variables are read when fastlstm is imported; an empty one counts as not set. Where
+        nothing has set it, ``Trainer(comm=...)`` lowers it to this rank's share of the cores.
     """
     return _num_threads
 
@@ -58,7 +69,7 @@ def first_num_threads(environment: Mapping[str, str], root: str = "") -> tuple[i
     for name in VARIABLES:
         if text := environment.get(name, "").strip():
             return _read_variable(name, text), name
-    cores, quota = _cores(), _quota_of_process(root)
+    cores, quota = len(cores_of_process()), quota_of_process(root)
     if quota < cores:
         return int(quota), "the CPU quota of the cgroup"
     return cores, "the cores of this process"
@@ -73,14 +84,15 @@ def _read_variable(name: str, text: str) -> int:
     return int(numbers[0])
 
 
-def _cores() -> int:
+def cores_of_process() -> set[int]:
+    """Return the numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
-def _quota_of_process(root: str) -> float:
-    """The cores that the cgroups of this process allow, rounded up; inf without a quota."""
+def quota_of_process(root: str = "") -> float:
+    """Return how many cores the cgroups of this process allow, rounded up; inf without a quota."""
     least = math.inf
     try:
         lines = _read(f"{root}/proc/self/cgroup").splitlines()  # "number:controllers:group"

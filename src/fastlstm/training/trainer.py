@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from fastlstm.checks import read_flag, read_number, read_size
+from fastlstm.distributed.hosts import share_cores
 from fastlstm.distributed.ranks import Place, read_ranks
 from fastlstm.distributed.watch import watched
 from fastlstm.module import Module
@@ -91,8 +92,10 @@ class Trainer:
     computes whatever it is given. Rank 0 displays the progress, writes checkpoints and calls
     callbacks (see `fastlstm.training.callbacks`). An exception on one rank is a `RankError` of
     `fastlstm.distributed` on the others. Scripts are run by ``mpiexec -n 2 python -m mpi4py``,
-    which also ends all ranks if one fails elsewhere, and with ``OMP_NUM_THREADS`` as the number of
-    cores of each rank.
+    which also ends all ranks if one fails elsewhere.
+
+    The ranks of a host divide its cores: unless `threads`, `set_num_threads` or a variable says how
+    many threads this process has, making the trainer lowers that number to the rank's share.
 
     Examples
     --------
@@ -143,6 +146,7 @@ class Trainer:
             self.epoch = self.step = 0
             self._metrics: Sequence[Metric] = ()  # of the last fit
             self._share_parameters()
+            share_cores(self.ranks, is_needed=threads is None)
 
     def _share_parameters(self) -> None:
         """Let every rank have the parameters of rank 0."""
