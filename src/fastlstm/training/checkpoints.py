@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from itertools import zip_longest
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastlstm.distributed.ranks import Place
 from fastlstm.safetensors import read_safetensors, write_safetensors
 from fastlstm.training.data.batch import Source
 from fastlstm.training.data.sequences import Sequences
+from fastlstm.training.lock import locked
 
 KEY, DIGEST = "fastlstm checkpoint", "digest"  # in the metadata
 FORMAT = 1
@@ -77,6 +79,14 @@ class Saver:
             os.unlink(self._path(step))
             self._steps.remove(step)
 
+    def opened(self) -> AbstractContextManager[None]:
+        """Make the folder; within the block, no other process trains with it."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+        except OSError as error:
+            raise _unwritten(self.folder, error) from error
+        return locked(self.folder)
+
     def restore(self, run: Any) -> bool:
         """Set a run to the newest whole checkpoint; return False if there is none.
 
@@ -86,7 +96,6 @@ class Saver:
             There are only checkpoints of other runs.
         """
         try:
-            os.makedirs(self.folder, exist_ok=True)
             names = sorted(os.listdir(self.folder))
         except OSError as error:
             raise _unwritten(self.folder, error) from error

@@ -1,6 +1,7 @@
 """Training of a model."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from itertools import chain
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -214,7 +215,7 @@ class Trainer:
         checkpoint : str or path, optional
             A folder for checkpoints. The same script, run again, goes on from the newest one that
             is whole, to the same bits as if it had never been stopped, and returns at once if it
-            had ended. More epochs go on, too.
+            had ended. More epochs go on, too. One process at a time trains with a folder.
         checkpoint_every : "epoch" or int
             Write after every epoch, and also after so many steps.
         callbacks : objects, optional
@@ -235,7 +236,7 @@ class Trainer:
         ValueError, TypeError
             An argument does not fit, or the checkpoints are of other data, sizes or settings.
         OSError
-            A checkpoint cannot be written.
+            A checkpoint cannot be written, or another process trains with the folder.
         RankError
             Another rank failed, or ranks do not make the same calls (`comm`).
 
@@ -278,14 +279,16 @@ class Trainer:
             self.ranks.compare(Place.FIT, {name: str(v) for name, v in ends.items()} | settings)
         if checkpoint is not None:
             run.saver = Saver(checkpoint, checkpoint_every, settings)
-        goes_on = checkpoint is not None and not self.ranks.rank and run.saver.restore(run)
-        share_state(run)
-        if checkpoint is not None and not self.ranks.exchange(Place.FIT, [goes_on])[0, 0]:
-            run.saver.save(run)
-        shown = make_progress(progress, run.epochs, self.epoch, source.size)
-        advice = "Run again, it goes on from the last checkpoint." if checkpoint is not None else ""
-        with watched(self.ranks, advice):
-            run.go(shown)
+        writes = checkpoint is not None and not self.ranks.rank
+        with run.saver.opened() if writes else nullcontext():
+            goes_on = writes and run.saver.restore(run)
+            share_state(run)
+            if checkpoint is not None and not self.ranks.exchange(Place.FIT, [goes_on])[0, 0]:
+                run.saver.save(run)
+            shown = make_progress(progress, run.epochs, self.epoch, source.size)
+            advice = "" if checkpoint is None else "Run again, it goes on from the last checkpoint."
+            with watched(self.ranks, advice):
+                run.go(shown)
         return run.history
 
     @_together
