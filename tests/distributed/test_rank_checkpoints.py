@@ -94,3 +94,36 @@ def test_the_best_epoch_is_that_of_before(tmp_path):
     for other, own in returned(on_ranks(3, lambda comm: fit(comm, epochs=30, **options))):
         assert own.best_epoch == history.best_epoch < last
         assert distance(one.model, other.model) < 1e-11
+
+
+class Count:
+    """Counts steps, on rank 0 or on all."""
+
+    def __init__(self, on_every_rank):
+        self.on_every_rank = on_every_rank
+
+    def on_fit_begin(self, run):
+        self.steps = np.zeros(1)
+
+    def on_step_end(self, run):
+        self.steps += 1 + self.on_every_rank
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (0, 2), (3, 0)])
+def test_callbacks_of_all_ranks_go_on(before, after, tmp_path):
+    def run(comm, *more):
+        counts = Count(False), Count(True)
+        options = {"checkpoint": tmp_path, "checkpoint_every": 2}
+        one, _ = fit(comm, callbacks=[*more, *counts], **options)
+        return one.step, *(getattr(count, "steps", None) for count in counts)
+
+    start(before, lambda comm: run(comm, Watch(step=7, do=die)))
+    for rank, (steps, first, second) in enumerate(returned(start(after, run))):
+        assert second == 2 * steps
+        assert first is None if rank else first == steps

@@ -6,28 +6,42 @@ A callback is any object with one or several of the methods ``on_fit_begin(run)`
 of the trainer so far) and `logs`, the values of the step or epoch by name. A method that returns
 True asks to stop.
 
+A callback that remembers something beside `run.history` also has ``state_dict()`` and
+``load_state_dict(state)``, as optimizers have. Every checkpoint keeps its state: numbers, text,
+bools, None, arrays, and lists, tuples and dicts of them, each of which comes back as it was. When a
+fit goes on, `run` is as it was saved, `on_fit_begin` is called, which may begin anew, and then
+`load_state_dict`. States belong to callbacks by class and order; one without a state in the
+checkpoint begins anew, with a warning.
+
 If several ranks train (``Trainer(..., comm=...)``), callbacks are called on rank 0 alone, and those
 with the attribute ``on_every_rank = True`` on all. All ranks stop when one is asked to, and
 `optimizer.lr` is that of rank 0; what else a callback changes, it has to change on every rank.
+A checkpoint has the states of rank 0, and all ranks go on from them.
 """
 
 import csv
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastlstm.checks import read_number, read_size
+import numpy as np
+
+from fastlstm.checks import read_number, read_size, warn_user
 
 METHODS = "on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end"
+STATE_METHODS = "state_dict", "load_state_dict"
+STORED = "numbers, text, bools, None, arrays, or lists, tuples and dicts of them"
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop when a value has not improved for some epochs.
 
-    It remembers nothing, so one object serves any number of fits.
+    It remembers nothing, so one object serves any number of fits: the fit counts the epochs, and a
+    checkpoint keeps how many.
 
     Parameters
     ----------
@@ -93,9 +107,92 @@ def read_callbacks(callbacks: Any) -> list[Any]:
             raise TypeError(
                 f"callbacks: expected objects with {' or '.join(METHODS)}, got {callback!r:.60}"
             )
+        has = [name for name in STATE_METHODS if callable(getattr(callback, name, None))]
+        if len(has) == 1:
+            raise TypeError(
+                f"callbacks: expected both of {' and '.join(STATE_METHODS)} or none of them, "
+                f"got {callback!r:.60} with {has[0]}"
+            )
     return given
 
 
 def of_rank(rank: int, callbacks: Sequence[Any]) -> list[Any]:
     """Those callbacks that are called on a rank."""
     return [one for one in callbacks if not rank or getattr(one, "on_every_rank", False)]
+
+
+def with_states(callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Those callbacks that have a state, by class and number, as "Plateau[0]"."""
+    seen: Counter[str] = Counter()
+    named = {}
+    for callback in callbacks:
+        kind = type(callback).__qualname__
+        if hasattr(callback, "state_dict"):
+            named[f"{kind}[{seen[kind]}]"] = callback
+            seen[kind] += 1
+    return named
+
+
+def load_states(callbacks: Mapping[str, Any], states: Mapping[str, Any], says: bool) -> None:
+    """Give callbacks their states by name; `says` whether to warn of those without a partner."""
+    for name in callbacks:
+        if name in states:
+            callbacks[name].load_state_dict(states[name])
+        elif says:
+            warn_user(f"checkpoint: it has no state of {name} of the callbacks, which begins anew")
+    for name in states:
+        if says and name not in callbacks:
+            warn_user(f"checkpoint: {name} is not among the callbacks, so its state is dropped")
+
+
+def pack(value: Any, place: str, arrays: list[np.ndarray]) -> Any:
+    """The form of a state as JSON; the bytes of its arrays are appended.
+
+    Parameters
+    ----------
+    value : object
+    place : str
+        Where it stands, for errors.
+    arrays : list of arrays of uint8
+
+    Raises
+    ------
+    TypeError
+        It would not come back as it is.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind in (list, tuple):
+        parts = [pack(part, f"{place}[{k}]", arrays) for k, part in enumerate(value)]
+        return {kind.__name__: parts}
+    if kind is dict:
+        for name in value:
+            if type(name) is not str:
+                raise TypeError(f"callbacks: {place}: expected text as names, got {name!r:.60}")
+        return {"dict": {name: pack(v, f"{place}[{name!r}]", arrays) for name, v in value.items()}}
+    if kind is np.ndarray or isinstance(value, np.generic):
+        array = np.asarray(value)
+        if array.dtype.kind not in "OV":
+            arrays.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            form = [len(arrays) - 1, array.dtype.str, list(array.shape)]
+            return {"array" if kind is np.ndarray else "scalar": form}
+        got = f"an array of {array.dtype}"
+    else:
+        got = kind.__name__
+    raise TypeError(f"callbacks: {place}: expected {STORED}, got {got}")
+
+
+def unpack(form: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The state of a form, with arrays of its own."""
+    if not isinstance(form, dict):
+        return form
+    [(kind, content)] = form.items()
+    if kind == "dict":
+        return {name: unpack(part, arrays) for name, part in content.items()}
+    if kind in ("list", "tuple"):
+        parts = [unpack(part, arrays) for part in content]
+        return parts if kind == "list" else tuple(parts)
+    number, dtype, shape = content
+    array = arrays[str(number)].copy().view(dtype).reshape(shape)
+    return array if kind == "array" else array[()]

@@ -20,6 +20,7 @@ from fastlstm._version import __version__
 from fastlstm.checks import read_size, warn_user
 from fastlstm.distributed.ranks import Place
 from fastlstm.safetensors import read_safetensors, write_safetensors
+from fastlstm.training.callbacks import pack, unpack
 from fastlstm.training.data.batch import Source
 from fastlstm.training.data.sequences import Sequences
 from fastlstm.training.lock import locked
@@ -200,6 +201,11 @@ def _state_of(run: Any) -> tuple[Arrays, dict[str, Any]]:
     carried: list[np.ndarray] = []
     form = _flatten(_joined(run), carried)
     arrays |= {f"state.{number}": array for number, array in enumerate(carried)}
+    bits: list[np.ndarray] = []
+    states = run.callback_states()
+    if states is not None:
+        states = {name: pack(value, f"state of {name}", bits) for name, value in states.items()}
+    arrays |= {f"callbacks.{number}": array for number, array in enumerate(bits)}
     return arrays, {
         "format": FORMAT,
         "versions": {"fastlstm": __version__, "numpy": np.__version__},
@@ -214,6 +220,7 @@ def _state_of(run: Any) -> tuple[Arrays, dict[str, Any]]:
         "reference": run.reference,
         "waited": run.waited,
         "stop": run.stop,
+        "callbacks": states,
     }
 
 
@@ -231,6 +238,10 @@ def _set_state(run: Any, arrays: Arrays, numbers: Mapping[str, Any]) -> None:
     run.history = type(run.history).from_json(numbers["history"])
     run.best, run.reference = numbers["best"], numbers["reference"]
     run.waited, run.stop = numbers["waited"], numbers["stop"]
+    states = numbers.get("callbacks", {})  # older checkpoints have none
+    if states is not None:
+        bits = part("callbacks")
+        run.loaded_states = {name: unpack(form, bits) for name, form in states.items()}
     if run.stop in ("", "epochs"):  # others may be wanted now
         run.stop = "epochs" if run.epoch >= run.epochs else ""
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastlstm.distributed.flat import Flat
 from fastlstm.distributed.ranks import Place
 from fastlstm.module import Gradients
-from fastlstm.training.callbacks import EarlyStopping, of_rank
+from fastlstm.training.callbacks import EarlyStopping, load_states, of_rank, with_states
 from fastlstm.training.data.batch import Batch, Order, Source
 from fastlstm.training.history import History
 from fastlstm.training.optim.base import NonfiniteError
@@ -96,7 +96,11 @@ class Run:
         self.reference = math.inf  # the lowest value for early stopping
         self.waited = 0  # epochs without improvement on it
         self.stop = ""  # why the fit ends; "" while it goes on
+        self.loaded_states: dict[str, Any] | None = None  # of callbacks, from a checkpoint
 
+        named = with_states(callbacks).items()  # the same names on all ranks
+        self._with_states = {name: one for name, one in named if of_rank(self.ranks.rank, [one])}
+        self._has_begun = False  # whether callbacks were told of the fit
         self.names = ["loss", *(metric.name for metric in metrics)]  # of a step's values
         self._flat = Flat(self.model.parameters()) if self.ranks.size > 1 else None
         self._rows = 0  # of the last step, of all ranks
@@ -117,7 +121,7 @@ class Run:
         """Train until the end, and leave the model with its final weights."""
         try:
             with self._interrupt:
-                self._call("on_fit_begin")
+                self._begin()
                 while not self.stop and not self._all_wishes()[1]:
                     self._read_epoch(progress)
         except KeyboardInterrupt:
@@ -134,6 +138,19 @@ class Run:
                 self.model.load_state_dict(self.best_parameters)
         self.history.stopped_by = self.stop or "interrupt"
         self._call("on_fit_end")
+
+    def _begin(self) -> None:
+        """Tell callbacks, which may begin anew, and then give them what they knew."""
+        self._call("on_fit_begin")
+        if self.loaded_states is not None:
+            load_states(self._with_states, self.loaded_states, says=not self.ranks.rank)
+        self._has_begun = True
+
+    def callback_states(self) -> dict[str, Any] | None:
+        """What callbacks remember, by name; None as long as they were told of no fit."""
+        if not self._has_begun:
+            return self.loaded_states
+        return {name: callback.state_dict() for name, callback in self._with_states.items()}
 
     def _read_epoch(self, progress: Progress) -> None:
         """Read an epoch from the current position to its end, or to where the fit ends."""
