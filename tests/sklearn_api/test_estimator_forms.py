@@ -287,6 +287,66 @@ def test_bad_inputs(make, rng):
     np.testing.assert_array_equal(estimator.predict(x), before)  # no fit left a trace
 
 
+@pytest.mark.parametrize("make", [LSTMClassifier, LSTMRegressor])
+def test_bad_validation_sets(make, rng):
+    """Errors name the argument that was given, and those of X and y do not change."""
+    x, y = ragged(rng), np.arange(7) % 2
+    of_steps = [np.arange(count) % 2 for count in COUNTS]
+    table = rng.standard_normal((7, 5))
+    bad = ragged(rng)
+    bad[3][2, 1] = np.nan
+    whole, bad_table = padded(x), table.copy()
+    bad_table[0, 0] = np.inf
+    name = make.__name__
+    for X, target, X_val, y_val, options, text in (
+        (x, y, bad, y, {}, "Input X_val contains NaN"),
+        (x, y, whole, y, {}, "Input X_val contains NaN"),
+        (x, y, padded(bad), y, {"lengths_val": COUNTS}, "Input X_val contains NaN"),
+        (x, y, [one[:, :2] for one in x], y, {}, f"X_val has 2 features, but {name} is expecting"),
+        (x, y, [*x[:6], x[0][:, :2]], y, {}, r"X_val\[6\]: expected 3 channels, as X_val\[0\]"),
+        (x, y, [*x[:6], x[0][:0]], y, {}, r"X_val\[6\]: expected shape \(steps, channels\)"),
+        (x, y, np.zeros((7, 0, 3)), y, {}, "X_val: expected at least one step"),
+        (x, y, np.zeros((7, 2, 3, 4)), y, {}, "X_val: Found array with dim 4"),
+        (table, y, table[:, :4], y, {}, f"X_val has 4 features, but {name} is expecting 5"),
+        (table, y, bad_table, y, {}, "Input X_val contains infinity"),
+        (x, y, x, y, {"lengths_val": COUNTS}, "lengths_val: a list of sequences has its own"),
+        (x, y, whole, y, {"lengths_val": COUNTS[:3]}, r"lengths_val: expected shape \(7,\)"),
+        (x, y, whole, y, {"lengths_val": COUNTS + 3}, "lengths_val: expected 1 to 9, got 5 to 10"),
+        (x, y, x, y[:-1], {}, "y_val: .*inconsistent numbers of samples"),
+        (x, y, x, [np.nan, *y[1:]], {}, "Input y_val contains NaN"),
+        (x, y, x, np.zeros((7, 2), int), {}, "y_val.*(should be a 1d|expected targets of shape)"),
+        (x, y, x, of_steps, {}, "y_val: expected a target for each sequence, as in the fit"),
+        (x, of_steps, x, [*of_steps[:6], [0]], {}, r"y_val\[6\]: expected 6 steps, as X_val\[6\]"),
+    ):
+        with pytest.raises(ValueError, match="^" + text):
+            make(**SMALL).fit(X, target, X_val=X_val, y_val=y_val, **options)
+    with pytest.raises(TypeError, match=r"^lengths_val: expected integers"):
+        make(**SMALL).fit(x, y, X_val=whole, y_val=y, lengths_val=COUNTS / 2)
+    with pytest.raises(ValueError, match=r"^Input X contains NaN"):
+        make(**SMALL).fit(bad, y, X_val=x, y_val=y)
+
+
+def test_unknown_labels_of_a_validation_set(rng):
+    x, y = ragged(rng), np.arange(7) % 2
+    classifier = LSTMClassifier(**SMALL)
+    with pytest.raises(ValueError, match=r"^y_val: expected the classes \[0, 1\], got also \[3\]"):
+        classifier.fit(x, y, X_val=x, y_val=[3, *y[1:]])
+    with pytest.raises(ValueError, match=r"^y_val: Unknown label type"):
+        classifier.fit(x, y, X_val=x, y_val=np.linspace(0, 1, 7))
+    assert not hasattr(classifier, "model_")
+
+
+def test_columns_of_a_validation_set(rng):
+    pandas = pytest.importorskip("pandas")
+    table, y = rng.standard_normal((7, 3)), np.arange(7) % 2
+    held_out = pandas.DataFrame(table, columns=["a", "b", "c"])
+    classifier = LSTMClassifier(**SMALL).fit(held_out, y, X_val=held_out, y_val=y)
+    assert classifier.feature_names_in_.tolist() == ["a", "b", "c"]
+    for wrong in (held_out.rename(columns={"c": "d"}), held_out[["b", "a", "c"]]):
+        with pytest.raises(ValueError, match=r"^X_val: The feature names should match"):
+            classifier.fit(held_out, y, X_val=wrong, y_val=y)
+
+
 def test_one_class_or_one_sample(rng):
     x = ragged(rng)
     for X, y in ((x, np.ones(7)), (x[:1], ["a"]), (x, [np.zeros(n, int) for n in COUNTS])):

@@ -489,6 +489,7 @@ def test_sequences_without_steps_count_for_nothing(rng):
         ({"sample_weight": np.ones(3)}, "sample_weight: expected shape"),
         ({"validation": 1.5}, "validation: expected a number"),
         ({"validation": 0.99}, "validation: expected fewer"),
+        ({"validation": (np.zeros((4, 4, 3)), np.zeros((3, 2)))}, "validation: y: expected"),
         ({"epochs": 0}, "epochs: expected 1"),
         ({"batch_size": 0}, "batch_size: expected 1"),
         ({"metrics": "acuracy"}, "metrics: expected"),
@@ -528,6 +529,7 @@ def test_errors_of_lists(options, message, rng):
     [
         ({"callbacks": [fl.EarlyStopping()]}, "early_stopping="),
         ({"callbacks": [object()]}, "callbacks: expected objects"),
+        ({"validation": ("text", np.zeros(4))}, "validation: x: expected real"),
         ({"early_stopping": 3}, "early_stopping: expected EarlyStopping"),
         ({"progress": 1}, "progress: expected True"),
     ],

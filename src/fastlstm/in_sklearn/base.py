@@ -1,6 +1,9 @@
 """What the classifier and the regressor share: how they are fitted, and the network's outputs."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -177,8 +180,10 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
     def _read_validation(self, X: Any, y: Any, lengths: Any) -> Data:
         if X is None or y is None:
             raise ValueError("X_val, y_val: expected both, got one of them")
-        inputs = read_inputs(self, X, lengths, reset=False)
-        targets = self._read_y(y, inputs, reset=False)
+        with _naming("X_val"):
+            inputs = read_inputs(self, X, lengths, reset=False, suffix="_val")
+        with _naming("y_val"):
+            targets = self._read_y(y, inputs, reset=False)
         self._check_form("y_val", targets)
         return inputs, targets, None
 
@@ -339,6 +344,18 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put an argument's name in front of those errors of scikit-learn that have none."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if re.match(r"(Input )?(X|y|lengths)_val\b", str(error)):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
 
 
 def _weigh(data: Data, by_class: np.ndarray | None) -> Targets | None:

@@ -302,7 +302,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):
         return float(accuracy_score(labels, self._labels(logits), sample_weight=weights))
 
     def _read_y(self, y: Any, inputs: Inputs, reset: bool, classes: Any = None) -> Targets:
-        targets = self._expected(y, inputs)
+        targets, name = self._expected(y, inputs), f"y{inputs.suffix}"
         check_classification_targets(targets.values)
         found = np.unique(targets.values)
         if reset:
@@ -315,14 +315,18 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):
         unknown = np.setdiff1d(found, self.classes_)
         if unknown.size:
             raise ValueError(
-                f"y: expected the classes {self.classes_.tolist()}, got also {unknown.tolist()}"
+                f"{name}: expected the classes {self.classes_.tolist()}, "
+                f"got also {unknown.tolist()}"
             )
         return Targets(np.searchsorted(self.classes_, targets.values), targets.of_steps)
 
     def _expected(self, y: Any, inputs: Inputs) -> Targets:
-        targets = read_targets(self, y, inputs)
+        targets, name = read_targets(self, y, inputs), f"y{inputs.suffix}"
+        if targets.values[:1].size > 1:
+            shape = targets.values.shape
+            raise ValueError(f"{name} should be a 1d array, got an array of shape {shape} instead.")
         labels = column_or_1d(targets.values, warn=True)
-        assert_all_finite(labels, input_name="y")
+        assert_all_finite(labels, input_name=name)
         return Targets(labels, targets.of_steps)
 
     def _class_weights(self, targets: Targets) -> np.ndarray | None:

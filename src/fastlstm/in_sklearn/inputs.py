@@ -25,11 +25,14 @@ class Inputs:
         The steps of each sequence.
     width : int or None
         T if X was an array of T steps; None if it was a list.
+    suffix : str
+        Of the names of arguments in errors: "_val" of a validation set.
     """
 
     steps: np.ndarray
     counts: np.ndarray
     width: int | None
+    suffix: str = ""
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -70,10 +73,10 @@ class Inputs:
         return np.asarray(np.arange(counts.sum()) + shifts)
 
     def take(self, rows: np.ndarray) -> "Inputs":
-        return Inputs(self.steps[self.places(rows)], self.counts[rows], self.width)
+        return Inputs(self.steps[self.places(rows)], self.counts[rows], self.width, self.suffix)
 
 
-def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool) -> Inputs:
+def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool, suffix: str = "") -> Inputs:
     """Read X, which may be (n, T), (n, T, d) or a list of (T_k,) and (T_k, d).
 
     With `reset` the estimator's `n_features_in_` and `n_channels_in_` are set, otherwise X must
@@ -83,12 +86,12 @@ def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool) -> Inputs:
     sequences = as_list(X)
     if sequences is not None:
         if lengths is not None:
-            raise ValueError("lengths: a list of sequences has its own, so expected None")
-        inputs = _read_list(estimator, sequences)
+            raise ValueError(f"lengths{suffix}: a list of sequences has its own, so expected None")
+        inputs = _read_list(estimator, sequences, suffix)
         table = False
     else:
         table = _ndim(X) != 3
-        inputs = _read_array(estimator, X, lengths, table, reset)
+        inputs = _read_array(estimator, X, lengths, table, reset, suffix)
     channels = inputs.steps.shape[1]
     if reset:
         estimator.n_channels_in_ = channels
@@ -98,7 +101,7 @@ def read_inputs(estimator: Any, X: Any, lengths: Any, *, reset: bool) -> Inputs:
         estimator._fitted_table = table
     elif channels != estimator.n_channels_in_:
         raise ValueError(
-            f"X has {channels} features, but {type(estimator).__name__} is expecting "
+            f"X{suffix} has {channels} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_channels_in_} features as input: the channels of each step."
         )
     return inputs
@@ -127,8 +130,8 @@ def _ndim(X: Any) -> int:
     return int(X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim)
 
 
-def _read_list(estimator: Any, sequences: list[np.ndarray]) -> Inputs:
-    read: list[np.ndarray] = []
+def _read_list(estimator: Any, sequences: list[np.ndarray], suffix: str) -> Inputs:
+    name, read = f"X{suffix}", list[np.ndarray]()
     for k, one in enumerate(sequences):
         if one.ndim == 1:
             one = one[:, None]
@@ -136,36 +139,59 @@ def _read_list(estimator: Any, sequences: list[np.ndarray]) -> Inputs:
             one = one.T
         if one.ndim != 2 or not one.size:
             wanted = "(channels, steps)" if estimator.channels_first else "(steps, channels)"
-            raise ValueError(f"X[{k}]: expected shape {wanted} or (steps,), got {one.shape}")
+            raise ValueError(f"{name}[{k}]: expected shape {wanted} or (steps,), got {one.shape}")
         if read and one.shape[1] != read[0].shape[1]:
             raise ValueError(
-                f"X[{k}]: expected {read[0].shape[1]} channels, as X[0], got {one.shape[1]}"
+                f"{name}[{k}]: expected {read[0].shape[1]} channels, as {name}[0], "
+                f"got {one.shape[1]}"
             )
         read.append(one)
-    steps = check_array(np.concatenate(read), dtype=FLOATS, input_name="X", estimator=estimator)
-    return Inputs(steps, np.array([len(one) for one in read]), None)
+    steps = check_array(np.concatenate(read), dtype=FLOATS, input_name=name, estimator=estimator)
+    return Inputs(steps, np.array([len(one) for one in read]), None, suffix)
 
 
-def _read_array(estimator: Any, X: Any, lengths: Any, table: bool, reset: bool) -> Inputs:
+def _read_array(
+    estimator: Any, X: Any, lengths: Any, table: bool, reset: bool, suffix: str
+) -> Inputs:
+    name = f"X{suffix}"
     options = {"dtype": FLOATS, "ensure_all_finite": lengths is None}  # padding may hold anything
     if table and (reset or estimator._fitted_table):
-        x = validate_data(estimator, X, reset=reset, **options)[:, :, None]
+        x = _read_table(estimator, X, name, reset, options)[:, :, None]
     elif table:
-        x = check_array(X, input_name="X", estimator=estimator, **options)[:, :, None]
+        x = check_array(X, input_name=name, estimator=estimator, **options)[:, :, None]
     else:
-        x = check_array(X, input_name="X", estimator=estimator, allow_nd=True, **options)
+        x = check_array(X, input_name=name, estimator=estimator, allow_nd=True, **options)
         x = x.swapaxes(1, 2) if estimator.channels_first else x
         if not x.size:
             raise ValueError(
-                f"X: expected at least one step and one channel in a minimum of 1 feature, "
+                f"{name}: expected at least one step and one channel in a minimum of 1 feature, "
                 f"got shape {x.shape}"
             )
     n, T, d = x.shape
     if lengths is None:
-        return Inputs(np.ascontiguousarray(x).reshape(-1, d), np.full(n, T), T)
-    counts = read_integers("lengths", lengths)
-    check_shape("lengths", counts, n)
+        return Inputs(np.ascontiguousarray(x).reshape(-1, d), np.full(n, T), T, suffix)
+    counts = read_integers(f"lengths{suffix}", lengths)
+    check_shape(f"lengths{suffix}", counts, n)
     if not 1 <= counts.min() <= counts.max() <= T:
-        raise ValueError(f"lengths: expected 1 to {T}, got {counts.min()} to {counts.max()}")
+        raise ValueError(
+            f"lengths{suffix}: expected 1 to {T}, got {counts.min()} to {counts.max()}"
+        )
     steps = x[_within(counts, T)]
-    return Inputs(check_array(steps, input_name="X", estimator=estimator), counts, T)
+    steps = check_array(steps, input_name=name, estimator=estimator)
+    return Inputs(steps, counts, T, suffix)
+
+
+def _read_table(
+    estimator: Any, X: Any, name: str, reset: bool, options: dict[str, Any]
+) -> np.ndarray:
+    """A table as every estimator of scikit-learn reads X, under another name in errors."""
+    if name == "X":
+        return np.asarray(validate_data(estimator, X, reset=reset, **options))
+    x: np.ndarray = check_array(X, input_name=name, estimator=estimator, **options)
+    if x.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"{name} has {x.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+    validate_data(estimator, X, reset=False, skip_check_array=True)  # the columns' names
+    return x

@@ -194,25 +194,25 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):
         return float(r2_score(targets, values, sample_weight=weights))
 
     def _read_y(self, y: Any, inputs: Inputs, reset: bool, classes: Any = None) -> Targets:
-        targets = read_targets(self, y, inputs)
+        targets, name = read_targets(self, y, inputs), f"y{inputs.suffix}"
         values = check_array(
             targets.values,
             ensure_2d=False,
             allow_nd=True,
             dtype=np.float64,
-            input_name="y",
+            input_name=name,
             estimator=self,
         )
         if values.ndim == 2 and values.shape[1] == 1 and not targets.of_steps:
             values = column_or_1d(values, warn=True)
         shape = values.shape[1:]
         if len(shape) > 1:
-            raise ValueError(f"y: expected a number or a vector a target, got shape {shape}")
+            raise ValueError(f"{name}: expected a number or a vector a target, got shape {shape}")
         if reset:
             self._target_shape = shape
             self.n_outputs_ = int(np.prod(shape))
         elif shape != self._target_shape:
-            raise ValueError(f"y: expected targets of shape {self._target_shape}, got {shape}")
+            raise ValueError(f"{name}: expected targets of shape {self._target_shape}, got {shape}")
         return Targets(values.reshape(len(values), -1), targets.of_steps)
 
     def _measure_targets(self, targets: Targets, weights: np.ndarray | None) -> None:

@@ -49,14 +49,15 @@ def read_targets(estimator: Any, y: Any, inputs: Inputs) -> Targets:
     ragged = _of_list(y, inputs)
     if ragged is not None:
         return Targets(ragged, True)
+    name = f"y{inputs.suffix}"
     array = check_array(
-        y, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False, input_name="y"
+        y, ensure_2d=False, allow_nd=True, dtype=None, ensure_all_finite=False, input_name=name
     )
     check_consistent_length(inputs.counts, array)
     if array.ndim < 2 or array.shape[1] == 1 or array.shape[1] != inputs.width:
         if array.ndim > 2 and array.shape[1] != inputs.width:
             raise ValueError(
-                f"y: expected a target for each of {inputs.width or 'its own'} steps, "
+                f"{name}: expected a target for each of {inputs.width or 'its own'} steps, "
                 f"got shape {array.shape}"
             )
         if array.ndim < 3:
@@ -98,7 +99,10 @@ def _of_list(y: Any, inputs: Inputs) -> np.ndarray | None:
         if len(set(lengths)) == 1:
             return None
         k = next(k for k, (a, b) in enumerate(zip(lengths, inputs.counts, strict=True)) if a != b)
-        raise ValueError(f"y[{k}]: expected {inputs.counts[k]} steps, as X[{k}], got {lengths[k]}")
+        suffix, count = inputs.suffix, inputs.counts[k]
+        raise ValueError(
+            f"y{suffix}[{k}]: expected {count} steps, as X{suffix}[{k}], got {lengths[k]}"
+        )
     return np.asarray(np.concatenate(arrays))
 
 

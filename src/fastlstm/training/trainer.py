@@ -387,14 +387,16 @@ def _read_source(x: Any, y: Any, options: dict[str, Any]) -> Source:
 
 
 def _read_validation(validation: Any) -> Source | None:
-    if validation is None:
-        return None
     if not isinstance(validation, tuple):
-        return _read_source(validation, None, {})
+        return None if validation is None else _read_source(validation, None, {})
     x, y, *rest = validation if len(validation) > 1 else (None, None, None, None)
     if len(rest) > 1 or not all(isinstance(options, dict) for options in rest):
         raise ValueError("validation: expected a fraction, (x, y) or (x, y, options)")
     unknown = set(chain(*rest)) - {"lengths", "mask", "sample_weight"}
     if unknown:
         raise ValueError(f"validation: unknown options {sorted(unknown)}")
-    return _read_source(x, y, {} if not rest else rest[0])
+    try:
+        return _read_source(x, y, {} if not rest else rest[0])
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"validation: {error}") from error
