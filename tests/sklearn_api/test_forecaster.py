@@ -349,10 +349,10 @@ def test_a_grid_search_over_splits_in_time():
     assert search.cv_results_["split2_test_score"][0] == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_test_of_stationarity_is_that_of_the_paper():
-    y = walk(21, 90)
-    e, T = y - y.mean(), 90
-    lags = int(12 * (T / 100) ** 0.25)
+@pytest.mark.parametrize(("T", "lags"), [(4, 0), (14, 1), (29, 4), (54, 9), (55, 10), (90, 11)])
+def test_the_test_of_stationarity_is_that_of_the_paper(T, lags):
+    y = walk(21, T)
+    e = y - y.mean()
     sums = [sum(e[: t + 1]) for t in range(T)]
     variance = sum(one**2 for one in e) / T
     for lag in range(1, lags + 1):
@@ -361,6 +361,9 @@ def test_the_test_of_stationarity_is_that_of_the_paper():
     expected = sum(one**2 for one in sums) / T**2 / variance
     assert stationarity(y) == pytest.approx(expected, rel=1e-12)
     assert stationarity(np.full(9, 3.0)) == 0
+
+
+def test_the_choice_of_differences():
     noise = np.random.default_rng(0).normal(size=(300, 1))
     trend, season = np.arange(300.0)[:, None], np.sin(np.arange(300.0) / 2)[:, None]
     assert stationarity(season[:, 0] + noise[:, 0]) < CRITICAL < stationarity(trend[:, 0])
@@ -368,6 +371,49 @@ def test_the_test_of_stationarity_is_that_of_the_paper():
     assert choose_lags("auto", [season + noise]) == ()
     assert choose_lags("auto", [np.hstack([trend, season])]) == (1,)
     assert choose_lags("auto", [trend, season, noise]) == ()
+
+
+def test_a_line_of_any_length_is_found():
+    for T in range(5, 200):
+        assert stationarity(np.arange(T)) > CRITICAL
+
+
+# Kinds of series, lengths, and the least and largest share of them that may be differenced.
+RATES = [
+    ("noise", (20, 29, 40, 120), 0, 0.08),
+    ("AR(0.8)", (20, 29, 40, 120), 0, 0.25),
+    ("season", (20, 29, 40, 240), 0, 0),
+    ("line", (20, 29, 40, 120), 1, 1),
+    ("weak line", (29, 40, 120), 0.9, 1),
+    ("walk", (20, 29, 40, 120), 0.3, 1),
+    ("walk", (500,), 0.8, 1),
+]
+
+
+@pytest.mark.parametrize(("kind", "sizes", "least", "most"), RATES)
+def test_how_often_differences_are_chosen(kind, sizes, least, most):
+    rng = np.random.default_rng(3)
+    for T in sizes:
+        w, t = rng.normal(size=(200, T + 100)), np.arange(T)
+        if kind == "AR(0.8)":
+            for step in range(1, T + 100):
+                w[:, step] += 0.8 * w[:, step - 1]
+        y = w[:, 100:]
+        if kind == "season":
+            y = y + 10 * np.sin(2 * np.pi * (t + rng.uniform(0, 12, (200, 1))) / 12)
+        elif kind == "walk":
+            y = y.cumsum(axis=1)
+        elif "line" in kind:
+            y = y + (3 if kind == "weak line" else 10) * t / T
+        share = np.mean([choose_lags("auto", [one[:, None]]) == (1,) for one in y])
+        assert least <= share <= most
+
+
+def test_a_short_line_is_forecast():
+    y = 3.0 * np.arange(48) + np.random.default_rng(0).normal(0, 0.5, 48)
+    forecaster = LSTMForecaster(random_state=0).fit(y[:36])
+    assert forecaster.difference_ == (1,)
+    assert np.abs(forecaster.predict(12) - y[36:]).mean() < 2 < np.abs(y[35] - y[36:]).mean() / 8
 
 
 def test_before_fit():

@@ -138,15 +138,20 @@ def stationarity(y: np.ndarray) -> float:
     Returns
     -------
     float
-        Large if the series has a trend or a level that wanders. The long-run variance has
-        Bartlett's weights over ⌊12 (T / 100)^¼⌋ lags (Schwert 1989). 0 for a constant series, and
-        for one of less than two steps.
+        Large if the series has a trend or a level that wanders. 0 for a constant series, and for
+        one of less than two steps.
+
+    Notes
+    -----
+    The long-run variance has Bartlett's weights over ⌊12 (T / 100)^¼⌋ lags (Schwert 1989), but at
+    most ⌊T / 5⌋ - 1. A line adds to the variance as often as there are lags: its statistic is about
+    T / (10 (lags + 1)), so with more lags no line of a short series would pass `CRITICAL`.
     """
     T = len(y)
     if T < 2:
         return 0.0
     e = y - y.mean()
-    lags = min(T - 1, math.floor(12 * (T / 100) ** 0.25))
+    lags = max(0, min(math.floor(12 * (T / 100) ** 0.25), T // 5 - 1))
     variance = e @ e + 2 * sum(
         (1 - lag / (lags + 1)) * (e[lag:] @ e[:-lag]) for lag in range(1, lags + 1)
     )
