@@ -1,12 +1,14 @@
 """`Activation`: every function and its gradient, against scalar formulas and differences."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
 
 import fastlstm as fl
-from fastlstm.layers.activation import erfc
+from fastlstm.layers import activation
+from fastlstm.layers.activation import erfc, normal_distribution
 
 E = math.exp
 FUNCTIONS = {
@@ -57,6 +59,52 @@ def test_erfc_is_exact_to_four_units():
     ends = np.array([np.inf, -np.inf, np.nan, 1e308, -1e308, 27, 40])
     np.testing.assert_array_equal(erfc(ends)[:5], [0, 2, np.nan, 0, 2])
     assert (erfc(ends)[5:] < 1e-300).all()
+
+
+def exact_normal_distribution(x):
+    """Φ(x) by the series of erf (Abramowitz & Stegun 7.1.5), to 20 digits after all cancelation."""
+    with localcontext() as context:
+        context.prec = 120
+        z = Decimal(x)
+        term = total = z
+        for k in range(1, 600):
+            term *= -z * z / (2 * k)
+            total += term / (2 * k + 1)
+        pi = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640629")
+        return float((1 + total * 2 / (2 * pi).sqrt()) / 2)
+
+
+def test_the_normal_distribution_is_exact_to_four_units():
+    x = np.concatenate([np.linspace(-9, 9, 61), [-1e-9, 0.66, 5.65]])
+    exact = [exact_normal_distribution(value) for value in x.tolist()]
+    # The argument of erfc is rounded, and x²/2 of its exponent is 40.
+    relative = 1e-15 + (x * x) * np.finfo(float).eps
+    assert (np.abs(normal_distribution(x) - exact) <= relative * exact).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_of_many_numbers_is_that_of_each(dtype, rng):
+    """The same bits, whatever stands beside a number, and in whichever chunk."""
+    x = 2 * rng.normal(size=(3, 5, 701)).astype(dtype)
+    layer = fl.Activation("gelu")
+    y = layer(x)
+    np.testing.assert_array_equal(y[1, 2], layer(x[1, 2]))
+    np.testing.assert_array_equal(y.ravel()[::997], [layer(value) for value in x.ravel()[::997]])
+    ends = layer(np.array([np.inf, -np.inf, np.nan, 1e30, -1e30], dtype))
+    np.testing.assert_array_equal(ends, np.array([np.inf, np.nan, np.nan, 1e30, -0.0], dtype))
+
+
+def test_many_numbers_round_as_few(monkeypatch):
+    """A number whose float32 neighbors are as near is computed as if it stood alone."""
+    x = np.linspace(-5, 5, 100_001, dtype=np.float32)
+    asked = []
+    one_by_one = activation._erfc_one_by_one
+    monkeypatch.setattr(activation, "_erfc_one_by_one", lambda z: asked.append(z) or one_by_one(z))
+    monkeypatch.setattr(activation, "MARGIN", 1e-10)
+    many = normal_distribution(x)
+    assert 10 < len(asked[0]) < 2000
+    monkeypatch.setattr(activation, "FEW", len(x))
+    np.testing.assert_array_equal(many, normal_distribution(x))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -55,6 +55,8 @@ ERFC_FAR = (
         *(6.05183413124413191e-2, 2.33520497626869185e-3),
     ),
 )
+FEW = 2048  # numbers that take less time one by one than as an array
+MARGIN = 4e-15  # more than the relative errors of `erfc` and of `math.erfc` together
 
 
 @dataclass(slots=True, eq=False)
@@ -185,8 +187,28 @@ def silu_slope(x: np.ndarray) -> np.ndarray:
 
 
 def normal_distribution(x: np.ndarray) -> np.ndarray:
-    """Φ(x) = erfc(-x / √2) / 2, the integral of the standard normal density up to x."""
-    return np.asarray(0.5 * erfc(np.asarray(x, np.float64) * -math.sqrt(0.5)), x.dtype)
+    """Φ(x) = erfc(-x / √2) / 2, the integral of the standard normal density up to x.
+
+    The same number has the same bits, however many stand beside it: in float32, `erfc` only counts
+    where all numbers within `MARGIN` round to the same one (Ziv 1991, "Fast evaluation of
+    elementary mathematical functions with correctly rounded last bit").
+    """
+    z = x.ravel().astype(np.float64) * -math.sqrt(0.5)
+    if x.dtype == np.float32 and z.size > FEW:
+        result = erfc(z)
+        low, high = ((result * (0.5 + side)).astype(x.dtype) for side in (-MARGIN, MARGIN))
+        (places,) = np.nonzero(low != high)
+        low[places] = 0.5 * _erfc_one_by_one(z[places])
+        return low.reshape(x.shape)
+    return np.asarray(0.5 * _erfc_one_by_one(z), x.dtype).reshape(x.shape)
+
+
+def _erfc_one_by_one(x: np.ndarray) -> np.ndarray:
+    result = np.empty_like(x)
+    for start in range(0, len(x), FEW):
+        part = x[start : start + FEW].tolist()
+        result[start : start + FEW] = np.fromiter(map(math.erfc, part), np.float64, len(part))
+    return result
 
 
 def erfc(x: np.ndarray) -> np.ndarray:
