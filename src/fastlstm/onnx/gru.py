@@ -1,5 +1,6 @@
 """ONNX's GRU."""
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ import numpy as np
 from fastlstm.kernels.arguments import GRUOptions
 from fastlstm.layers.activations import read_activations
 from fastlstm.layers.gru import Cell
-from fastlstm.module import Parameters
 from fastlstm.onnx.attributes import Activations, read_switch
 from fastlstm.onnx.operator import Operator, takes_attributes_of
 
@@ -48,7 +48,7 @@ class GRU(Operator):
         self.linear_before_reset = read_switch("linear_before_reset", linear_before_reset)
         super().__init__(W, R, B, **common)
 
-    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
+    def _cell(self, activations: Activations, parameters: Container[str]) -> Cell:
         bound = np.inf if self.clip is None else self.clip
         gate, candidate = read_activations("activations", activations, 2)
         options = GRUOptions(gate, candidate, bound, self.linear_before_reset)

@@ -1,12 +1,13 @@
 """ONNX's LSTM."""
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 
 from fastlstm.layers.activations import read_activations
 from fastlstm.layers.lstm_options import Cell, Variant
-from fastlstm.module import Gradients, Parameters
+from fastlstm.module import Gradients
 from fastlstm.onnx.attributes import Activations, read_switch
 from fastlstm.onnx.operator import Operator, OperatorTape, takes_attributes_of
 
@@ -89,7 +90,7 @@ class LSTM(Operator):
         self.input_forget = read_switch("input_forget", input_forget)
         super().__init__(W, R, B, P, **common)
 
-    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
+    def _cell(self, activations: Activations, parameters: Container[str]) -> Cell:
         variant = Variant(
             peepholes="P" in parameters,
             coupled=self.input_forget,

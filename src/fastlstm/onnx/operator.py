@@ -1,7 +1,7 @@
 """The common part of the three operators: inputs, directions, layout, and gradients."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -79,12 +79,14 @@ class Operator(Module):
             if name in arrays:
                 check_shape(name, arrays[name], directions, *shape)
         self._computed_in = SINGLE if self.dtype == HALF else self.dtype
-        self._parameters = Parameters(
-            {name: np.array(array, self._computed_in, order="C") for name, array in arrays.items()}
-        )
+        self._parameters = Parameters(self._own(arrays))
 
-    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
-        """The cell of one direction."""
+    def _own(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the operator has of the arrays that were given: copies to compute with."""
+        return {name: np.array(one, self._computed_in, order="C") for name, one in arrays.items()}
+
+    def _cell(self, activations: Activations, parameters: Container[str]) -> Cell:
+        """The cell of one direction, from the names of the arrays."""
         raise NotImplementedError
 
     def __call__(self, X: Any, sequence_lens: Any = None, initial_h: Any = None) -> Any:

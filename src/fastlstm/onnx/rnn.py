@@ -1,5 +1,6 @@
 """ONNX's RNN."""
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ import numpy as np
 from fastlstm.kernels.arguments import RNNOptions
 from fastlstm.layers.activations import read_activations
 from fastlstm.layers.rnn import Cell
-from fastlstm.module import Parameters
 from fastlstm.onnx.attributes import Activations
 from fastlstm.onnx.operator import Operator, takes_attributes_of
 
@@ -40,7 +40,7 @@ class RNN(Operator):
     def __init__(self, W: Any, R: Any, B: Any = None, **common: Any):
         super().__init__(W, R, B, **common)
 
-    def _cell(self, activations: Activations, parameters: Parameters) -> Cell:
+    def _cell(self, activations: Activations, parameters: Container[str]) -> Cell:
         bound = np.inf if self.clip is None else self.clip
         (activation,) = read_activations("activations", activations, 1)
         options = RNNOptions(activation, bound)

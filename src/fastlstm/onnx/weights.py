@@ -9,24 +9,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 SUFFIXES = "_l0", "_l0_reverse"  # the ends of the layers' parameter names, by direction
+NAMES = {  # of the parameters that each of ONNX's arrays has, one behind the other
+    "W": ("weight_ih",),
+    "R": ("weight_hh",),
+    "B": ("bias_ih", "bias_hh"),
+    "P": ("weight_peephole",),
+}
 PEEPHOLES = (0, 2, 1)  # the layers' order is i, f, o; ONNX's is i, o, f
 
 
-def to_layer(arrays: Mapping[str, np.ndarray], order: Sequence[int]) -> dict[str, np.ndarray]:
-    """The parameters of a layer of one or two directions."""
+def to_layer(
+    arrays: Mapping[str, np.ndarray], order: Sequence[int], dtype: np.dtype | None = None
+) -> dict[str, np.ndarray]:
+    """The parameters of a layer of one or two directions: copies, in `dtype` if it is given."""
     parameters: dict[str, np.ndarray] = {}
-    for direction, suffix in enumerate(SUFFIXES[: len(arrays["W"])]):
-        own = {
-            "weight_ih": _reordered(arrays["W"][direction], order),
-            "weight_hh": _reordered(arrays["R"][direction], order),
-        }
-        if "B" in arrays:
-            of_input, of_state = np.split(arrays["B"][direction], 2)
-            own["bias_ih"] = _reordered(of_input, order)
-            own["bias_hh"] = _reordered(of_state, order)
-        if "P" in arrays:
-            own["weight_peephole"] = _reordered(arrays["P"][direction], PEEPHOLES)
-        parameters |= {name + suffix: array for name, array in own.items()}
+    for name, array in arrays.items():
+        for suffix, own in zip(SUFFIXES, array, strict=False):
+            parts = zip(NAMES[name], np.split(own, len(NAMES[name])), strict=True)
+            for part_name, part in parts:
+                blocks = PEEPHOLES if name == "P" else order
+                parameters[part_name + suffix] = _reordered(part, blocks, dtype)
     return parameters
 
 
@@ -48,9 +50,11 @@ def from_layer(
     return arrays
 
 
-def _reordered(blocks: np.ndarray, order: Sequence[int]) -> np.ndarray:
+def _reordered(
+    blocks: np.ndarray, order: Sequence[int], dtype: np.dtype | None = None
+) -> np.ndarray:
     """A copy of `blocks` [len(order)·H, …], whose k-th block of H rows is block order[k]."""
-    copy = np.empty(blocks.shape, blocks.dtype)
+    copy = np.empty(blocks.shape, blocks.dtype if dtype is None else dtype)
     own = copy.reshape(len(order), -1)
     for k, block in enumerate(order):
         own[k] = blocks.reshape(own.shape)[block]

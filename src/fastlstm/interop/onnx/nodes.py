@@ -15,9 +15,21 @@ from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.recurrent import make
 from fastlstm.module import Module
 from fastlstm.onnx.operator import Operator
-from fastlstm.onnx.weights import SUFFIXES
+from fastlstm.onnx.weights import SUFFIXES, to_layer
 
 WEIGHTS = ("W", "R", "B", "P")
+
+
+class _Checked:
+    """Of an operator: it checks its weights, and has none."""
+
+    def _own(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {}
+
+
+CHECKED: dict[str, Any] = {
+    kind: type(kind, (_Checked, getattr(operators, kind)), {}) for kind in RECURRENT
+}
 
 
 class Layers(dict[str, Module]):
@@ -164,7 +176,7 @@ def layer_of(scope: Scope, node: Any, batch_first: bool | None = None) -> Any:
     if batch_first is not None:
         described.options["batch_first"] = batch_first
     if described.cells is None:
-        return make(node.op_type, [described.arrays], **described.options)
+        return make(node.op_type, [described.arrays], keep=True, **described.options)
     return Stack(
         [described.cells],
         reverse=described.reverse,
@@ -202,8 +214,7 @@ def _describe(scope: Scope, node: Any) -> Description:
         for name in ("activation_alpha", "activation_beta", "clip"):
             if name in attributes:
                 attributes[name] = as_written(attributes[name])
-    operator = getattr(operators, node.op_type)(**weights, **attributes)
-    del weights  # the operator has copies
+    operator = CHECKED[node.op_type](**weights, **attributes)
     if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
         raise NoLayerError("sequence_lens: expected none or an input, got a constant")
     state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]
@@ -211,17 +222,21 @@ def _describe(scope: Scope, node: Any) -> Description:
     learned = any(part.any() for part in known)
     if learned and len(known) < len(state):
         raise NoLayerError("initial_h, initial_c: expected both constant or none, got one")
-    stack = operator._stack(operator._parameters)
+    cells = tuple(operator._cell(own, weights) for own in operator.activations)
+    parameters: dict[str, np.ndarray] = {}
+    while weights:  # each is free before the next is copied
+        name, array = weights.popitem()
+        parameters |= to_layer({name: array}, operator.gate_order, operator._computed_in)
     arrays = []
-    for direction, cell in enumerate(stack.cells.by_layer[0]):
-        own = {name: stack.parameters()[name + SUFFIXES[direction]] for name in cell.shapes()}
+    for direction, cell in enumerate(cells):
+        own = {name: parameters[name + SUFFIXES[direction]] for name in cell.shapes()}
         if learned:
             own |= {name: part[direction] for name, part in zip(operator.STATE, known, strict=True)}
         arrays.append(own)
-    options: dict[str, Any] = {"batch_first": bool(operator.layout), "dtype": stack.dtype}
+    options: dict[str, Any] = {"batch_first": bool(operator.layout), "dtype": operator._computed_in}
     activations = operator.activations[0]
     if operator._reverse == (True,) or any(part != activations for part in operator.activations):
-        return Description(arrays, options, operator._reverse, stack.cells.by_layer[0])
+        return Description(arrays, options, operator._reverse, cells)
     options |= {"clip": operator.clip, "activations": activations}
     if isinstance(operator, operators.LSTM):
         options |= {"coupled": operator.input_forget}
