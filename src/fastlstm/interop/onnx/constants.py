@@ -105,7 +105,7 @@ class _Evaluation:
             if isinstance(source, onnx.NodeProto):
                 array = self._of_node(scope, source, place)
             else:
-                array = self._of_tensor(source)
+                array = self._of_tensor(source, scope.numbers.get(name))
             self.known[key] = array
         return self.known[key]
 
@@ -119,7 +119,8 @@ class _Evaluation:
                 f"got a result of {numbers} numbers"
             )
 
-    def _of_tensor(self, tensor: Any) -> np.ndarray:
+    def _of_tensor(self, tensor: Any, apart: memoryview | None = None) -> np.ndarray:
+        """The array of a tensor; `apart` are its bytes if it has none itself."""
         if tensor.data_type not in NUMBERS:
             raise ValueError(f"tensor {tensor.name!r:.80}: expected numbers of 8 to 64 bits")
         if any(size < 0 for size in tensor.dims):
@@ -129,9 +130,17 @@ class _Evaluation:
             raise ValueError(
                 f"tensor {tensor.name!r:.80}: expected the {numbers} numbers of its shape"
             )
-        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        self._take(numbers, width)
-        array = onnx.numpy_helper.to_array(tensor)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if apart is None:
+            self._take(numbers, dtype.itemsize)
+            array = onnx.numpy_helper.to_array(tensor)
+        else:
+            if len(apart) != numbers * dtype.itemsize:
+                raise ValueError(
+                    f"tensor {tensor.name!r:.80}: expected the {numbers} numbers of its shape, "
+                    f"got {len(apart)} bytes"
+                )
+            array = np.frombuffer(apart, dtype.newbyteorder("<")).reshape(tensor.dims)
         if array.dtype.kind not in "fiub":  # bfloat16, which NumPy does not have
             array = array.astype(np.float32)
         return array

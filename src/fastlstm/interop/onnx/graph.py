@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from fastlstm.interop.onnx.wire import MOST_PARTS, Numbers, parse
 from fastlstm.interop.reading import most_memory, reading
 
 OLDEST = 7  # opset; in earlier ones LSTM, GRU and RNN have other attributes
 RECURRENT = ("LSTM", "GRU", "RNN")
 MOST_NODES, MOST_LAYERS = 200_000, 2000
 MOST_EVALUATIONS = 50_000  # of nodes of a file
-# Bytes that a field of each kind takes once parsed, and how many a file may need for them beside
-# its size: empty messages take two bytes of a file and a hundred times as many in memory.
-PART_BYTES, TEXT_BYTES, NUMBER_BYTES, MOST_PARTS = 300, 32, 16, 32 << 20
 MOST_WORK = 8  # bytes of all evaluations together, in units of the memory that one may take
 
 
@@ -32,10 +30,10 @@ class File:
     def __init__(self, model: Any):
         if isinstance(model, onnx.ModelProto):
             self.name, self.model = "model", model
-            self.size = model.ByteSize()
+            self.size, numbers = model.ByteSize(), dict[int, memoryview]()
         elif isinstance(model, (str, os.PathLike)):
             self.name = os.fspath(model)
-            self.size, self.model = _read(self.name)
+            self.size, self.model, numbers = _read(self.name)
         else:
             raise TypeError(f"model: expected a path or a ModelProto, got {type(model).__name__}")
         opsets = {entry.domain or "ai.onnx": entry.version for entry in self.model.opset_import}
@@ -53,7 +51,7 @@ class File:
         self.work_left = MOST_WORK * self.most_memory
         self.layers_memory_left = self.most_memory
         # Without a circle, so that a file's memory is free as soon as its reader is done.
-        self.main = Scope(weakref.proxy(self), self.model.graph, None)
+        self.main = Scope(weakref.proxy(self), self.model.graph, None, numbers)
         with reading(self.name, "the graph"):
             for scope in self.main.scopes():
                 scope.check()
@@ -76,76 +74,11 @@ class File:
             )
 
 
-def _read(name: str) -> tuple[int, Any]:
-    """The size of a file, and its model."""
+def _read(name: str) -> tuple[int, Any, Numbers]:
+    """The size of a file, its model, and its initializers' numbers that are not in the model."""
     with open(name, "rb") as file:
         data = file.read()
-    return len(data), _parse(name, data)
-
-
-def _parse(name: str, data: bytes) -> Any:
-    from google.protobuf.message import DecodeError  # which onnx depends on
-
-    with reading(name, "an ONNX model"):
-        _check_parts(data)
-    try:
-        return onnx.ModelProto.FromString(data)
-    except DecodeError as error:
-        raise ValueError(f"{name}: expected an ONNX model: {error!s:.200}") from error
-
-
-def _check_parts(data: bytes) -> None:
-    """Raise ValueError if the parsed model would take far more memory than the file's bytes.
-
-    This reads the tags of protobuf's fields (protobuf.dev/programming-guides/encoding) alone.
-    """
-    left, inner = MOST_PARTS + len(data), _inner_kinds(onnx.ModelProto.DESCRIPTOR, {})
-    stack = [(0, len(data), onnx.ModelProto.DESCRIPTOR.full_name)]
-    while stack:
-        at, end, kind = stack.pop()
-        while at < end:
-            tag, at = _read_varint(data, at, end)
-            wire = tag & 7
-            if wire == 0:
-                _, at = _read_varint(data, at, end)
-                left -= NUMBER_BYTES
-            elif wire == 2:
-                size, at = _read_varint(data, at, end)
-                part = inner[kind].get(tag >> 3)
-                if part is not None:
-                    stack.append((at, at + size, part))
-                left -= TEXT_BYTES if part is None else PART_BYTES
-                at += size
-            elif wire in (1, 5):
-                at += 8 if wire == 1 else 4
-            else:
-                raise ValueError(f"expected fields of protobuf, got one of the kind {wire}")
-            if at > end:
-                raise ValueError("a field goes beyond the end")
-            if left < 0:
-                raise ValueError("expected fewer parts in a file of this size")
-
-
-def _read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and the place after it."""
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-    raise ValueError("a number goes beyond the end")
-
-
-def _inner_kinds(kind: Any, known: dict[str, dict[int, str]]) -> dict[str, dict[int, str]]:
-    """For each kind of message, the kinds of those in it, by their fields' numbers."""
-    if kind.full_name not in known:
-        inner = {field.number: field.message_type for field in kind.fields if field.message_type}
-        known[kind.full_name] = {number: part.full_name for number, part in inner.items()}
-        for part in inner.values():
-            _inner_kinds(part, known)
-    return known
+    return len(data), *parse(name, data)
 
 
 def is_standard(node: Any) -> bool:
@@ -174,10 +107,15 @@ class Scope:
     file : File
     graph : onnx.GraphProto
     outer : Scope or None
+    numbers : dict of int to memoryview
+        The bytes of initializers, by their places, that are not in `graph`.
     """
 
-    def __init__(self, file: File, graph: Any, outer: "Scope | None"):
+    def __init__(
+        self, file: File, graph: Any, outer: "Scope | None", numbers: Numbers | None = None
+    ):
         self.file, self.graph, self.outer = file, graph, outer
+        self.numbers = {graph.initializer[k].name: part for k, part in (numbers or {}).items()}
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.nodes = {
             output: (node, place)

@@ -201,20 +201,21 @@ class Description(NamedTuple):
 
 def _describe(scope: Scope, node: Any) -> Description:
     inputs = named_inputs(node, scope.file.opset)
-    weights = {}
+    weights, shown = {}, {}
     for name in WEIGHTS:
         if name in inputs:
             try:
-                weights[name] = constant(scope, inputs[name])
+                weights[name], dtype = _weight(scope, inputs[name])
             except NotConstantError as error:
                 raise NoLayerError(f"{name}: expected a constant, got {error}") from None
-    scope.file.count_layer(*weights.values())
+            shown[name] = np.broadcast_to(np.zeros((), dtype), weights[name].shape)
+    scope.file.count_layer(*shown.values())
     attributes = attributes_of(node, scope.file.opset)
-    if any(array.dtype != np.float64 for array in weights.values()):
+    if any(array.dtype != np.float64 for array in shown.values()):
         for name in ("activation_alpha", "activation_beta", "clip"):
             if name in attributes:
                 attributes[name] = as_written(attributes[name])
-    operator = CHECKED[node.op_type](**weights, **attributes)
+    operator = CHECKED[node.op_type](**shown, **attributes)
     if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
         raise NoLayerError("sequence_lens: expected none or an input, got a constant")
     state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]
@@ -245,6 +246,19 @@ def _describe(scope: Scope, node: Any) -> Description:
     else:
         options |= {"nonlinearity": options.pop("activations")[0]}
     return Description(arrays, options, operator._reverse, None)
+
+
+def _weight(scope: Scope, name: str) -> tuple[np.ndarray, np.dtype]:
+    """The value of a name, and its dtype: a float32 array may be given as the float16 numbers that
+    it is cast from, which take half the memory."""
+    owner, source, _ = scope.source(name)
+    if isinstance(source, onnx.NodeProto) and is_standard(source) and source.op_type == "Cast":
+        to = [part.i for part in source.attribute if part.name == "to"]
+        before = constant(owner, source.input[0]) if to == [onnx.TensorProto.FLOAT] else None
+        if before is not None and before.dtype == np.float16:
+            return before, np.dtype(np.float32)
+    array = constant(scope, name)
+    return array, array.dtype
 
 
 def as_written(value: Any) -> Any:
