@@ -1,10 +1,12 @@
 """The report as a picture: how many times the fastest peer's time fastlstm's goes into."""
 
+import textwrap
 from pathlib import Path
 
 from bench.report import ratio
 
 WIDTH, DOTS_PER_INCH = 9.0, 100  # 900 pixels
+MOST_LETTERS = 110  # of a line of the title
 COLORS = {"inference": "#1f6fb4", "inference-state": "#7fb2de", "training": "#e08a1e"}
 TICKS = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
@@ -35,7 +37,8 @@ def draw(report: dict, path: Path) -> None:
             places = [labels.index(row["label"]) - 0.4 + thickness * (number + 0.5) for row in ours]
             _bars(axes, places, [ratio(row) for row in ours], thickness, mode)
         _frame(axes, labels, [ratio(row) for row in rows])
-        axes.set_title(_title(report), loc="left", fontsize=10)
+        # The figure's title, since that of the axes begins behind the labels and would be cut.
+        figure.suptitle(_title(report), x=0.01, ha="left", fontsize=10)
         if len(modes) > 1:
             axes.legend(loc="lower right", frameon=False)
         # Without a date, the same report gives the same file.
@@ -80,8 +83,9 @@ def _frame(axes, labels: list[str], ratios: list[float]) -> None:
 def _title(report: dict) -> str:
     peers = {name for row in report["rows"] for name in row["medians"]} - {"fastlstm"}
     threads = report["threads"]
-    return (
-        f"fastlstm against the fastest of {', '.join(sorted(peers))}: higher is better\n"
+    lines = (
+        f"fastlstm against the fastest of {', '.join(sorted(peers))}: higher is better",
         f"{report['machine']['processor']}, {threads} thread{'s' * (threads > 1)}; "
-        f"{report['protocol']['name']} turns; cases are T, B, I, H"
+        f"{report['protocol']['name']} turns; cases are T, B, I, H",
     )
+    return "\n".join(textwrap.fill(line, MOST_LETTERS) for line in lines)

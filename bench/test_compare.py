@@ -9,6 +9,7 @@ from bench.conftest import run_module
 from bench.limits import usable_cores
 from bench.peers import PEERS
 from bench.peers.onnx_model import onnx_inputs, onnx_model
+from bench.picture import draw
 from bench.problem import make_problem
 from bench.report import add_row, closing, line, load, new_report
 from bench.turns import protocol
@@ -50,6 +51,30 @@ def test_picture_again_from_the_report(suffix, tmp_path):
         compare("--from-json", file, "--picture", picture)
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size > 1000
+
+
+def test_the_title_of_a_picture_is_not_cut(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    figures, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda f, *a, **k: (figures.append(f), savefig(f, *a, **k))
+    )
+    row = {"label": "100, 8, 64, 128; 2 layers; both directions", "mode": "inference"}
+    report = {
+        "rows": [row | {"medians": dict.fromkeys(["fastlstm", *PEERS], 1.0)}],
+        "threads": 2,
+        "machine": {"processor": "Intel(R) Xeon(R) Platinum 8480C CPU @ 2.00GHz"},
+        "protocol": {"name": "hot"},
+    }
+    draw(report, tmp_path / "picture.png")
+    (figure,) = figures
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.x1
+    assert title.y1 <= figure.bbox.y1
 
 
 def test_fastlstm_in_other_ways_is_no_peer(tmp_path):

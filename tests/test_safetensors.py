@@ -256,6 +256,17 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path, failing):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_errors_of_the_system_name_the_path_that_was_given(monkeypatch, tmp_path):
+    """And no file that the user has never heard of."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("missing/f", "."):
+        with pytest.raises(OSError, match=rf": '{path}'$") as caught:
+            write_safetensors(path, {"a": np.ones(3)})
+        assert caught.value.filename == path
+    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.parent.glob("*.tmp"))
+
+
 def test_a_file_is_complete_on_the_disk_before_it_has_its_name(monkeypatch, tmp_path):
     calls = []
     for name in ("fsync", "replace"):

@@ -23,6 +23,11 @@ def warn_user(message: str, *others: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
+def brief(value: Any) -> str:
+    """The first 60 characters of a value's repr, in one line, for messages."""
+    return " ".join(repr(value)[:200].split())[:60]
+
+
 def quiet() -> np.errstate:
     """A context without warnings of infinities and NaNs, as in the kernels."""
     return np.errstate(all="ignore")
@@ -195,7 +200,7 @@ def read_size(name: str, value: Any, minimum: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+        raise TypeError(f"{name}: expected a whole number, got {brief(value)}")
     if not minimum <= number <= LARGEST:
         raise ValueError(f"{name}: expected {minimum} to {LARGEST}, got {number}")
     return number
@@ -204,7 +209,7 @@ def read_size(name: str, value: Any, minimum: int = 1) -> int:
 def read_flag(name: str, value: Any) -> bool:
     """Return `value`, which must be True or False, as a bool."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
+        raise TypeError(f"{name}: expected True or False, got {brief(value)}")
     return bool(value)
 
 
@@ -212,14 +217,14 @@ def read_number(
     name: str, value: Any, low: float, high: float, *, open_above: bool = False
 ) -> float:
     """Return `value` as a finite float in [low, high], or in [low, high) with `open_above`."""
-    array = read_plain(name, value)
-    if array.ndim or array.dtype.kind not in "fiu":
-        raise TypeError(f"{name}: expected a number, got {value!r}")
+    array = None if isinstance(value, (list, tuple)) else read_plain(name, value)
+    if array is None or array.ndim or array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected a number, got {brief(value)}")
     number = float(array)
     inside = low <= number < high if open_above else low <= number <= high
     if not inside or not np.isfinite(number):
         bounds = f"[{low}, {high}{')' if open_above else ']'}"
-        raise ValueError(f"{name}: expected a number in {bounds}, got {value!r}")
+        raise ValueError(f"{name}: expected a number in {bounds}, got {brief(value)}")
     return number
 
 
@@ -228,9 +233,9 @@ def read_dtype(name: str, value: Any) -> np.dtype:
     try:
         dtype: np.dtype = np.dtype(value)
     except TypeError:
-        raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+        raise TypeError(f"{name}: expected float32 or float64, got {brief(value)}") from None
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)) or value is None:
-        raise ValueError(f"{name}: expected float32 or float64, got {value!r}")
+        raise ValueError(f"{name}: expected float32 or float64, got {brief(value)}")
     return dtype
 
 
@@ -240,5 +245,5 @@ def read_generator(name: str, value: Any) -> "np.random.Generator":
         return np.random.default_rng(value)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{name}: expected None, a seed or a numpy Generator, got {value!r}"
+            f"{name}: expected None, a seed or a numpy Generator, got {brief(value)}"
         ) from None

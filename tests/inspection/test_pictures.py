@@ -241,6 +241,29 @@ def test_flows_side_by_side():
     np.testing.assert_array_equal(thick[0].get_ydata(), flows["RNN"].hidden)
 
 
+@pytest.mark.parametrize("unit", [None, 1])
+def test_one_step_is_seen(rng, unit):
+    """As a point, since a line needs two; and steps are whole numbers."""
+    trace = made(rng)
+    trace.x = trace.x[:1]
+    for layer in trace.layers:
+        layer.arrays.update({name: array[:1] for name, array in layer.arrays.items()})
+    axes = pictures.trace(trace, unit=unit)
+    axes[0].figure.canvas.draw()
+    lines = [line for panel in axes for line in panel.lines]
+    assert {line.get_marker() for line in lines} == {"."}
+    assert len(lines) >= 2
+    assert all(tick == round(tick) for panel in axes for tick in panel.get_xticks())
+    assert {line.get_marker() for line in pictures.trace(made(rng), unit=unit)[0].lines} == {"None"}
+
+
+def test_no_step_is_refused(rng):
+    trace = made(rng)
+    trace.x = trace.x[:0]
+    with pytest.raises(ValueError, match=r"^trace: expected at least one step"):
+        pictures.trace(trace)
+
+
 def test_labels_do_not_overlap():
     same = {name: gradients(cell=False) for name in "abcd"}
     axes = pictures.flows(SimpleNamespace(flows=same))

@@ -317,6 +317,27 @@ def test_what_masking_refuses(options, error, text):
         fl.Masking(fl.LSTM(2, 3), **options)
 
 
+def test_a_part_of_masking_masks(rng):
+    """Its first layers are a Masking as well; others would look for marks in what these return."""
+    outputs = ["zero", "repeat"]
+    layers = lstm(rng), fl.Dropout(0.1), lstm(rng, H), fl.Linear(H, 2, dtype=np.float64, rng=rng)
+    model = fl.Masking(*layers, value=2.0, masked_output=outputs)
+    x, _ = marked(rng, 2.0)
+    for part in (model[:3], model[:-1], model[0:-1]):
+        assert_same_bits(
+            part(x)[0], fl.Masking(*layers[:3], value=2.0, masked_output=outputs)(x)[0]
+        )
+    assert_same_bits(model[:2](x)[0], fl.Masking(layers[0], value=2.0, masked_output="zero")(x)[0])
+    assert_same_bits(
+        fl.Masking(*layers, value=2.0)[:1](x)[0], fl.Masking(layers[0], value=2.0)(x)[0]
+    )
+    assert model[1] is layers[1]
+    assert model[-1] is layers[-1]
+    for index in (slice(1, None), slice(None, None, 2), slice(-2, None), slice(None, None, -1)):
+        with pytest.raises(ValueError, match=r"^index: expected a slice \[:n\] of a Masking"):
+            model[index]
+
+
 def test_they_are_saved_and_copied(rng, tmp_path):
     model = fl.Sequential(
         fl.Masking(

@@ -76,7 +76,9 @@ def test_a_series_of_pandas():
     pd.testing.assert_series_equal(pickle.loads(pickle.dumps(forecaster)).predict(4), found)
     np.testing.assert_array_equal(found, small().fit(series.iloc[:36].to_numpy()).predict(4))
     with pytest.raises(
-        ValueError, match=r"y: expected an index that goes up in even steps.*y\.to_numpy"
+        ValueError,
+        match=r"y: expected an index that goes up in even steps.* got DatetimeIndex of 39 from "
+        r"2020-01-01 00:00:00 to 2020-02-09 00:00:00; or pass y\.to_numpy",
     ):
         small().fit(series.iloc[[*range(20), *range(21, 40)]])
     with pytest.raises(ValueError, match=r"y\[1\]: expected an index that goes up in even steps"):

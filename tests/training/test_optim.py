@@ -704,3 +704,17 @@ def test_bad_input(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
     np.testing.assert_array_equal(GRADS.params["a"], 1.0)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "RMSprop"])
+def test_parameters_are_no_learning_rate(kind):
+    """As torch's optimizers take them. The message has a line, not all the numbers."""
+    layer = fl.LSTM(3, 40)
+    for given in (layer, layer.parameters(), list(layer.parameters().values())):
+        with pytest.raises(TypeError, match=r"^lr: expected a number.*step\(module, grads\)$"):
+            getattr(fl.optim, kind)(given)
+    for given in (np.zeros((30, 30)), set(range(900)), dict.fromkeys(range(900)).keys()):
+        with pytest.raises(TypeError, match=r"^lr: expected a number, got ") as caught:
+            getattr(fl.optim, kind)(given)
+        assert len(str(caught.value)) < 100
+        assert "\n" not in str(caught.value)

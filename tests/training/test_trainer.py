@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -490,6 +491,12 @@ def test_sequences_without_steps_count_for_nothing(rng):
         ({"validation": 1.5}, "validation: expected a number"),
         ({"validation": 0.99}, "validation: expected fewer"),
         ({"validation": (np.zeros((4, 4, 3)), np.zeros((3, 2)))}, "validation: y: expected"),
+        ({"validation": [np.zeros((4, 3))]}, "validation: y: expected targets, got None"),
+        ({"validation": np.zeros((2, 4, 3))}, "validation: y: expected targets, got None"),
+        (
+            {"validation": (np.zeros((2, 4, 3)), np.zeros((1, 4, 2)))},
+            "validation: y: expected targets of 2",
+        ),
         ({"epochs": 0}, "epochs: expected 1"),
         ({"batch_size": 0}, "batch_size: expected 1"),
         ({"metrics": "acuracy"}, "metrics: expected"),
@@ -505,6 +512,70 @@ def test_errors_name_the_argument(options, message):
     with pytest.raises(ValueError, match=message):
         trainer.fit(**given, **QUIET)
     assert equal(trainer.model, tagger())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((5, 3)), r"x: expected shape \(N, T, 3\), sequences first, got \(5, 3\)"),
+        (np.zeros((4, 5, 2)), r"x: expected shape \(N, T, 3\).*got \(4, 5, 2\)"),
+        ([np.zeros(3)] * 4, r"x\[0\]: expected shape \(T, 3\).*got \(3,\)"),
+        ([np.zeros((6, 5))] * 4, r"x\[0\]: expected shape \(T, 3\).*got \(6, 5\)"),
+    ],
+)
+def test_features_that_the_model_does_not_read(x, message, batch_first):
+    """As of one sequence alone, which the rows of an array would be taken for."""
+    trainer = trainer_of(tagger(batch_first))
+    for call in (trainer.predict, lambda x: trainer.evaluate(x, np.zeros(len(x)))):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            call(x)
+    y = np.zeros((4, 4, 2))
+    with pytest.raises(ValueError, match=f"^validation: {message}"):
+        trainer.fit(np.zeros((4, 4, 3)), y, epochs=1, validation=(x, np.zeros(len(x))), **QUIET)
+    assert equal(trainer.model, tagger(batch_first))
+
+
+def test_indices_need_no_features(rng):
+    model = fl.Sequential(fl.Embedding(5, 3, rng=rng), fl.GRU(3, 4, rng=rng))
+    assert trainer_of(model).predict(rng.integers(0, 5, (2, 7))).shape == (2, 7, 4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "outputs"),
+    [("cross_entropy", "softmax", 3), ("binary_cross_entropy", "sigmoid", 1)],
+)
+def test_a_loss_of_logits_on_what_is_no_logits_warns(loss, kind, outputs):
+    layers = fl.LSTM(2, 4, rng=0), fl.Last(), fl.Linear(4, outputs, rng=0)
+    whole = fl.Sequential(*layers, fl.Activation(kind))
+    function = getattr(fl.losses, loss)
+    for model, given in (
+        (whole, loss),
+        (fl.Sequential(whole), function),
+        (fl.Masking(*whole), functools.partial(function)),
+    ):
+        with pytest.warns(UserWarning, match=f"^loss: {loss} takes logits.*{kind}") as caught:
+            trainer_of(model, given)
+        assert caught[0].filename == __file__
+    other = {"softmax": "sigmoid", "sigmoid": "tanh"}[kind]
+    # Warnings are errors in tests.
+    trainer_of(whole[:-1], loss)
+    trainer_of(whole, "mse")
+    trainer_of(fl.Sequential(*layers, fl.Activation(other)), loss)
+    trainer_of(whole, lambda pred, target: function(pred, target))
+
+
+@pytest.mark.parametrize(
+    "loss", ["mse", functools.partial(fl.losses.huber, delta=2.0)], ids=["name", "partial"]
+)
+def test_a_pickled_trainer_goes_on(loss, rng):
+    x, y = ragged(rng)
+    trainer = trainer_of(loss=loss)
+    trainer.fit(x, y, epochs=1, **QUIET)
+    again = pickle.loads(pickle.dumps(trainer))
+    history = [one.fit(x, y, epochs=2, **QUIET)["loss"] for one in (trainer, again)]
+    assert (history[0] == history[1]).all()
+    assert equal(trainer.model, again.model)
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,12 @@ class GradientFlow:
         """The steps in which the last layer's carousel falls to half; None for an RNN."""
         return self._last.half_life
 
-    def plot(self, ax: Any = None, **options: Any) -> Any:
+    def plot(self, ax: Any = None) -> Any:
         """Draw the norms over time, on a logarithmic scale: see `inspection.pictures.flow`.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-        **options
-            Further arguments of `inspection.pictures.flow`.
 
         Returns
         -------
@@ -104,7 +102,7 @@ class GradientFlow:
         """
         from fastlstm.inspection import pictures
 
-        return pictures.flow(self, ax=ax, **options)
+        return pictures.flow(self, ax)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +116,12 @@ class FlowComparison:
 
     flows: dict[str, GradientFlow]
 
-    def plot(self, ax: Any = None, **options: Any) -> Any:
+    def plot(self, ax: Any = None) -> Any:
         """Draw the models side by side: see `inspection.pictures.flows`.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-        **options
-            Further arguments of `inspection.pictures.flows`.
 
         Returns
         -------
@@ -138,7 +134,7 @@ class FlowComparison:
         """
         from fastlstm.inspection import pictures
 
-        return pictures.flows(self, ax=ax, **options)
+        return pictures.flows(self, ax)
 
 
 def gradient_flow(

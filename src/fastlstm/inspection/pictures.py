@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import import_pyplot, read_integers
+from fastlstm.checks import brief, import_pyplot, read_integers
 
 INK, GREY, BLUE, ORANGE = "#222222", "#bbbbbb", "#1f6fb4", "#e08a1e"
 COLORS = BLUE, ORANGE, "#3b8f5a", "#8a5fb0"
@@ -71,16 +71,20 @@ def trace(
     Raises
     ------
     ValueError
-        `layer`, `row` or `unit` is out of range, `order` has other units than the layer, or `ax`
-        has too few or too many Axes.
+        The trace has no step, `layer`, `row` or `unit` is out of range, `order` has other units
+        than the layer, or `ax` has too few or too many Axes.
     TypeError
         An index is no whole number.
     ImportError
         matplotlib is not installed.
     """
     plt = import_pyplot()
+    from matplotlib.ticker import MaxNLocator
+
     record = trace.layers[read_index("layer", layer, len(trace.layers))]
     row = read_index("row", row, trace.x.shape[1])
+    if not len(trace.x):
+        raise ValueError("trace: expected at least one step, got none")
     end = trace.x.shape[0] if trace.lengths is None else int(trace.lengths[row])
     arrays = {name: _until(end, array[:, row]) for name, array in record.arrays.items()}
     main = arrays["cell" if "cell" in arrays else "hidden"]
@@ -111,6 +115,8 @@ def trace(
         panel.set_label(name)
         panel.set_title(LABELS[name], loc="left", fontsize="small", color=INK)
         panel.set_xlim(-0.5, len(values) - 0.5)
+        whole_steps = {"steps": [1, 2, 5, 10], "integer": True, "min_n_ticks": 1}
+        panel.xaxis.set_major_locator(MaxNLocator("auto", **whole_steps))
         panel.tick_params(labelsize="small")
     return axes
 
@@ -168,7 +174,7 @@ def read_index(name: str, value: Any, count: int) -> int:
     try:
         index = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
+        raise TypeError(f"{name}: expected a whole number, got {brief(value)}") from None
     if not -count <= index < count:
         raise ValueError(f"{name}: expected {-count} to {count - 1}, got {index}")
     return index % count
@@ -234,7 +240,7 @@ def _input(panel: Any, values: np.ndarray) -> None:
     if features > MOST_LINES:
         return _heat_map(panel, "input", values, np.arange(features))
     for feature, style in zip(range(features), STYLES, strict=False):
-        look = {"color": INK, "linestyle": style, "linewidth": 1}
+        look = {"color": INK, "linestyle": style, "linewidth": 1} | _dot(values)
         panel.plot(values[:, feature], label=f"feature {feature}", **look)
     if features > 1:
         above = {"loc": "lower right", "bbox_to_anchor": (1, 0.97), "borderaxespad": 0}
@@ -243,13 +249,18 @@ def _input(panel: Any, values: np.ndarray) -> None:
     return None
 
 
+def _dot(values: np.ndarray) -> dict[str, Any]:
+    """How a line is drawn that has no second point."""
+    return {"marker": "."} if np.isfinite(values).any(axis=1).sum() == 1 else {}
+
+
 def _unit(panel: Any, name: str, values: np.ndarray, unit: int | None) -> None:
     """Draw a unit of (T, H), and for a state the others beneath; None draws only these."""
     if name in STATES:
         others = np.delete(values, [] if unit is None else [unit], axis=1)
-        panel.plot(others, color=GREY, linewidth=0.6, zorder=1)
+        panel.plot(others, color=GREY, linewidth=0.6, zorder=1, **_dot(values))
     if unit is not None:
-        panel.plot(values[:, unit], color=BLUE, linewidth=1.6, zorder=2)
+        panel.plot(values[:, unit], color=BLUE, linewidth=1.6, zorder=2, **_dot(values))
     if name.endswith("_gate"):
         panel.set_ylim(*_padded(*_range(name, values)))
     panel.spines[["top", "right"]].set_visible(False)

@@ -136,13 +136,21 @@ class Trace:
                 variables[f"{layer.name}.{name}"] = (("time", "batch", unit), array, about)
         return xarray.Dataset(variables)
 
-    def plot(self, **options: Any) -> Any:
-        """Draw the input, the state and the gates over time: see `inspection.pictures.trace`.
+    def plot(
+        self,
+        layer: int = -1,
+        row: int = 0,
+        unit: int | None = None,
+        order: Any = "activity",
+        ax: Any = None,
+    ) -> Any:
+        """Draw the input, the state and the gates over time, of one row.
 
         Parameters
         ----------
-        **options
-            Arguments of `inspection.pictures.trace`.
+        layer, row, unit, order, ax
+            Those of `inspection.pictures.trace`: which layer, row and unit (all units, as heat
+            maps, if None), the order of the heat maps' units, and where to draw.
 
         Returns
         -------
@@ -155,7 +163,7 @@ class Trace:
         """
         from fastlstm.inspection import pictures
 
-        return pictures.trace(self, **options)
+        return pictures.trace(self, layer, row, unit, order, ax)
 
 
 def trace(

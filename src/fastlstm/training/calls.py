@@ -37,6 +37,24 @@ class Caller:
             self._recompute = {"recompute": recompute}
         self._takes_lengths = takes(model.forward, "lengths") and (model.is_recurrent or pools)
 
+    def check(self, source: Any) -> None:
+        """Raise ValueError if sequences have other features than the model's first layer reads."""
+        first: Any = self.model
+        while "0" in first._children:
+            first = first._children["0"]
+        size = getattr(first, "input_size", None) if first.is_recurrent else None
+        if size is None or not isinstance(source, Sequences):
+            return
+        expected: tuple[Any, ...] = ("T", size)
+        name, x = "x", source.x
+        if isinstance(x, list):
+            name, x = "x[0]", x[0]
+        else:
+            expected = ("N", *expected)
+        if x.ndim != len(expected) or x.shape[-1] != size:
+            shape = ", ".join(map(str, expected))
+            raise ValueError(f"{name}: expected shape ({shape}), sequences first, got {x.shape}")
+
     def predict(self, source: Sequences, batch_size: int) -> Any:
         """Return the predictions for all sequences, in their order: see `Trainer.predict`."""
         is_list = isinstance(source.x, list)

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastlstm.checks import brief, warn_user
 from fastlstm.distributed.ranks import Alone, Place
 from fastlstm.training import losses
 from fastlstm.training.calls import has_steps
 from fastlstm.training.data.batch import Batch, takes
 
 NAMES = "mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"
+OF_LOGITS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}  # what losses apply
 
 
 class Part(NamedTuple):
@@ -70,12 +72,28 @@ class Objective:
                 raise ValueError(f"loss: expected one of {', '.join(NAMES)}, got {loss!r}")
             loss = getattr(losses, loss)
         if not callable(loss):
-            raise TypeError(f"loss: expected a function or its name, got {loss!r:.60}")
+            raise TypeError(f"loss: expected a function or its name, got {brief(loss)}")
         self.loss: Callable[..., tuple[float, np.ndarray]] = loss
         self._parts = getattr(loss, "parts", None)
         if isinstance(loss, partial) and hasattr(loss.func, "parts"):
             self._parts = partial(loss.func.parts, *loss.args, **loss.keywords)
         self._takes_mask = takes(loss, "mask")
+
+    def __reduce__(self) -> Any:
+        return Objective, (self.loss,)  # parts are a function within a function
+
+    def check(self, model: Any) -> None:
+        """Warn if the model ends with the function that its loss applies to logits."""
+        last = model
+        while last._children and all(map(str.isdigit, last._children)):
+            *_, last = last._children.values()
+        loss = self.loss.func if isinstance(self.loss, partial) else self.loss
+        name = getattr(loss, "__name__", "")
+        if loss is getattr(losses, name, None) and getattr(last, "kind", "") == OF_LOGITS.get(name):
+            warn_user(
+                f"loss: {name} takes logits, and the model ends with a {last.kind}, which it would "
+                "apply once more: leave the last layer out, as in model[:-1]"
+            )
 
     def __call__(
         self, pred: np.ndarray, batch: Batch, is_share: bool = False
@@ -122,7 +140,7 @@ class Metric:
             self.name = getattr(metric, "__name__", type(metric).__name__)
             self._function = metric
         else:
-            raise ValueError(f'metrics: expected "accuracy" or a function, got {metric!r:.60}')
+            raise ValueError(f'metrics: expected "accuracy" or a function, got {brief(metric)}')
 
     def __call__(self, pred: np.ndarray, batch: Batch) -> Part:
         target = batch.y

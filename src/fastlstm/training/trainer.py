@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from fastlstm.checks import read_flag, read_number, read_size
+from fastlstm.checks import brief, read_flag, read_number, read_size
 from fastlstm.distributed.hosts import share_cores
 from fastlstm.distributed.ranks import Place, read_ranks
 from fastlstm.distributed.watch import watched
@@ -132,11 +132,12 @@ class Trainer:
             self.caller = Caller(model, threads, recompute)
             self.model = model
             self.objective = Objective(loss)
+            self.objective.check(model)
             if not callable(getattr(optimizer, "step", None)):
-                raise TypeError(f"optimizer: expected an Optimizer, got {optimizer!r:.60}")
+                raise TypeError(f"optimizer: expected an Optimizer, got {brief(optimizer)}")
             self.optimizer = optimizer
             if schedule is not None and not callable(schedule):
-                raise TypeError(f"schedule: expected a function of the step, got {schedule!r:.60}")
+                raise TypeError(f"schedule: expected a function of the step, got {brief(schedule)}")
             self.schedule = schedule
             self.clip_norm = None
             if clip_norm is not None:
@@ -247,9 +248,10 @@ class Trainer:
         """
         epochs, batch_size = read_size("epochs", epochs), read_size("batch_size", batch_size)
         if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
-            raise TypeError(f"early_stopping: expected EarlyStopping, got {early_stopping!r:.60}")
+            raise TypeError(f"early_stopping: expected EarlyStopping, got {brief(early_stopping)}")
         options = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
         source = _read_source(x, y, options)
+        self.caller.check(source)
         held_out: Source | None
         if isinstance(validation, (int, float, np.number)):
             fraction = read_fraction("validation", validation)
@@ -257,7 +259,13 @@ class Trainer:
                 raise ValueError("validation: batches cannot be divided, so expected (x, y)")
             source, held_out = source.split(fraction, self.seed)
         else:
-            held_out = _read_validation(validation)
+            try:
+                held_out = _read_validation(validation)
+                self.caller.check(held_out)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                text = str(error).removeprefix("validation: ")
+                raise kind(f"validation: {text}") from error
         self._metrics = read_metrics(metrics)
         progress = read_flag("progress", progress) and not self.ranks.rank
         run = Run(
@@ -320,6 +328,7 @@ class Trainer:
         """
         options = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
         source = _read_source(x, y, options)
+        self.caller.check(source)
         read = self._metrics if metrics is None else read_metrics(metrics)
         batch_size = read_size("batch_size", batch_size)
         if self.ranks.size > 1:
@@ -351,7 +360,9 @@ class Trainer:
                 pred, state = self.caller.infer(batch, state if batch.carries else None)
                 results.append(pred)
             return x.in_order(results)
-        return self.caller.predict(Sequences(x, lengths=lengths, mask=mask), batch_size)
+        source = Sequences(x, lengths=lengths, mask=mask)
+        self.caller.check(source)
+        return self.caller.predict(source, batch_size)
 
     def _scores(
         self, source: Source, batch_size: int, metrics: Sequence[Metric]
@@ -373,7 +384,7 @@ class Trainer:
 
 
 def _read_source(x: Any, y: Any, options: dict[str, Any]) -> Source:
-    """What is read in batches, from the arguments of a fit."""
+    """What is read in batches, from the arguments of a fit or of its `validation`."""
     if y is not None and not isinstance(x, Streams):
         return Sequences(x, y, **options)
     for name, value in {"y": y, **options}.items():
@@ -381,7 +392,9 @@ def _read_source(x: Any, y: Any, options: dict[str, Any]) -> Source:
             raise ValueError(f"{name}: x has its own, so expected None")
     if isinstance(x, Streams):
         return x
-    if isinstance(x, np.ndarray) or not (callable(x) or hasattr(x, "__iter__")):
+    are_sequences = isinstance(x, list) and bool(x) and isinstance(x[0], (np.ndarray, list))
+    is_array = isinstance(x, np.ndarray) or not (callable(x) or hasattr(x, "__iter__"))
+    if is_array or are_sequences:
         raise ValueError("y: expected targets, got None")
     return Batches(x)
 
@@ -395,8 +408,4 @@ def _read_validation(validation: Any) -> Source | None:
     unknown = set(chain(*rest)) - {"lengths", "mask", "sample_weight"}
     if unknown:
         raise ValueError(f"validation: unknown options {sorted(unknown)}")
-    try:
-        return _read_source(x, y, {} if not rest else rest[0])
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"validation: {error}") from error
+    return _read_source(x, y, {} if not rest else rest[0])

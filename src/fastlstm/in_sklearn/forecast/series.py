@@ -123,6 +123,10 @@ def has_index(value: Any) -> bool:
     return hasattr(value, "index") and hasattr(value, "to_numpy") and np.ndim(value) > 0
 
 
+def _ends(index: Any) -> str:
+    return f" from {index[0]} to {index[-1]}" if len(index) else ""
+
+
 def _step(name: str, index: Any) -> Any:
     """What leads from a label to the next; ValueError if that is not the same everywhere."""
     step = None
@@ -140,7 +144,6 @@ def _step(name: str, index: Any) -> Any:
     if step is None:
         raise ValueError(
             f"{name}: expected an index that goes up in even steps, to go on with in forecasts, "
-            f"got {type(index).__name__} from {index[:1].tolist()} to {index[-1:].tolist()}; or "
-            f"pass {name}.to_numpy()"
+            f"got {type(index).__name__} of {len(index)}{_ends(index)}; or pass {name}.to_numpy()"
         )
     return step

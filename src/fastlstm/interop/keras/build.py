@@ -91,7 +91,10 @@ class Builder:
         elif kind in POOLS:
             self._add_pool(layer)
         else:
-            raise ValueError(f"{layer}: this kind of layer has no counterpart here")
+            raise ValueError(
+                f"{layer}: this kind of layer has no counterpart here; interop.keras.layers gives "
+                "the recurrent layers"
+            )
 
     def _add_recurrent(self, layer: Layer) -> None:
         inner, merge = recurrent.directions_of(layer, self.version)

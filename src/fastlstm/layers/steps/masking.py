@@ -66,6 +66,26 @@ class Masking(Sequential):
         self.masked_output = masked_output
         self._outputs = tuple(outputs)
 
+    def __getitem__(self, index: int | slice) -> Any:
+        """A layer, or for a slice from the first layer on a Masking of the same layers.
+
+        Raises
+        ------
+        ValueError
+            A slice leaves out the first layer, whose input has the marks, or takes others than the
+            next ones. ``Sequential(*model)`` has all layers without the marks.
+        """
+        part = super().__getitem__(index)
+        if not isinstance(index, slice):
+            return part
+        start, _, step = index.indices(len(self))
+        if start or step != 1:
+            raise ValueError(f"index: expected a slice [:n] of a Masking, got {index}")
+        outputs: Any = self.masked_output
+        if not isinstance(outputs, str):
+            outputs = outputs[: sum(module.is_recurrent for module in part)]
+        return Masking(*part, value=self.value, masked_output=outputs)
+
     def step(self, x: Any, state: Any, rows: Any = None, out: Any = None) -> Any:
         """Raise ValueError: what a marked step repeats is not part of the state."""
         raise ValueError("modules: expected no Masking, for one step; leave marked steps out")

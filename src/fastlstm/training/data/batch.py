@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastlstm.checks import read_array, read_bools, read_integers, read_numbers
+from fastlstm.checks import brief, read_array, read_bools, read_integers, read_numbers
 
 
 class Batch(NamedTuple):
@@ -129,7 +129,7 @@ class Batches:
 def read_batch(name: str, value: Any) -> Batch:
     """Return a batch, checked, of what an iterable gave."""
     if not isinstance(value, tuple) or not 2 <= len(value) <= len(Batch._fields):
-        raise TypeError(f"{name}: expected (x, y) or a fastlstm.training.Batch, got {value!r:.60}")
+        raise TypeError(f"{name}: expected (x, y) or a fastlstm.training.Batch, got {brief(value)}")
     batch = value if isinstance(value, Batch) else Batch(*value)
     x = read_numbers(f"{name}: x", batch.x)
     if x.ndim < 2:

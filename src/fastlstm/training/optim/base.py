@@ -66,6 +66,11 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
+        if isinstance(value, (Module, Mapping, list, tuple)):  # the parameters, as in torch
+            raise TypeError(
+                f"lr: expected a number, got {type(value).__name__}; an optimizer gets the module "
+                "at each step, step(module, grads)"
+            )
         self._lr = read_number("lr", value, 0, np.inf, open_above=True)
 
     def step(self, module: Module, grads: Gradients) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastlstm.checks import quiet, read_number
+from fastlstm.checks import brief, quiet, read_number
 from fastlstm.module import Gradients
 from fastlstm.training.optim.base import check_params
 
@@ -39,7 +39,7 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
         raise ValueError("max_norm: expected a number above 0, got 0")
     group = [grads] if isinstance(grads, Gradients) else grads
     if not isinstance(group, (list, tuple)) or not all(isinstance(g, Gradients) for g in group):
-        raise TypeError(f"grads: expected Gradients or a list of them, got {grads!r:.60}")
+        raise TypeError(f"grads: expected Gradients or a list of them, got {brief(grads)}")
     for k, gradients in enumerate(group):
         check_params("grads" if gradients is grads else f"grads[{k}]", gradients)
     arrays = [array for gradients in group for array in gradients.params.values()]
