@@ -109,6 +109,12 @@ def test_the_readmes_ten_lines():
     assert float(re.search(r":class: output\n(.*)\n", result)[1]) < 0.05
 
 
+def test_the_gallery_has_every_example():
+    text = (ROOT / "docs/gallery.md").read_text(encoding="utf-8")
+    names = sorted(path.stem for path in (ROOT / "examples").rglob("*.py"))
+    assert sorted(re.findall(r"^## (\w+)$", text, re.MULTILINE)) == names
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
 def test_pages(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")

@@ -332,7 +332,7 @@ def binary_cross_entropy(
     positions = _Positions(logits.shape, mask, sample_weight)
     z, t = (positions.of(array).astype(np.float64) for array in (logits, target))
     if not ((t >= 0) & (t <= 1)).all():
-        raise ValueError("target: expected numbers from 0 to 1")
+        raise ValueError(f"target: expected numbers from 0 to 1, got {t.min():g} to {t.max():g}")
     small = np.exp(-np.abs(z))
     values = np.zeros(z.shape)  # where t is 0 or 1, one of the two terms is left out: z may be ±inf
     for share, sign in ((t, -1), (1 - t, 1)):
