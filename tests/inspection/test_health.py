@@ -245,3 +245,22 @@ def test_the_summary_of_other_modules():
     assert [row.shape for row in own.rows] == [(5, 2, I), ("T", "B", I)]
     assert own.multiply_adds is None
     assert own.parameters == Residual(I).num_parameters()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_masked_steps_are_no_part_of_a_diagnosis(kind, rng):
+    """Zeros on the left of each row and within, which a Masking skips: as without them."""
+    layer = getattr(fl, kind)(I, H, 2, batch_first=True, rng=0)
+    x = rng.standard_normal((B, T, I))
+    places = np.sort([rng.permutation(T + 9)[:T] for _ in range(B)])
+    places[0] = np.arange(9, T + 9)
+    padded = np.zeros((B, T + 9, I))
+    padded[np.arange(B)[:, None], places] = x
+    found, plain = diagnose(fl.Masking(layer), padded), diagnose(layer, x)
+    assert found.reach == pytest.approx(plain.reach, rel=1e-4)
+    assert [one.what for one in found.findings] == [one.what for one in plain.findings]
+    for ours, theirs in zip(found.layers, plain.layers, strict=True):
+        assert ours.saturated == theirs.saturated
+        assert (ours.constant_units == theirs.constant_units).all()
+        if kind != "RNN":
+            np.testing.assert_allclose(ours.time_constants, theirs.time_constants, rtol=1e-5)

@@ -42,7 +42,7 @@ def made(rng, kind="LSTM", features=2, lengths=None, **others):
         for name in ("l0", "l1")
     ]
     return SimpleNamespace(
-        layers=tuple(layers), x=rng.normal(size=(T, B, features)), lengths=lengths
+        layers=tuple(layers), x=rng.normal(size=(T, B, features)), lengths=lengths, mask=None
     )
 
 
@@ -239,6 +239,16 @@ def test_flows_side_by_side():
     assert len({line.get_linestyle() for line in thick}) == 4
     assert thick[1].get_color() == thick[2].get_color() != thick[0].get_color()
     np.testing.assert_array_equal(thick[0].get_ydata(), flows["RNN"].hidden)
+
+
+def test_masked_steps_are_blank(rng):
+    trace = made(rng)
+    trace.mask = rng.random((T, B)) < 0.5
+    for panel in pictures.trace(trace, row=1)[1:]:
+        assert (np.isnan(drawn(panel)) == ~trace.mask[:, 1]).all()
+    for panel in pictures.trace(trace, row=1, unit=2):
+        for line in panel.lines:
+            assert (np.isnan(line.get_ydata()) == ~trace.mask[:, 1]).all()
 
 
 @pytest.mark.parametrize("unit", [None, 1])

@@ -184,6 +184,27 @@ def test_forms_of_x(kernels, rng, batch_first, zoneout):
     assert np.array_equal(alone.x[:, 0], x[:n, 2])
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_trace_says_which_steps_were_masked(rng, tmp_path, batch_first):
+    layer = fl.LSTM(3, 4, bidirectional=True, batch_first=batch_first, rng=rng)
+    x, mask, lengths = rng.standard_normal((2, 6, 3)), rng.random((2, 6)) < 0.6, np.array([6, 3])
+    x[~mask] = 0
+    wanted = (mask & (np.arange(6) < lengths[:, None])).T
+    given = [x, mask] if batch_first else [x.swapaxes(0, 1), mask.T]
+    for found in (
+        trace(layer, given[0], mask=given[1], lengths=lengths),
+        trace(fl.Masking(layer), given[0], lengths=lengths),
+    ):
+        assert found.mask.dtype == bool
+        assert (found.mask == wanted).all()
+        assert found.lengths is None
+        for record in found.layers:
+            assert (record.forget_gate.any(axis=-1) == wanted).all()
+    found.to_npz(tmp_path / "t.npz")
+    assert (np.load(tmp_path / "t.npz")["mask"] == wanted).all()
+    assert trace(layer, given[0], lengths=lengths).mask is None
+
+
 def test_masked_steps_are_zero(kernels, rng):
     e = example(rng, num_layers=2, dtype=np.float64)
     mask = rng.random((7, 5)) < 0.6

@@ -220,7 +220,9 @@ def diagnose(
     limits = Limits(*read)
     inference = Inference(model, x, state, lengths)
     traced = trace(model, x, state=state, lengths=lengths)
-    live = within(inference.batch.lengths, len(traced.x)).T  # [T, B]
+    live = traced.mask  # [T, B]
+    if live is None:
+        live = within(inference.batch.lengths, len(traced.x)).T
     if not live.any():
         raise ValueError("x: expected at least one step, got none")
     modules = dict(model._parts())
@@ -234,7 +236,7 @@ def diagnose(
         layers.append(health)
     with quiet():
         _, dx = inference.gradient(inference.x, None)
-        reach = _reach(inference, dx)
+        reach = _reach(inference.batch.by_row(dx), live.T)
     kind = "RNN" if any(layer.kind == "RNN" for layer in layers) else layers[-1].kind
     findings += _of_gradient(reach if dx.any() else 0.0, kind, limits)
     return Diagnosis(tuple(findings), tuple(layers), reach)
@@ -372,14 +374,15 @@ def _share_of_memory(
     return 0.0
 
 
-def _reach(inference: Inference, dx: np.ndarray) -> float:
-    """The norm of dx at the first steps over that at the last steps."""
-    long = inference.batch.lengths > 1
+def _reach(dx: np.ndarray, live: np.ndarray) -> float:
+    """The norm of dx [B, T, ...] at the first of the live steps [B, T] over that at the last."""
+    long = live.sum(axis=1) > 1
     if not long.any():
         return float("nan")
-    rows = inference.batch.by_row(dx)[long].astype(np.float64)
-    first, last = rows[:, 0], rows[np.arange(len(rows)), inference.batch.lengths[long] - 1]
-    return float(np.linalg.norm(first) / np.linalg.norm(last))
+    live, rows = live[long], np.arange(int(long.sum()))
+    first, last = live.argmax(axis=1), live.shape[1] - 1 - live[:, ::-1].argmax(axis=1)
+    norms = (np.linalg.norm(dx[long][rows, at].astype(np.float64)) for at in (first, last))
+    return float(next(norms) / next(norms))
 
 
 def _of_gradient(reach: float, kind: str, limits: Limits) -> Iterator[Finding]:

@@ -85,8 +85,10 @@ def trace(
     row = read_index("row", row, trace.x.shape[1])
     if not len(trace.x):
         raise ValueError("trace: expected at least one step, got none")
-    end = trace.x.shape[0] if trace.lengths is None else int(trace.lengths[row])
-    arrays = {name: _until(end, array[:, row]) for name, array in record.arrays.items()}
+    live = np.arange(len(trace.x)) < (len(trace.x) if trace.lengths is None else trace.lengths[row])
+    if trace.mask is not None:
+        live = trace.mask[:, row]
+    arrays = {name: _at(live, array[:, row]) for name, array in record.arrays.items()}
     main = arrays["cell" if "cell" in arrays else "hidden"]
     units = main.shape[1]
     if unit is None:
@@ -101,7 +103,7 @@ def trace(
         of = f"{units} units" if unit is None else f"unit {unit} of {units}"
         title = f"{record.kind}, layer {record.name}, row {row}, {of}"
         axes[0].figure.suptitle(title, fontsize="medium", color=INK)
-    arrays["input"] = _until(end, trace.x[:, row])
+    arrays["input"] = _at(live, trace.x[:, row])
     for panel, name in zip(axes, left + right, strict=True):
         values = arrays[name]
         if name == "input":
@@ -197,11 +199,9 @@ def _check_order(order: Any, shown: np.ndarray, units: int) -> None:
         raise ValueError(f"order: expected units from 0 to {units - 1}, got {outside}")
 
 
-def _until(end: int, values: np.ndarray) -> np.ndarray:
-    """Values (T, H) with NaN, which is not drawn, from the row's end on."""
-    shown = np.full(values.shape, np.nan)
-    shown[:end] = values[:end]
-    return shown
+def _at(live: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values (T, H) with NaN, which is not drawn, at steps that the row skips or does not have."""
+    return np.where(live[:, None], values, np.nan)
 
 
 def _panels(plt: Any, ax: Any, left: list[str], right: list[str]) -> np.ndarray:

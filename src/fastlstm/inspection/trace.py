@@ -83,18 +83,21 @@ class Trace:
         The number of steps of each row; None if they are the same, or steps were masked.
     y : array
         The output of the model, with the axis of time first, if it has one: see `trace`.
+    mask : bool array (T, B), or None
+        False at the steps that were skipped, where the other arrays are zero; None without a mask.
     """
 
     layers: tuple[LayerTrace, ...]
     x: np.ndarray
     lengths: np.ndarray | None
     y: Any
+    mask: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Trace({', '.join(map(repr, self.layers))})"
 
     def to_npz(self, path: str | os.PathLike[str]) -> None:
-        """Save all arrays in NumPy's format, as "l0.input_gate", with "x", "y" and "lengths".
+        """Save all arrays in NumPy's format, as "l0.input_gate", with "x", "y", "lengths" and "mask".
 
         Parameters
         ----------
@@ -102,12 +105,12 @@ class Trace:
             NumPy appends ".npz" if it is missing.
         """
         arrays = {f"{layer.name}.{k}": v for layer in self.layers for k, v in layer.arrays.items()}
-        others = {"x": self.x, "y": self.y, "lengths": self.lengths}
+        others = {"x": self.x, "y": self.y, "lengths": self.lengths, "mask": self.mask}
         arrays |= {name: v for name, v in others.items() if isinstance(v, np.ndarray)}
         np.savez(path, **arrays)  # type: ignore[arg-type]
 
     def to_xarray(self) -> Any:
-        """Return an xarray Dataset with the variables "l0.input_gate", …, "x", and "lengths".
+        """Return an xarray Dataset with the variables "l0.input_gate", …, "x", "lengths" and "mask".
 
         Returns
         -------
@@ -127,6 +130,8 @@ class Trace:
         variables: dict[str, Any] = {"x": (("time", "batch", "feature"), self.x)}
         if self.lengths is not None:
             variables["lengths"] = (("batch",), self.lengths)
+        if self.mask is not None:
+            variables["mask"] = (("time", "batch"), self.mask)
         usual = next(iter(self.layers[0].arrays.values())).shape[-1]
         for layer in self.layers:
             for name, array in layer.arrays.items():
@@ -230,7 +235,8 @@ cell, hidden>)
         )
         kept = kept or first.kept
         lengths = first.call.lengths if kept is None else None
-        return Trace(layers, _spread(first.layers[0][0].x, kept), lengths, y)
+        mask = None if kept is None else np.array(kept.axes.rows(kept.mask).T)
+        return Trace(layers, _spread(first.layers[0][0].x, kept), lengths, y, mask)
 
 
 def _layer(seen: Seen, kept: Kept | None) -> LayerTrace:
