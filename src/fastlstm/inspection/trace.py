@@ -97,7 +97,7 @@ class Trace:
         return f"Trace({', '.join(map(repr, self.layers))})"
 
     def to_npz(self, path: str | os.PathLike[str]) -> None:
-        """Save all arrays in NumPy's format, as "l0.input_gate", with "x", "y", "lengths" and "mask".
+        """Save all arrays in NumPy's format: "l0.input_gate", …, "x", "y", "lengths" and "mask".
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Trace:
         np.savez(path, **arrays)  # type: ignore[arg-type]
 
     def to_xarray(self) -> Any:
-        """Return an xarray Dataset with the variables "l0.input_gate", …, "x", "lengths" and "mask".
+        """Return an xarray Dataset of the variables "l0.input_gate", …, "x", "lengths" and "mask".
 
         Returns
         -------

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+from fastlstm.checks import brief
 from fastlstm.interop.reading import Hints, reading
 from fastlstm.module import Module
 from fastlstm.safetensors import Path
@@ -56,6 +57,8 @@ def load(
     ValueError
         The file is damaged, is of no known format, has something without a counterpart here, or
         does not say what an argument has to; or an argument says what the file knows itself.
+    TypeError
+        An argument is of another kind.
     ImportError
         An extra is missing.
     OSError
@@ -71,6 +74,8 @@ def load(
     ...     fl.load(path)
     LSTM(3, 5)
     """
+    if modules is not None and not isinstance(modules, Mapping):
+        raise TypeError(f"modules: expected a mapping of names to classes, got {brief(modules)}")
     hints = Hints(
         prefix=prefix,
         batch_first=batch_first,

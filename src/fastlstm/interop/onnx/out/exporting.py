@@ -20,6 +20,7 @@ from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.pool import Pool
 from fastlstm.layers.sequential import Sequential
+from fastlstm.layers.steps.masking import Masking
 from fastlstm.module import Module, Output
 from fastlstm.onnx import GRU, LSTM, RNN
 from fastlstm.onnx.operator import Operator
@@ -68,9 +69,9 @@ def export(
     TypeError
         `model` is not a Module.
     ValueError
-        ONNX has no counterpart of a layer (a module of your own) or of an option (`proj_size`,
-        `layer_norm`, `zoneout`), which the message names; the opset is not known; or no layer is
-        recurrent, so that calls take no `lengths`.
+        ONNX has no counterpart of a layer (a `Masking`, a module of your own) or of an option
+        (`proj_size`, `layer_norm`, `zoneout`), which the message names; the opset is not known; or
+        no layer is recurrent, so that calls take no `lengths`.
     OSError
         The file cannot be written.
 
@@ -174,8 +175,8 @@ class _Export:
             self.ends = ends
         else:
             raise ValueError(
-                f"model: expected layers of this library, got {type(leaf).__name__}"
-                f"{_at(prefix)}, which ONNX has no operator for"
+                f"model: expected layers that ONNX has an operator for, got "
+                f"{type(leaf).__name__}{_at(prefix)}"
             )
 
     def _add_pool(self, pool: Pool, ends: str) -> None:
@@ -309,8 +310,8 @@ class _Export:
 
 def _leaves(module: Module, prefix: str) -> Iterator[tuple[str, Module]]:
     """The layers in order, each with the beginning of its parameters' names."""
-    if not isinstance(module, Sequential):
-        yield prefix, module
+    if not isinstance(module, Sequential) or isinstance(module, Masking):
+        yield prefix, module  # the marks of a Masking are in no operator
         return
     for index, inner in enumerate(module):
         yield from _leaves(inner, f"{prefix}{index}.")
