@@ -116,9 +116,7 @@ def test_modules_of_ones_own(rng, tmp_path, kind):
     fl.save(tmp_path / "model", model)
     again = fl.load(tmp_path / "model", modules={kind.__name__: kind})
     assert_same_model(again, model, rng.standard_normal((7, 4, 3)))
-    with pytest.raises(
-        TypeError, match=r"^modules: expected a mapping.*, got \["
-    ):
+    with pytest.raises(TypeError, match=r"^modules: expected a mapping.*, got \["):
         fl.load(tmp_path / "model", modules=[kind])
     with pytest.raises(ValueError, match=rf"model: .*modules=\{{'{kind.__name__}'"):
         fl.load(tmp_path / "model")
