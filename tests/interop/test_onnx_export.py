@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from compare import assert_same_bits
 from onnx_graphs import onnx, session
 
 import fastlstm as fl
@@ -311,9 +312,27 @@ class Own(fl.Module):
         return x
 
 
+class Twice(fl.LSTM):
+    def __call__(self, *args, **options):
+        y, state = super().__call__(*args, **options)
+        return 2 * y, state
+
+
+class Named(fl.LSTM):
+    """Only a name, which changes no number."""
+
+
+class Chain(fl.Sequential):
+    def __call__(self, *args, **options):
+        return None
+
+
 @pytest.mark.parametrize(
     ("model", "text"),
     [
+        (lambda: fl.Sequential(Twice(3, 4)), "an operator for, got Twice at 0$"),
+        (lambda: Chain(fl.LSTM(3, 4)), "an operator for, got Chain$"),
+        (lambda: fl.Sequential(Chain(fl.LSTM(3, 4)), fl.Last()), "got Chain at 0$"),
         (lambda: fl.LSTM(3, 4, proj_size=2), r"ONNX's LSTM has no counterpart of proj_size=2$"),
         (lambda: fl.LSTM(3, 4, layer_norm=True), "no counterpart of layer_norm=True"),
         (lambda: fl.LSTM(3, 4, zoneout=(0.1, 0)), r"no counterpart of zoneout=\(0\.1, 0"),
@@ -333,6 +352,13 @@ def test_what_onnx_does_not_have_is_refused_by_name(tmp_path, model, text):
         export(model(), path)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_class_that_only_has_a_name_is_exported(rng, tmp_path):
+    model = fl.Sequential(Named(3, 4, rng=rng))
+    export(model, tmp_path / "m")
+    x = rng.standard_normal((5, 2, 3), dtype=np.float32)
+    assert_same_bits(fl.load(tmp_path / "m")(x)[0], model(x)[0])
 
 
 def test_arguments(tmp_path):

@@ -157,7 +157,12 @@ class _Export:
         if isinstance(leaf, (Stack, Linear)) and leaf.dtype != self.dtype:
             to = onnx.helper.np_dtype_to_tensor_dtype(leaf.dtype)
             self.value, self.dtype = node("Cast", self.value, to=to), leaf.dtype
-        if isinstance(leaf, Stack) and not isinstance(leaf, OneStep):
+        if _calls_otherwise(leaf):
+            raise ValueError(
+                f"model: expected layers that ONNX has an operator for, got "
+                f"{type(leaf).__name__}{_at(prefix)}"
+            )
+        if isinstance(leaf, Stack):
             self._add_recurrent(prefix, leaf)
         elif isinstance(leaf, Linear):
             weight = constant(f"{prefix}weight.T", leaf.weight.T)
@@ -171,13 +176,8 @@ class _Export:
             self.value = add_activation(self.writer, self.value, leaf, self.dtype)
         elif isinstance(leaf, Pool):
             self._add_pool(leaf, ends)
-        elif isinstance(leaf, Dropout):
+        else:  # Dropout
             self.ends = ends
-        else:
-            raise ValueError(
-                f"model: expected layers that ONNX has an operator for, got "
-                f"{type(leaf).__name__}{_at(prefix)}"
-            )
 
     def _add_pool(self, pool: Pool, ends: str) -> None:
         batch_first = pool._before.batch_first if pool.batch_first is None else pool.batch_first
@@ -310,11 +310,19 @@ class _Export:
 
 def _leaves(module: Module, prefix: str) -> Iterator[tuple[str, Module]]:
     """The layers in order, each with the beginning of its parameters' names."""
-    if not isinstance(module, Sequential) or isinstance(module, Masking):
-        yield prefix, module  # the marks of a Masking are in no operator
-        return
-    for index, inner in enumerate(module):
-        yield from _leaves(inner, f"{prefix}{index}.")
+    if isinstance(module, Sequential) and not _calls_otherwise(module):
+        for index, inner in enumerate(module):
+            yield from _leaves(inner, f"{prefix}{index}.")
+    else:
+        yield prefix, module
+
+
+def _calls_otherwise(module: Module) -> bool:
+    """Whether a call does what no operator does: a class of one's own, marks, or one step."""
+    kinds = Sequential, Stack, Linear, Embedding, Activation, Pool, Dropout
+    known = next((kind for kind in kinds if isinstance(module, kind)), None)
+    own = known is None or type(module).__call__ is not known.__call__
+    return own or isinstance(module, (Masking, OneStep))
 
 
 def _has_layout(leaf: Module) -> bool:
