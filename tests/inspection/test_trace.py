@@ -254,6 +254,16 @@ def test_a_model_of_ones_own(kernels, rng):
     assert type(model.lstm) is fl.LSTM  # the model is as it was
 
 
+@pytest.mark.parametrize("method", ["__call__", "forward", "backward"])
+def test_a_recurrent_layer_that_computes_otherwise_is_refused(rng, method):
+    kind = type("Own", (fl.GRU,), {method: lambda self, *args, **options: None})
+    for model in (kind(3, 4), fl.Sequential(kind(3, 4), fl.Last())):
+        with pytest.raises(ValueError, match=f"^model: Own has a {method} of its own"):
+            trace(model, rng.standard_normal((5, 2, 3)))
+    named, x = type("Named", (fl.GRU,), {})(3, 4, rng=rng), rng.standard_normal((5, 2, 3))
+    assert np.array_equal(trace(named, x).y, named(x)[0])
+
+
 class Twice(fl.Module):
     def __init__(self):
         self.rnn = fl.RNN(3, 3)

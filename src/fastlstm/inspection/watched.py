@@ -39,9 +39,16 @@ class Watch:
                 if isinstance(module, Dropout):
                     twins[id(module)] = Same()
                 elif isinstance(module, Stack) and (module is model or not module.one_step):
+                    kind = type(module)
+                    for method in () if module.one_step else ("__call__", "forward", "backward"):
+                        if getattr(kind, method) is not getattr(Stack, method):
+                            raise ValueError(
+                                f"model: {kind.__name__} has a {method} of its own, which would "
+                                "not be seen; a Module around the recurrent layer may have one"
+                            )
                     twin = module._bound_copy(twins)
                     # Past `Module.__setattr__`, which would set the layer's own attribute, too.
-                    object.__setattr__(twin, "__class__", _watched(type(module)))
+                    object.__setattr__(twin, "__class__", _watched(kind))
                     twin.__dict__.update(_prefix=prefix, _calls=self._calls)
             self.model: Any = model._bound_copy(twins)
 
