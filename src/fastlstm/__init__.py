@@ -7,9 +7,7 @@ from fastlstm import engine, training
 from fastlstm._config import show_config
 from fastlstm._version import __version__
 from fastlstm.kernels import backend, backends, use_backend, warn_if_not_compiled
-from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
-from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.gru import GRU, GRUCell
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM, LSTMCell
@@ -17,19 +15,28 @@ from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.rnn import RNN, RNNCell
 from fastlstm.layers.sequential import Sequential
 from fastlstm.layers.steps.backwards import Backwards
-from fastlstm.layers.steps.masking import Masking
-from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Gradients, Module
 from fastlstm.threads import get_num_threads, set_num_threads
 from fastlstm.threads.limits import register_when_imported
-from fastlstm.training import losses, optim
 
 if TYPE_CHECKING:
     from fastlstm import distributed, inspection, interop, onnx
     from fastlstm.files import save
     from fastlstm.interop.any_file import load
     from fastlstm.interop.arrays import from_arrays
-    from fastlstm.training import CSVLogger, EarlyStopping, History, Trainer, schedules
+    from fastlstm.layers.activation import Activation
+    from fastlstm.layers.embedding import Embedding
+    from fastlstm.layers.steps.masking import Masking
+    from fastlstm.layers.steps.merge import Merge
+    from fastlstm.training import (
+        CSVLogger,
+        EarlyStopping,
+        History,
+        Trainer,
+        losses,
+        optim,
+        schedules,
+    )
 
 __all__ = [
     "GRU",
@@ -77,13 +84,20 @@ __all__ = [
 # Each is imported at its first use.
 WINGS = ("distributed", "inspection", "interop", "onnx")
 DOORS = ("dask", "sklearn", "torch")  # they need other packages, so `dir` does not list them
-OF_TRAINING = ("CSVLogger", "EarlyStopping", "History", "Trainer", "schedules")
-PLACES = {"from_arrays": "interop.arrays", "load": "interop.any_file", "save": "files"}
+OF_TRAINING = "CSVLogger", "EarlyStopping", "History", "Trainer", "losses", "optim", "schedules"
+PLACES = {  # the module of each other name
+    **dict.fromkeys(OF_TRAINING, "training"),
+    "Activation": "layers.activation",
+    "Embedding": "layers.embedding",
+    "Masking": "layers.steps.masking",
+    "Merge": "layers.steps.merge",
+    "from_arrays": "interop.arrays",
+    "load": "interop.any_file",
+    "save": "files",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in OF_TRAINING:
-        return getattr(training, name)
     if name in PLACES:
         return getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
     if name not in WINGS + DOORS:
@@ -92,7 +106,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *WINGS, *OF_TRAINING, *PLACES})
+    return sorted({*globals(), *WINGS, *PLACES})
 
 
 register_when_imported()

@@ -220,12 +220,14 @@ before = set(sys.modules)
 import fastlstm as fl
 
 own = "kernels.reference", "kernels.not_compiled", "onnx", "interop", "commands", "files"
-late = *(f"fastlstm.{name}" for name in own), "fastlstm.training.schedules"
-late += "numpy.random", "json", "subprocess", "socket"
+own += "training.losses", "training.optim", "training.schedules"
+own += "layers.activation", "layers.embedding", "layers.steps.masking", "layers.steps.merge"
+late = *(f"fastlstm.{name}" for name in own), "numpy.random", "json", "subprocess", "socket"
 loaded = [name for name in late if name in set(sys.modules) - before]
 assert not loaded, loaded
-assert {"onnx", "interop", "schedules", "save", "LSTM"} <= set(dir(fl))
-fl.onnx.lstm, fl.interop, fl.engine.PythonCell, fl.schedules.cosine, fl.save
+assert set(fl.__all__) <= set(dir(fl)) and set(fl.training.__all__) <= set(dir(fl.training))
+[getattr(module, name) for module in (fl, fl.training) for name in module.__all__]
+fl.onnx.lstm, fl.engine.PythonCell, fl.schedules.cosine, fl.optim.Adam, fl.losses.mse
 for module in (fl, fl.engine):
     try:
         module.no_such_name

@@ -2,8 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -72,19 +71,16 @@ def describe_shared(page: AnyClass, shared: Mapping[str, str] = SHARED) -> AnyCl
     return page
 
 
-@dataclass(frozen=True)
 class HiddenCell:
     """The common part of cells whose only state is h."""
 
-    GATES: ClassVar[int]
-    inputs: int
-    H: int
-    bias: Any
-    options: Any
-    init: str = "torch"
+    GATES: int
+    state: tuple[str, ...] = ("h",)
+    draws = False
 
-    state: ClassVar[tuple[str, ...]] = ("h",)
-    draws: ClassVar[bool] = False
+    def __init__(self, inputs: int, H: int, bias: Any, options: Any, init: str = "torch"):
+        self.inputs, self.H = inputs, H
+        self.bias, self.options, self.init = bias, options, init
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -96,9 +92,8 @@ class HiddenCell:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         rows, H = self.GATES * self.H, self.H
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, self.inputs)}
-        shapes["weight_hh"] = rows, H
-        return shapes | ({"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {})
+        biases = {"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {}
+        return {"weight_ih": (rows, self.inputs), "weight_hh": (rows, H), **biases}
 
     def initial(self, rng: "np.random.Generator") -> dict[str, np.ndarray]:
         return initial(self.shapes(), self.H, self.init, rng)

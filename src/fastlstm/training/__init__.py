@@ -3,10 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastlstm.training import losses, optim
-
 if TYPE_CHECKING:
-    from fastlstm.training import schedules
+    from fastlstm.training import losses, optim, schedules
     from fastlstm.training.callbacks import CSVLogger, EarlyStopping
     from fastlstm.training.data.batch import Batch
     from fastlstm.training.data.streams import Streams
@@ -26,7 +24,9 @@ __all__ = [
     "optim",
     "schedules",
 ]
-PLACES = {  # each module is imported at the first use of a name
+# Each module is imported at its first use, or at that of a name in it.
+MODULES = "losses", "optim", "schedules"
+PLACES = {
     "Batch": "data.batch",
     "CSVLogger": "callbacks",
     "DivergedError": "run",
@@ -38,12 +38,12 @@ PLACES = {  # each module is imported at the first use of a name
 
 
 def __getattr__(name: str) -> Any:
-    if name == "schedules":
-        return importlib.import_module(f"{__name__}.schedules")
+    if name in MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PLACES, "schedules"})
+    return sorted({*globals(), *PLACES, *MODULES})
