@@ -84,12 +84,52 @@ def test_nothing_is_drawn(name, x):
     model, other = MODELS[name](), MODELS[name]()
     result, expected = without_draws(model).forward(x)[0], model(x)
     for actual, wanted in zip(all_arrays(result), all_arrays(expected), strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-12, atol=1e-12)
+        assert_same_bits(actual, wanted)
     saliency(model, x)
     effective_memory(model, x)
     in_training = zip(all_arrays(model.forward(x)[0]), all_arrays(other.forward(x)[0]), strict=True)
     for actual, wanted in in_training:
         assert_same_bits(actual, wanted)
+
+
+class Steps(fl.Module):
+    """The last h of a cell that is called for each step."""
+
+    def __init__(self):
+        self.cell = fl.LSTMCell(I, H, zoneout=(0.2, 0.3), **F64)
+
+    def __call__(self, x):
+        state = None
+        for step in x:
+            state = self.cell(step, state)
+        return state[0]
+
+    def forward(self, x):
+        state, tapes = None, []
+        for step in x:
+            state, tape = self.cell.forward(step, state)
+            tapes.append(tape)
+        return state[0], tapes
+
+    def backward(self, tapes, dh):
+        dstate, dx = (dh, 0 * dh), []
+        for tape in reversed(tapes):
+            grads = self.cell.backward(tape, dstate)
+            dstate = grads.state
+            dx.insert(0, grads.x)
+        return self.collect(x=np.stack(dx), cell=grads)
+
+
+@pytest.mark.parametrize("shape", [(T, B, I), (T, I)])
+def test_a_cell_with_zoneout_in_a_loop(shape, rng):
+    x, model = rng.standard_normal(shape), Steps()
+    expected = slope(lambda: model(x).sum(), x)
+
+    def target(y):
+        return float(y.sum()), np.ones_like(y)
+
+    actual = saliency(model, x, target)
+    np.testing.assert_allclose(actual, np.abs(expected), rtol=1e-6, atol=1e-8)
 
 
 def test_a_function_chooses_the_output(model, x):

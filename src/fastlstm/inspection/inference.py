@@ -1,6 +1,10 @@
-"""A model's inference as a function that has gradients: nothing is drawn, nothing is dropped."""
+"""A model's inference as a function of x with a gradient: nothing is drawn, nothing is dropped.
 
-from collections.abc import Mapping
+The gradient is that of training, in one call of the kernels. `watched` has those of every step,
+which are computed step by step and take several times as long.
+"""
+
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +14,12 @@ from fastlstm.engine.cell import Cell
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.reading.mask import read_lengths, within
 from fastlstm.engine.stack import Stack
-from fastlstm.kernels.arguments import Kernels, Masks, Packed
+from fastlstm.inspection.watched import Same, step_by_step
 from fastlstm.layers import lstm_options
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.sequential import Sequential
-from fastlstm.module import Gradients, Module, Output
+from fastlstm.module import Module, Output
 
 
 def without_draws(model: Module, *others: Module) -> Module:
@@ -40,36 +44,26 @@ def without_draws(model: Module, *others: Module) -> Module:
         if isinstance(module, Dropout):
             twins[id(module)] = Same()
         elif isinstance(module, Stack) and module._draws:
-            twins[id(module)] = Stack(
-                [[_without_draws(cell) for cell in cells] for cells in module.cells.by_layer],
-                reverse=module.cells.reverse,
-                batch_first=module.batch_first,
-                learn_initial_state=module.learn_initial_state,
-                dtype=module.dtype,
-                parameters=module._parameters,
-            )
+            twins[id(module)] = _layer_without_draws(module)
     return model._bound_copy(twins, bind=False) if twins else model
 
 
-class Same(Module):
-    """A module that returns x, in place of one that is left out."""
-
-    acts_on_steps = True
-
-    def __call__(self, x: Any) -> np.ndarray:
-        return read_floats("x", x)
-
-    def forward(self, x: Any) -> tuple[np.ndarray, None]:
-        return self(x), None
-
-    def backward(self, tape: Any, dy: Any) -> Gradients:
-        return Gradients(x=dy)
-
-    def _output(self, before: Output) -> Output:
-        return before
+def _layer_without_draws(layer: Stack) -> Stack:
+    cells = [[_without_draws(cell) for cell in cells] for cells in layer.cells.by_layer]
+    if any(cell.draws for cell in chain(*cells)):
+        return step_by_step(layer)  # training has no expected value of zoneout
+    return Stack(
+        cells,
+        reverse=layer.cells.reverse,
+        batch_first=layer.batch_first,
+        learn_initial_state=layer.learn_initial_state,
+        dtype=layer.dtype,
+        parameters=layer._parameters,
+    )
 
 
 def _without_draws(cell: Any) -> Cell:
+    """The cell without recurrent dropout."""
     if not cell.draws:
         checked: Cell = cell
         return checked
@@ -78,51 +72,7 @@ def _without_draws(cell: Any) -> Cell:
             f"model: expected cells whose inference has gradients, got {type(cell).__name__}, "
             "which draws random numbers"
         )
-    plain = cell._replace(variant=cell.variant._replace(recurrent_dropout=0.0, zoneout=(0.0, 0.0)))
-    return _Zoneout(plain, cell.variant.zoneout) if any(cell.variant.zoneout) else plain
-
-
-class _Zoneout:
-    """A cell around an LSTM's, whose training computes zoneout's expected value.
-
-    The kernels have no gradients of it: training draws which numbers are kept.
-    """
-
-    draws = False
-
-    def __init__(self, cell: lstm_options.Cell, kept: tuple[float, float]):
-        self.cell, self.kept = cell, kept
-        self.inputs, self.state, self.sizes = cell.inputs, cell.state, cell.sizes
-        self.shapes, self.initial, self.draw = cell.shapes, cell.initial, cell.draw
-
-    def pack(
-        self, kernels: Kernels, parameters: Mapping[str, np.ndarray], backward: bool
-    ) -> Packed:
-        return _ZoneoutStep(self, self.cell.pack(kernels, parameters, backward))
-
-
-class _ZoneoutStep:
-    """A `fastlstm.engine.PythonCell`: s' = m ∗ s + (1 - m) ∗ step(s), for each part s."""
-
-    def __init__(self, cell: _Zoneout, inner: Any):
-        self.kept, self.inner = cell.kept, inner
-        self.inputs, self.sizes, self.dtype = cell.inputs, cell.sizes, cell.cell.dtype
-        self.names = tuple(cell.shapes())
-
-    def step(self, x: Any, state: Any, masks: Masks | None) -> Any:
-        after, saved = self.inner.step(x, state, None)
-        parts = zip(self.kept, state, after, strict=True)
-        h, c = (m * old + (1 - m) * new for m, old, new in parts)
-        gates, cell, *rest = saved
-        return (h, c), (gates, c, *rest, cell)
-
-    def step_backward(self, x: Any, state: Any, saved: Any, d_state: Any, masks: Masks) -> Any:
-        gates, _, *rest, cell = saved
-        d_after = tuple((1 - m) * d for m, d in zip(self.kept, d_state, strict=True))
-        own = gates, cell, *rest
-        dx, d_before, terms = self.inner.step_backward(x, state, own, d_after, masks)
-        parts = zip(self.kept, d_state, d_before, strict=True)
-        return dx, tuple(m * d + before for m, d, before in parts), terms
+    return cell._replace(variant=cell.variant._replace(recurrent_dropout=0.0))
 
 
 class Batch(NamedTuple):

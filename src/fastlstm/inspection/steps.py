@@ -1,6 +1,6 @@
 """One direction of one layer: what it computed at every step, and the gradients there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,7 +48,7 @@ class Seen:
         self.saved = tuple(np.zeros((*lead, *a.shape[2:]), a.dtype) for a in none[0][1][0])
         for t, rows in self.steps():
             x, before = self.x[t, rows], cut([part[rows] for part in state], self.cuts, t, rows)
-            new = parts_of(self.one_step.forward(x, _in_form(before))[1])
+            new = parts_of(self.one_step.forward(x, form_of(before))[1])
             for part, after, value in zip(state, self.states, new, strict=True):
                 part[rows] = after[t, rows] = value
             for array, value in zip(self.saved, self._keep(x, before)[0][1][0], strict=True):
@@ -80,8 +80,8 @@ class Seen:
             shares = [part.dtype.type(m) for part, m in zip(own, self.zoneout, strict=True)]
             d_new = tuple((1 - m) * part for part, m in zip(own, shares, strict=True))
             x, before = self.x[t, rows], tuple(part[t, rows] for part in befores)
-            call = x, _in_form(before), None, None, None, self._keep(x, before)
-            dx[t, rows], d_before, _ = self.one_step.backward(*call, None, _in_form(d_new))
+            call = x, form_of(before), None, None, None, self._keep(x, before)
+            dx[t, rows], d_before, _ = self.one_step.backward(*call, None, form_of(d_new))
             of_old = zip(parts_of(d_before), shares, own, strict=True)
             d_before = cut([new + m * part for new, m, part in of_old], self.cuts, t, rows)
             for total, part, value, d in zip(totals, d_state, own, d_before, strict=True):
@@ -95,9 +95,9 @@ class Seen:
 
     def _keep(self, x: np.ndarray, state: Parts) -> Any:
         """What one step of some rows saves for `backward`."""
-        return self.one_step.forward(x, _in_form(state), None, None, None, None, True)[2]
+        return self.one_step.forward(x, form_of(state), None, None, None, None, True)[2]
 
 
-def _in_form(parts: Parts) -> Any:
-    """A state as the kernels take it."""
-    return parts if len(parts) > 1 else parts[0]
+def form_of(parts: Sequence[np.ndarray]) -> Any:
+    """A state of these parts, as layers and kernels take it."""
+    return tuple(parts) if len(parts) > 1 else parts[0]

@@ -1,18 +1,23 @@
-"""Copies of a model for one call, whose recurrent layers keep what their kernels compute."""
+"""Copies of a model for one call, whose recurrent layers keep what their kernels compute.
 
+Their `forward` computes the bits of inference, and their `backward` the gradients at every step.
+`inference` has only the gradient of x, faster.
+"""
+
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from fastlstm.changes import CHANGES
+from fastlstm.checks import read_floats
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.prepared import Link
 from fastlstm.engine.reading.mask import Axes, Given, Kept, read_batch, within
 from fastlstm.engine.reading.plan import Opened, read_gradient
 from fastlstm.engine.reading.state import parts_of
 from fastlstm.engine.stack import Stack
-from fastlstm.inspection.inference import Same
-from fastlstm.inspection.steps import Parts, Seen
+from fastlstm.inspection.steps import Parts, Seen, form_of
 from fastlstm.kernels.reference.core.walk import cuts_of
 from fastlstm.layers import gru, lstm_options, rnn
 from fastlstm.layers.dropout import Dropout
@@ -39,16 +44,8 @@ class Watch:
                 if isinstance(module, Dropout):
                     twins[id(module)] = Same()
                 elif isinstance(module, Stack) and (module is model or not module.one_step):
-                    kind = type(module)
-                    for method in () if module.one_step else ("__call__", "forward", "backward"):
-                        if getattr(kind, method) is not getattr(Stack, method):
-                            raise ValueError(
-                                f"model: {kind.__name__} has a {method} of its own, which would "
-                                "not be seen; a Module around the recurrent layer may have one"
-                            )
-                    twin = module._bound_copy(twins)
-                    # Past `Module.__setattr__`, which would set the layer's own attribute, too.
-                    object.__setattr__(twin, "__class__", _watched(kind))
+                    _refuse_own_methods(module)
+                    twin = _become(module._bound_copy(twins), Watched)
                     twin.__dict__.update(_prefix=prefix, _calls=self._calls)
             self.model: Any = model._bound_copy(twins)
 
@@ -102,38 +99,94 @@ class Watch:
         return isinstance(y, np.ndarray) and y.shape[: len(lead)] == lead
 
 
-class Watched(Stack):
-    """A recurrent layer that records its call."""
+class StepByStep(Stack):
+    """A recurrent layer whose `forward` computes the bits of a call, and its gradients by step."""
 
-    _prefix: str  # of its parameters' names in the model
-    _calls: "list[LayerCall]"
-
-    def __call__(self, x: Any, state: Any = None, **options: Any) -> Any:
-        return self.forward(x, state, **options)[0]
+    _prefix = ""  # of its parameters' names in the model
 
     def forward(
         self, x: Any, state: Any = None, *, recompute: Any = None, **options: Any
     ) -> tuple[Any, Any]:
-        if any(call.stack is self for call in self._calls):
-            name = self._prefix.rstrip(".")
-            raise ValueError(f"model: expected one call of each recurrent layer, got two of {name}")
         call = LayerCall(self, self._opened(x, state, **options))
-        self._calls.append(call)
         return call.result, call
 
     def backward(
         self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: Any = None
     ) -> Gradients:
-        gradients: Gradients = tape.backward(dy, dstate)
+        gradients: Gradients
+        if not self.one_step:
+            gradients = tape.backward(dy, dstate)
+            return gradients
+        # A cell gets the gradient of its next state alone, and its states have no axis of layers.
+        dstate = None if dy is None else form_of([np.asarray(part)[None] for part in parts_of(dy)])
+        gradients = tape.backward(None, dstate)
+        gradients.state = form_of([part[0] for part in parts_of(gradients.state)])
+        gradients.x = tape.dx.reshape(tape.call.x.shape)
         return gradients
 
 
-_CLASSES: dict[type, type] = {}
+class Watched(StepByStep):
+    """A recurrent layer that records its call."""
+
+    _calls: "list[LayerCall]"
+
+    def __call__(self, x: Any, state: Any = None, **options: Any) -> Any:
+        return self.forward(x, state, **options)[0]
+
+    def forward(self, x: Any, state: Any = None, **options: Any) -> tuple[Any, Any]:
+        if any(call.stack is self for call in self._calls):
+            name = self._prefix.rstrip(".")
+            raise ValueError(f"model: expected one call of each recurrent layer, got two of {name}")
+        result, call = super().forward(x, state, **options)
+        self._calls.append(call)
+        return result, call
 
 
-def _watched(kind: type[Stack]) -> type:
-    """The subclass of a recurrent layer's class that records its call."""
-    return _CLASSES.setdefault(kind, type(kind.__name__, (Watched, kind), {}))
+_CLASSES: dict[tuple[type, type], type] = {}
+
+
+def _become(twin: Any, kind: type[StepByStep]) -> Any:
+    """Make the copy of a recurrent layer one of this kind, too."""
+    own = type(twin)
+    both = _CLASSES.setdefault((own, kind), type(own.__name__, (kind, own), {}))
+    # Past `Module.__setattr__`, which would set the layer's own attribute, too.
+    object.__setattr__(twin, "__class__", both)
+    return twin
+
+
+def _refuse_own_methods(layer: Stack) -> None:
+    """Raise if a layer computes sequences in a way of its own, which would not be seen."""
+    kind = type(layer)
+    for method in () if layer.one_step else ("__call__", "forward", "backward"):
+        if getattr(kind, method) is not getattr(Stack, method):
+            raise ValueError(
+                f"model: {kind.__name__} has a {method} of its own, which would not be seen; "
+                "a Module around the recurrent layer may have one"
+            )
+
+
+def step_by_step(layer: Stack) -> Stack:
+    """A copy of a recurrent layer whose `forward` and `backward` compute inference."""
+    twin: Stack = _become(copy(layer), StepByStep)
+    return twin
+
+
+class Same(Module):
+    """A module that returns x, in place of one that is left out."""
+
+    acts_on_steps = True
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return read_floats("x", x)
+
+    def forward(self, x: Any) -> tuple[np.ndarray, None]:
+        return self(x), None
+
+    def backward(self, tape: Any, dy: Any) -> Gradients:
+        return Gradients(x=dy)
+
+    def _output(self, before: Output) -> Output:
+        return before
 
 
 class LayerCall:
@@ -152,7 +205,7 @@ class LayerCall:
     totals: list[list[Parts]]
     dx: np.ndarray
 
-    def __init__(self, stack: Watched, opened: Opened):
+    def __init__(self, stack: StepByStep, opened: Opened):
         self.stack, self.call, self._opened = stack, opened.call, opened
         T, B = self.sizes = self.call.sizes(stack._form)
         lengths, resets = self.call.lengths, self.call.resets
