@@ -132,6 +132,11 @@ def make_linear(weight: np.ndarray, bias: np.ndarray | None = None) -> Linear:
 def _matrix(named: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in named:
         raise ValueError(f"{name}: expected an array, got none")
-    if named[name].ndim != 2 or not named[name].size:
-        raise ValueError(f"{name}: expected a matrix, got shape {named[name].shape}")
+    check_matrix(name, named[name])
     return named[name]
+
+
+def check_matrix(name: str, array: np.ndarray) -> None:
+    """Raise ValueError unless the array is a matrix that is not empty."""
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"{name}: expected a matrix, got shape {array.shape}")

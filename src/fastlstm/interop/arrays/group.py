@@ -104,9 +104,3 @@ def read_weights(name: str, value: Any) -> np.ndarray:
             "are quantized"
         )
     return array
-
-
-def check_matrix(name: str, array: np.ndarray) -> None:
-    """Raise ValueError unless the array is a matrix that is not empty."""
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"{name}: expected a matrix, got shape {array.shape}")

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastlstm.interop.arrays.group import Found, Group, Place, Unsaid, check_matrix
-from fastlstm.interop.keras.weights import gru_arrays, lstm_arrays, rnn_arrays
-from fastlstm.interop.recurrent import BY_GATES
+from fastlstm.interop.arrays.group import Found, Group, Place, Unsaid
+from fastlstm.interop.keras.weights import arrays_of
+from fastlstm.interop.recurrent import BY_GATES, check_matrix
 
 PARTS = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias"}
 NAME = re.compile(
@@ -70,12 +70,9 @@ class KerasGroup(Group):
                 f"GRU or RNN, got shape {recurrent.shape}"
             )
         kind = BY_GATES[columns // H]
-        convert: Any = {"LSTM": lstm_arrays, "GRU": gru_arrays, "RNN": rnn_arrays}[kind]
+        reset_after = True if bias is None else None  # in its place: see `read`
         try:
-            if kind == "GRU" and bias is None:
-                made, options = gru_arrays(kernel, recurrent, reset_after=True)
-            else:
-                made, options = convert(kernel, recurrent, bias)
+            made, options = arrays_of(kind, kernel, recurrent, bias, reset_after=reset_after)
         except ValueError as error:
             raise ValueError(f"{self.prefixes[direction]}{error}") from error
         if kind != "RNN":

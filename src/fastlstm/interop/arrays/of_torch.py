@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape
-from fastlstm.interop.arrays.group import Found, Group, Place, Unsaid, check_matrix
-from fastlstm.interop.recurrent import BY_GATES
+from fastlstm.interop.arrays.group import Found, Group, Place, Unsaid
+from fastlstm.interop.recurrent import BY_GATES, check_matrix
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 OWN = (  # of this library's layers

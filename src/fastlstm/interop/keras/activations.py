@@ -54,19 +54,20 @@ def of_layer(layer: Layer) -> Activation:
             raise ValueError(f"{layer}: expected axis -1, got {config['axis']!r:.40}")
         return Activation("softmax")
     if layer.kind == "ELU":
-        return Activation("elu", _number(layer, "alpha", config.get("alpha", 1.0)))
+        return Activation("elu", read_number(layer, "alpha", config.get("alpha", 1.0)))
     if layer.kind == "ThresholdedReLU":
-        return Activation("thresholded_relu", _number(layer, "theta", config.get("theta", 1.0)))
+        return Activation("thresholded_relu", read_number(layer, "theta", config.get("theta", 1.0)))
     if layer.kind == "LeakyReLU":
         slope = config.get("negative_slope", config.get("alpha", 0.3))
-        return Activation("leaky_relu", _number(layer, "negative_slope", slope))
+        return Activation("leaky_relu", read_number(layer, "negative_slope", slope))
     if config.get("max_value") is not None or config.get("threshold") not in (None, 0):
         raise ValueError(f"{layer}: max_value and threshold have no counterpart here")
-    slope = _number(layer, "negative_slope", config.get("negative_slope") or 0.0)
+    slope = read_number(layer, "negative_slope", config.get("negative_slope") or 0.0)
     return Activation("leaky_relu", slope) if slope else Activation("relu")
 
 
-def _number(layer: Layer, key: str, value: Any) -> float:
+def read_number(layer: Layer, key: str, value: Any) -> float:
+    """Return a number of a layer's configuration."""
     if isinstance(value, dict):  # {"class_name": "__numpy__", "config": {"value": ...}}
         value = value.get("config", {}).get("value") if "config" in value else value.get("value")
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -9,10 +9,9 @@ from fastlstm.interop.keras.config import Layer, Version, inner_layer
 from fastlstm.interop.keras.recurrent import MERGES, flag, is_recurrent, number
 from fastlstm.interop.keras.stored import Stored
 from fastlstm.interop.reading import Hints
-from fastlstm.interop.recurrent import dtype_of
+from fastlstm.interop.recurrent import dtype_of, make_linear
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
-from fastlstm.layers.linear import Linear
 from fastlstm.layers.pool import Last, Pool
 from fastlstm.layers.sequential import Sequential
 from fastlstm.layers.steps.backwards import Backwards
@@ -75,9 +74,7 @@ class Builder:
             self._add_embedding(layer, later)
         elif kind == "Masking":
             value = layer.config.get("mask_value", 0.0)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"{layer}: mask_value: expected a number, got {value!r:.60}")
-            self._begin_mask(layer, float(value))
+            self._begin_mask(layer, activations.read_number(layer, "mask_value", value))
         elif kind == "Dropout":
             if layer.config.get("noise_shape") is not None:
                 raise ValueError(f"{layer}: noise_shape has no counterpart here")
@@ -141,9 +138,7 @@ class Builder:
         if has_bias and arrays[1].shape != (O,):
             raise ValueError(f"{layer}: expected a bias of shape {(O,)}, got {arrays[1].shape}")
         self._check_features(layer, I)
-        named = dict(zip(("weight", "bias"), (arrays[0].T, *arrays[1:]), strict=False))
-        linear = Linear(I, O, has_bias, dtype=dtype_of(named), rng=0)
-        linear.load_state_dict(named)
+        linear = make_linear(arrays[0].T, *arrays[1:])
         self.modules += [linear, *activations.after(layer, self.version)]
         self.features = O
 

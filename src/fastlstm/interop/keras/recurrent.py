@@ -8,13 +8,11 @@ import numpy as np
 from fastlstm.checks import warn_user
 from fastlstm.interop.keras.activations import of_gates, read_name
 from fastlstm.interop.keras.config import Layer, Version, inner_layer
-from fastlstm.interop.keras.weights import gru_arrays, join_keras1, lstm_arrays, rnn_arrays
+from fastlstm.interop.keras.weights import arrays_of, join_keras1
 from fastlstm.interop.reading import Hints
-from fastlstm.interop.recurrent import make
+from fastlstm.interop.recurrent import BY_GATES, make
 
 KINDS = {"LSTM": "LSTM", "CuDNNLSTM": "LSTM", "GRU": "GRU", "CuDNNGRU": "GRU", "SimpleRNN": "RNN"}
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-BY_GATES = {gates: kind for kind, gates in GATES.items()}
 # What must be alike in the two directions of a Bidirectional layer.
 SHARED = (
     *("units", "activation", "recurrent_activation", "use_bias", "reset_after"),
@@ -126,14 +124,8 @@ def of_arrays(
     layer: list[dict[str, np.ndarray]] = []
     made: dict[str, bool] = {}
     for part in parts:
-        kernel, recurrent, *rest = part
-        bias = rest[0] if rest else None
-        if kind == "LSTM":
-            arrays, made = lstm_arrays(kernel, recurrent, bias)
-        elif kind == "GRU":
-            arrays, made = gru_arrays(kernel, recurrent, bias, reset_after)
-        else:
-            arrays, made = rnn_arrays(kernel, recurrent, bias)
+        kernel, recurrent, *bias = part
+        arrays, made = arrays_of(kind, kernel, recurrent, *bias[:1], reset_after=reset_after)
         layer.append(arrays)
     return make(kind, [layer], **made, **options)
 

@@ -10,117 +10,69 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastlstm.interop.recurrent import ICFO, ZRH, reorder
+from fastlstm.interop.recurrent import ICFO, KINDS, ZRH, check_matrix, reorder
 
 # Weights for a direction of `fastlstm.interop.recurrent.make`, and arguments of the layer.
 Made = tuple[dict[str, np.ndarray], dict[str, bool]]
 
 
-def lstm_arrays(kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None = None) -> Made:
-    """Return weights and arguments of an LSTM.
-
-    Parameters
-    ----------
-    kernel : array (I, 4H)
-    recurrent : array (H, 4H)
-    bias : array (4H,) of `LSTM`, or (8H,) of `CuDNNLSTM`; or None
-
-    Returns
-    -------
-    arrays : dict of str to array
-        "weight_ih", "weight_hh" and "bias_ih"; "bias_hh" too from CuDNN, which has two biases.
-    arguments : dict
-        Of the layer: empty.
-
-    Raises
-    ------
-    ValueError
-        The shapes do not fit each other.
-    """
-    H = _units(kernel, recurrent, 4)
-    shape = None if bias is None else bias.shape
-    if shape == (8 * H,):
-        return _from_cudnn(kernel, recurrent, bias, 4), {}
-    _check_bias(shape, [(4 * H,), (8 * H,)])
-    return _transposed(kernel, recurrent, bias), {}
-
-
-def gru_arrays(
+def arrays_of(
+    kind: str,
     kernel: np.ndarray,
     recurrent: np.ndarray,
     bias: np.ndarray | None = None,
+    *,
     reset_after: bool | None = None,
 ) -> Made:
-    """Return weights and arguments of a GRU.
+    """Return weights and arguments of a layer of one direction.
 
     Parameters
     ----------
-    kernel : array (I, 3H)
-    recurrent : array (H, 3H)
+    kind : "LSTM", "GRU" or "RNN"
+    kernel, recurrent : arrays (I, G H) and (H, G H)
     bias : array or None
-        (3H,) with `reset_after` False, (2, 3H) with True, (6H,) of `CuDNNGRU`.
+        (G H,); (2, 3H) of a GRU with `reset_after`; (2 G H,) of `CuDNNLSTM` and `CuDNNGRU`.
     reset_after : bool, optional
-        Must be said if there is no bias, whose shape shows it.
+        Of a GRU. Must be said if there is no bias, whose shape shows it.
 
     Returns
     -------
     arrays : dict of str to array
-        "weight_ih", "weight_hh", "bias_ih"; "bias_hh" too with `reset_after`.
+        "weight_ih", "weight_hh", "bias_ih"; "bias_hh" too from CuDNN and with `reset_after`, which
+        have two biases.
     arguments : dict
-        Of the layer: "linear_before_reset".
+        Of the layer: a GRU's "linear_before_reset".
 
     Raises
     ------
     ValueError
         The shapes do not fit each other or `reset_after`, or it must be said.
     """
-    H = _units(kernel, recurrent, 3)
-    shape = None if bias is None else bias.shape
-    if shape is None:
-        if reset_after is None:
-            raise ValueError(
-                "reset_after: expected True or False, since a GRU without bias does not show it"
-            )
+    gates = KINDS[kind][1]
+    H = _units(kernel, recurrent, gates)
+    shape, single, of_cudnn = None if bias is None else bias.shape, (gates * H,), (2 * gates * H,)
+    wanted = {"LSTM": (single, of_cudnn), "GRU": (single, (2, 3 * H), of_cudnn), "RNN": (single,)}
+    if shape is not None and shape not in wanted[kind]:
+        texts = " or ".join(map(str, wanted[kind]))
+        raise ValueError(f"bias: expected shape {texts}, got {shape}")
+    if bias is not None and shape == of_cudnn:
+        arrays = _from_cudnn(kernel, recurrent, bias, gates)
     else:
-        shown = shape != (3 * H,)
-        _check_bias(shape, [(3 * H,), (2, 3 * H), (6 * H,)])
-        if reset_after is not None and reset_after != shown:
-            raise ValueError(f"bias: expected that of reset_after={reset_after}, got shape {shape}")
-        reset_after = shown
-    if shape == (6 * H,):
-        arrays = _from_cudnn(kernel, recurrent, bias, 3)
-    elif bias is not None and bias.ndim == 2:
-        arrays = _transposed(kernel, recurrent, bias[0]) | {"bias_hh": bias[1]}
-    else:
-        arrays = _transposed(kernel, recurrent, bias)
+        arrays = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
+        if bias is not None:
+            names = ("bias_ih", "bias_hh") if bias.ndim == 2 else ("bias_ih",)
+            arrays |= zip(names, np.atleast_2d(bias), strict=True)
+    if kind != "GRU":
+        return arrays, {}
+    if shape is None and reset_after is None:
+        raise ValueError(
+            "reset_after: expected True or False, since a GRU without bias does not show it"
+        )
+    shown = reset_after if shape is None else shape != single
+    if reset_after not in (None, shown):
+        raise ValueError(f"bias: expected that of reset_after={reset_after}, got shape {shape}")
     arrays = {name: reorder(array, ZRH) for name, array in arrays.items()}
-    return arrays, {"linear_before_reset": bool(reset_after)}
-
-
-def rnn_arrays(kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None = None) -> Made:
-    """Return weights and arguments of an RNN.
-
-    Parameters
-    ----------
-    kernel : array (I, H)
-    recurrent : array (H, H)
-    bias : array (H,) or None
-
-    Returns
-    -------
-    arrays : dict of str to array
-        "weight_ih", "weight_hh", "bias_ih".
-    arguments : dict
-        Of the layer: empty.
-
-    Raises
-    ------
-    ValueError
-        The shapes do not fit each other.
-    """
-    H = _units(kernel, recurrent, 1)
-    _check_bias(None if bias is None else bias.shape, [(H,)])
-    return _transposed(kernel, recurrent, bias), {}
+    return arrays, {"linear_before_reset": bool(shown)}
 
 
 def join_keras1(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -149,18 +101,10 @@ def join_keras1(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     return joined
 
 
-def _transposed(
-    kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    arrays = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
-    return arrays if bias is None else arrays | {"bias_ih": bias}
-
-
 def _from_cudnn(
-    kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None, gates: int
+    kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray, gates: int
 ) -> dict[str, np.ndarray]:
     """CuDNN's layers: W of a gate, [H, I] in the order of C, under the shape [I, H]; R as here."""
-    assert bias is not None
     kernels = np.split(kernel, gates, axis=1)
     bias_ih, bias_hh = np.split(bias, 2)
     return {
@@ -173,20 +117,14 @@ def _from_cudnn(
 
 def _units(kernel: np.ndarray, recurrent: np.ndarray, gates: int) -> int:
     """H, of kernels that fit each other."""
-    for name, array in (("kernel", kernel), ("recurrent_kernel", recurrent)):
-        if array.ndim != 2 or not array.size:
-            raise ValueError(f"{name}: expected a matrix, got shape {array.shape}")
+    named = {"kernel": kernel, "recurrent_kernel": recurrent}
+    for name, array in named.items():
+        check_matrix(name, array)
     H = len(recurrent)
-    for name, array in (("kernel", kernel), ("recurrent_kernel", recurrent)):
+    for name, array in named.items():
         if array.shape[1] != gates * H:
             raise ValueError(
                 f"{name}: expected {gates * H} columns, {gates} times the {H} rows of the "
                 f"recurrent kernel, got shape {array.shape}"
             )
     return H
-
-
-def _check_bias(shape: tuple[int, ...] | None, wanted: list[tuple[int, ...]]) -> None:
-    if shape is not None and shape not in wanted:
-        texts = " or ".join(map(str, wanted))
-        raise ValueError(f"bias: expected shape {texts}, got {shape}")

@@ -46,7 +46,6 @@ class _Recurrent(OpRun):
 
     def __init__(self, node: Any, parameters: Any) -> None:
         super().__init__(node, parameters)
-        schema = onnx.defs.get_schema(node.op_type, parameters["opsets"][""])
         opset = parameters["opsets"][""]
         schema = onnx.defs.get_schema(node.op_type, opset)
         self._names = [formal.name for formal in schema.inputs]

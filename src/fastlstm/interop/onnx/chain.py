@@ -216,13 +216,6 @@ class Chain:
             raise self.other(node, f"its input has the axes {x.axes}")
         return x
 
-    def known_constant(self, name: str) -> np.ndarray | None:
-        """The value of a name; None if it has none before the model runs."""
-        try:
-            return constant(self.scope, name)
-        except NotConstantError:
-            return None
-
 
 def output_of(modules: tuple[Module, ...]) -> Output:
     """What is known of the result of modules one after another."""

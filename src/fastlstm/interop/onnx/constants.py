@@ -58,6 +58,14 @@ def constant(scope: Scope, name: str) -> np.ndarray:
     return _Evaluation(scope.file).value(scope, name)
 
 
+def known_constant(scope: Scope, name: str) -> np.ndarray | None:
+    """The value of a name; None if it has none before the model runs."""
+    try:
+        return constant(scope, name)
+    except NotConstantError:
+        return None
+
+
 def constant_names(graph: Any) -> frozenset[str]:
     """The names, also in inner graphs, that have the same value in every run."""
     constant: set[str] = set()

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastlstm.interop.onnx import patterns, views
 from fastlstm.interop.onnx.chain import FEATURES, Chain, Value, attribute
+from fastlstm.interop.onnx.constants import known_constant
 from fastlstm.interop.onnx.nodes import as_written
 from fastlstm.interop.recurrent import make_linear
 from fastlstm.layers.activation import SELU_ALPHA, SELU_SCALE, Activation
@@ -56,7 +57,7 @@ def activation(chain: Chain, node: Any) -> Value:
 
 
 def gather(chain: Chain, node: Any) -> Value:
-    if chain.known_constant(node.input[0]) is None:
+    if known_constant(chain.scope, node.input[0]) is None:
         return views.gather(chain, node)
     table, x = chain.constant(node, 0), chain.value(node.input[1])
     if x.dtype is not None or attribute(node, "axis", 0) or table is None or table.ndim != 2:
@@ -109,7 +110,7 @@ def add(chain: Chain, node: Any) -> Value:
     found = patterns.activation(chain, node)
     if found is not None:
         return found
-    place = int(chain.known_constant(node.input[0]) is not None)
+    place = int(known_constant(chain.scope, node.input[0]) is not None)
     x, bias = chain.whole(node, place), chain.constant(node, 1 - place)
     last = x.modules[-1] if x.modules else None
     if (

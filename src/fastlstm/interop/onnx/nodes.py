@@ -9,7 +9,7 @@ import onnx
 from fastlstm import onnx as operators
 from fastlstm.engine.stack import Stack
 from fastlstm.interop.arrays import read_layers
-from fastlstm.interop.onnx.constants import NUMBERS, NotConstantError, constant
+from fastlstm.interop.onnx.constants import NUMBERS, NotConstantError, constant, known_constant
 from fastlstm.interop.onnx.graph import RECURRENT, File, Scope, is_standard, title
 from fastlstm.interop.reading import Hints, reading
 from fastlstm.interop.recurrent import make
@@ -216,7 +216,8 @@ def _describe(scope: Scope, node: Any) -> Description:
             if name in attributes:
                 attributes[name] = as_written(attributes[name])
     operator = CHECKED[node.op_type](**shown, **attributes)
-    if "sequence_lens" in inputs and _is_constant(scope, inputs["sequence_lens"]):
+    lengths = inputs.get("sequence_lens")
+    if lengths is not None and known_constant(scope, lengths) is not None:
         raise NoLayerError("sequence_lens: expected none or an input, got a constant")
     state = [_initial(scope, inputs.get(name, ""), name, operator) for name in operator.STATE]
     known = [part for part in state if part is not None]
@@ -270,14 +271,6 @@ def as_written(value: Any) -> Any:
     )
 
 
-def _is_constant(scope: Scope, name: str) -> bool:
-    try:
-        constant(scope, name)
-    except NotConstantError:
-        return False
-    return True
-
-
 def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndarray | None:
     """The constant initial state (directions, H); None if it is known in a run only."""
     directions, H = len(operator._reverse), operator.hidden_size
@@ -313,7 +306,9 @@ def states_of_a_run(scope: Scope, node: Any) -> list[str]:
     inputs = named_inputs(node, scope.file.opset)
     names = [inputs[field] for field in ("initial_h", "initial_c") if field in inputs]
     return [
-        name for name in names if not _is_constant(scope, name) and _repeated(scope, name) is None
+        name
+        for name in names
+        if known_constant(scope, name) is None and _repeated(scope, name) is None
     ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 
 from fastlstm.interop.onnx.chain import Chain, Value
+from fastlstm.interop.onnx.constants import known_constant
 from fastlstm.interop.onnx.graph import is_standard
 from fastlstm.interop.onnx.nodes import as_written
 from fastlstm.interop.onnx.out.activations import add_activation
@@ -72,7 +73,7 @@ def _fits(chain: Chain, pattern: Pattern, wanted: str, name: str, found: dict[st
     if wanted == "x":
         return bool(found.setdefault("x", name) == name)
     if wanted in pattern.numbers:
-        array = chain.known_constant(name)
+        array = known_constant(chain.scope, name)
         if array is None or array.ndim or array.dtype.kind != "f":
             return False
         number = pattern.numbers[wanted]

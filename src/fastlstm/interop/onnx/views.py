@@ -19,7 +19,7 @@ from fastlstm.interop.onnx.chain import (
     output_of,
     without,
 )
-from fastlstm.interop.onnx.constants import NotConstantError, constant
+from fastlstm.interop.onnx.constants import known_constant
 from fastlstm.interop.onnx.graph import title
 from fastlstm.layers.pool import Last, Pool
 
@@ -117,11 +117,8 @@ def size_of(chain: Chain, node: Any, x: Value, axis: Any) -> Any:
 
 def sizes_of(chain: Chain, node: Any, name: str) -> list[Any]:
     """A list of sizes, in part taken from the shapes of values."""
-    try:
-        array = constant(chain.scope, name)
-    except NotConstantError:
-        pass
-    else:
+    array = known_constant(chain.scope, name)
+    if array is not None:
         return [int(size) for size in array.ravel()]
     _, source, _ = chain.scope.source(name)
     kind = source.op_type if isinstance(source, onnx.NodeProto) else ""
