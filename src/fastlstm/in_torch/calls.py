@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastlstm.engine.reading.state import ready
+from fastlstm.engine.reading.state import parts_of, ready
 from fastlstm.in_torch.packed import Packed
 
 Tensors = Sequence[torch.Tensor]
@@ -82,8 +82,7 @@ def backward(
     )
     if ragged is not None:
         dx = ragged.data(dx)
-    parts = dfirst if isinstance(dfirst, tuple) else (dfirst,)
-    return tuple(map(torch.from_numpy, (dx, *parts, *chain(*of_cells))))
+    return tuple(map(torch.from_numpy, (dx, *parts_of(dfirst), *chain(*of_cells))))
 
 
 def _dstate(packed: Packed, gradients: Sequence[torch.Tensor | None]) -> Any:
@@ -116,7 +115,7 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 def _tensors(
     packed: Packed, y: np.ndarray, final: Any, ragged: Ragged | None
 ) -> tuple[torch.Tensor, ...]:
-    parts = final if isinstance(final, tuple) else (final,)
+    parts = parts_of(final)
     if packed.form.one_step:
         return tuple(map(torch.from_numpy, parts))
     if ragged is not None:

@@ -8,9 +8,9 @@ import torch
 from torch.autograd import forward_ad
 
 from fastlstm.checks import warn_user
+from fastlstm.in_torch.packed import DTYPES
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # no subclasses, which give operators another meaning
-DTYPES = (torch.float32, torch.float64)
 _warned: set[str] = set()
 is_exporting = torch.compiler.is_exporting
 

@@ -166,12 +166,21 @@ class Pool(Module):
             np.put_along_axis(rows, tape.places[:, None], dy[:, None], axis=1)
         return Gradients(x=dx if tape.given is None else tape.given.give_back(dx))
 
+    @property
+    def _reads_batch_first(self) -> bool:
+        """Whether x is (B, T, F), as this layer says or the layers before do."""
+        return bool(self._before.batch_first if self.batch_first is None else self.batch_first)
+
+    @property
+    def _reverse(self) -> tuple[bool, ...]:
+        """For each direction whose features x has, whether it reads from the end."""
+        if self.bidirectional is None:
+            return self._before.reverse
+        return (False, True) if self.bidirectional else (False,)
+
     def _read(self, x: Any, lengths: Any, mask: Any) -> Steps:
         """The arguments of a call, checked."""
-        batch_first = self.batch_first
-        if batch_first is None:
-            batch_first = bool(self._before.batch_first)
-        features = None
+        batch_first, features = self._reads_batch_first, None
         if not isinstance(x, (list, tuple)):
             x = read_floats("x", x)
             features = x.shape[-1:]
@@ -205,17 +214,15 @@ class Pool(Module):
 
     def _ends(self, B: int, T: int, F: int, counts: np.ndarray | None) -> list[tuple[slice, Any]]:
         """Each direction's features, and the rows and steps at which it ends."""
-        reverse = self._before.reverse
-        if self.bidirectional is not None:
-            reverse = (False, True) if self.bidirectional else (False,)
-        size, rest = divmod(F, len(reverse))
+        directions = len(self._reverse)
+        size, rest = divmod(F, directions)
         if rest:
-            raise ValueError(f"x: expected features of {len(reverse)} directions, got {F}")
+            raise ValueError(f"x: expected features of {directions} directions, got {F}")
         # In a row without valid steps, the index -1 stands for any.
         last = (slice(B), T - 1) if counts is None else (np.arange(B), counts - 1)
         return [
             (slice(k * size, (k + 1) * size), (slice(B), 0) if is_reverse else last)
-            for k, is_reverse in enumerate(reverse)
+            for k, is_reverse in enumerate(self._reverse)
         ]
 
     def _output(self, before: Output) -> Output:

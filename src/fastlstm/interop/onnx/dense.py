@@ -9,24 +9,14 @@ from fastlstm.interop.onnx import patterns, views
 from fastlstm.interop.onnx.chain import FEATURES, Chain, Value, attribute
 from fastlstm.interop.onnx.constants import known_constant
 from fastlstm.interop.onnx.nodes import as_written
+from fastlstm.interop.onnx.out.activations import SINGLE
 from fastlstm.interop.recurrent import make_linear
 from fastlstm.layers.activation import SELU_ALPHA, SELU_SCALE, Activation
 from fastlstm.layers.activations import PARAMETERS
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
 
-ACTIVATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Sigmoid": ("sigmoid", ()),
-    "Tanh": ("tanh", ()),
-    "Relu": ("relu", ()),
-    "LeakyRelu": ("leaky_relu", ("alpha",)),
-    "ThresholdedRelu": ("thresholded_relu", ("alpha",)),
-    "HardSigmoid": ("hard_sigmoid", ("alpha", "beta")),
-    "Elu": ("elu", ("alpha",)),
-    "Softsign": ("softsign", ()),
-    "Softplus": ("softplus", ()),
-    "Exp": ("exponential", ()),
-}
+ACTIVATIONS = {operator: kind for kind, operator in SINGLE.items()}
 
 
 def activation(chain: Chain, node: Any) -> Value:
@@ -47,9 +37,9 @@ def activation(chain: Chain, node: Any) -> Value:
         is_tanh = attribute(node, "approximate", b"none") == b"tanh"
         layer = Activation("gelu_tanh" if is_tanh else "gelu")
     else:
-        name, parameters = ACTIVATIONS[kind]
-        defaults = dict(zip(("alpha", "beta"), PARAMETERS.get(name, ()), strict=False))
-        numbers = [attribute(node, key, defaults[key]) for key in parameters]
+        name = ACTIVATIONS[kind]
+        defaults = zip(("alpha", "beta"), PARAMETERS.get(name, ()), strict=False)
+        numbers = [attribute(node, key, default) for key, default in defaults]
         if x.dtype == np.float32:
             numbers = as_written(numbers)
         layer = Activation(name, *numbers)

@@ -18,13 +18,7 @@ from fastlstm.safetensors import Path
 __all__ = ["layers", "read", "to_torch"]
 # Under which name a checkpoint has its state dict.
 STATES = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "module",
-    "state",
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "module", "state"),
     "weights",
 )
 

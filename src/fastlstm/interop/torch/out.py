@@ -17,10 +17,10 @@ from fastlstm.layers.sequential import Sequential
 from fastlstm.module import Module, Output
 
 # Options without a counterpart in torch, with the values that stand for doing without them.
-COMMON = {"clip": None}
+COMMON = {"clip": None, "learn_initial_state": False}
 ABSENT: dict[str, dict[str, Any]] = {
-    "LSTM": COMMON
-    | {
+    "LSTM": {
+        **COMMON,
         "peepholes": False,
         "coupled": False,
         "layer_norm": False,
@@ -28,7 +28,7 @@ ABSENT: dict[str, dict[str, Any]] = {
         "recurrent_dropout": 0.0,
         "zoneout": (0.0, 0.0),
     },
-    "GRU": COMMON | {"linear_before_reset": True, "activations": ("sigmoid", "tanh")},
+    "GRU": {**COMMON, "linear_before_reset": True, "activations": ("sigmoid", "tanh")},
     "RNN": COMMON,
 }
 
@@ -100,8 +100,7 @@ def _recurrent(path: str, layer: Any) -> Any:
     import torch
 
     kind = type(layer).__name__
-    absent = ABSENT[kind.removesuffix("Cell")] | {"learn_initial_state": False}
-    for name, without in absent.items():
+    for name, without in ABSENT[kind.removesuffix("Cell")].items():
         value = getattr(layer, name, without)
         if value != without:
             raise ValueError(f"{path}: {kind} has {name}={value!r}, which torch has not")
@@ -132,11 +131,9 @@ def _recurrent(path: str, layer: Any) -> Any:
 def _linear(path: str, layer: Linear) -> Any:
     import torch
 
+    has_bias = layer.bias is not None
     return torch.nn.Linear(
-        layer.in_features,
-        layer.out_features,
-        layer.bias is not None,
-        dtype=_dtype(layer.weight.dtype),
+        layer.in_features, layer.out_features, has_bias, dtype=_dtype(layer.dtype)
     )
 
 
@@ -186,12 +183,7 @@ def _activation(path: str, layer: Activation) -> Any:
 def _pool(path: str, layer: Pool) -> Any:
     from fastlstm.in_torch.pool import Pool as Pooling
 
-    before = layer._before
-    batch_first = before.batch_first if layer.batch_first is None else layer.batch_first
-    reverse = before.reverse
-    if layer.bidirectional is not None:
-        reverse = (False, True) if layer.bidirectional else (False,)
-    return Pooling(layer.kind, bool(batch_first), reverse)
+    return Pooling(layer.kind, layer._reads_batch_first, layer._reverse)
 
 
 def _sequential(path: str, model: Sequential) -> Any:
@@ -212,12 +204,7 @@ def _dtype(dtype: np.dtype) -> Any:
 
 
 MAKERS: dict[type[Module], Callable[[str, Any], Any]] = {
-    LSTM: _recurrent,
-    GRU: _recurrent,
-    RNN: _recurrent,
-    LSTMCell: _recurrent,
-    GRUCell: _recurrent,
-    RNNCell: _recurrent,
+    **dict.fromkeys((LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell), _recurrent),
     Linear: _linear,
     Embedding: _embedding,
     Dropout: _dropout,

@@ -15,20 +15,8 @@ LARGEST_KEY = 2**60  # whole numbers above it can share their hash, which takes 
 # What pickles of plain data name in Python's library: modules, and single names.
 HARMLESS = {
     *("_codecs", "abc", "argparse", "array", "collections", "copy_reg", "copyreg", "datetime"),
-    *(
-        "dataclasses",
-        "decimal",
-        "enum",
-        "fractions",
-        "inspect",
-        "ipaddress",
-        "logging",
-        "numbers",
-        "pathlib",
-        "random",
-        "re",
-    ),
-    *("string", "time", "types", "typing", "uuid", "zoneinfo"),
+    *("dataclasses", "decimal", "enum", "fractions", "inspect", "ipaddress", "logging", "numbers"),
+    *("pathlib", "random", "re", "string", "time", "types", "typing", "uuid", "zoneinfo"),
 }
 BUILTINS = (
     *("bytearray", "bytes", "complex", "dict", "float", "frozenset", "getattr", "int", "list"),
@@ -58,7 +46,6 @@ class Storage(NamedTuple):
     key: str
     size: int  # numbers
     offset: int = 0  # of a view, in numbers of the whole storage
-    whole: int | None = None  # numbers of the whole storage; None if this is not a view
 
 
 class Tensor(NamedTuple):

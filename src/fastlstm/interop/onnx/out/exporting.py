@@ -23,12 +23,13 @@ from fastlstm.layers.sequential import Sequential
 from fastlstm.layers.steps.masking import Masking
 from fastlstm.module import Module, Output
 from fastlstm.onnx import GRU, LSTM, RNN
+from fastlstm.onnx.attributes import DIRECTIONS as BY_NAME
 from fastlstm.onnx.operator import Operator
 from fastlstm.onnx.weights import SUFFIXES, from_layer
 from fastlstm.safetensors import Path, write_atomically
 
 FIRST, LARGEST = 17, 2**31 - 1  # opset; bytes of a file
-DIRECTIONS = {(False,): "forward", (True,): "reverse", (False, True): "bidirectional"}
+DIRECTIONS = {reverse: name for name, reverse in BY_NAME.items()}
 OPERATORS: dict[type, type[Operator]] = {lstm_options.Cell: LSTM, gru.Cell: GRU, rnn.Cell: RNN}
 
 
@@ -118,16 +119,14 @@ class _Export:
             (bool(leaf.batch_first) for _, leaf in leaves if _has_layout(leaf)), False
         )
         self.axes: list[Any] = ["batch", "steps"] if batch_first else ["steps", "batch"]
-        typed = (leaf for _, leaf in leaves if isinstance(leaf, (Stack, Linear, Embedding)))
-        self.dtype: np.dtype = next((leaf.dtype for leaf in typed), np.dtype(np.float32))
+        kinds = (Stack, Linear, Embedding)
+        typed = next((leaf for _, leaf in leaves if isinstance(leaf, kinds)), None)
+        self.dtype: np.dtype = np.dtype(np.float32) if typed is None else typed.dtype
         self.features: Any = "features"
-        for _, leaf in leaves:
-            if isinstance(leaf, (Stack, Linear, Embedding)):
-                if not isinstance(leaf, Embedding):
-                    self.features = (
-                        leaf._form.inputs if isinstance(leaf, Stack) else leaf.in_features
-                    )
-                break
+        if isinstance(typed, Stack):
+            self.features = typed._form.inputs
+        elif isinstance(typed, Linear):
+            self.features = typed.in_features
         _check_size(leaves)
         if isinstance(first, Embedding):
             self.value = self.writer.input("x", np.int64, self.axes)
@@ -180,8 +179,7 @@ class _Export:
             self.ends = ends
 
     def _add_pool(self, pool: Pool, ends: str) -> None:
-        batch_first = pool._before.batch_first if pool.batch_first is None else pool.batch_first
-        axis = int(bool(batch_first))
+        axis = int(pool._reads_batch_first)
         self.value = add_pool(
             self.writer,
             pool,

@@ -86,9 +86,7 @@ def add_pool(
 
     `ends` has the final h of the layer whose output `value` is, if it is one's as it is.
     """
-    reverse = pool._before.reverse
-    if pool.bidirectional is not None:
-        reverse = (False, True) if pool.bidirectional else (False,)
+    reverse = pool._reverse
     if pool.kind == "last" and ends and reverse == pool._before.reverse:
         result = _joined_ends(writer, ends, len(reverse))
     elif pool.kind == "last":
