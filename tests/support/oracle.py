@@ -6,11 +6,26 @@ without the peepholes (the cell of Gers, Schmidhuber & Cummins 2000), and Sak, S
 order input gate, forget gate, candidate, output gate.
 """
 
-from math import exp, tanh
+from math import exp, log1p, tanh
 
 
 def sigmoid(a):
     return 1 / (1 + exp(-a)) if a >= 0 else exp(a) / (1 + exp(a))
+
+
+ACTIVATIONS = {
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "relu": lambda a: max(a, 0.0),
+    "affine": lambda a, alpha=1.0, beta=0.0: alpha * a + beta,
+    "leaky_relu": lambda a, alpha=0.01: a if a >= 0 else alpha * a,
+    "thresholded_relu": lambda a, alpha=1.0: a if a >= alpha else 0.0,
+    "scaled_tanh": lambda a, alpha=1.0, beta=1.0: alpha * tanh(beta * a),
+    "hard_sigmoid": lambda a, alpha=0.2, beta=0.5: min(max(alpha * a + beta, 0.0), 1.0),
+    "elu": lambda a, alpha=1.0: a if a >= 0 else alpha * (exp(a) - 1),
+    "softsign": lambda a: a / (1 + abs(a)),
+    "softplus": lambda a: log1p(exp(a)),
+}
 
 
 def dot(weights, values):
@@ -20,7 +35,7 @@ def dot(weights, values):
     return total
 
 
-def cell(weights, x, h, c):
+def cell(weights, x, h, c, place=None):
     """One step of one row: the new h and c."""
 
     def preactivation(block, unit):
@@ -43,35 +58,19 @@ def cell(weights, x, h, c):
     return new_h, new_c
 
 
-def direction(weights, x, h0, c0, length, cut, backwards):
-    """One row through one layer in one direction: h of every step, the last h and c."""
-    h, c = list(h0), list(c0)
-    y = [[0.0] * len(h) for _ in x]
-    order = range(length - 1, -1, -1) if backwards else range(length)
-    for t in order:
-        border = t + 1 if backwards else t  # a reset separates the steps border - 1 and border
-        if border < length and cut[border]:
-            h, c = [0.0] * len(h), [0.0] * len(c)
-        h, c = cell(weights, x[t], h, c)
-        y[t] = h
-    return y, h, c
+def run(cell, parameters, x, first, lengths=None, resets=None):
+    """A whole stack of cells over a batch: y [T][B][...], and each part of the last state.
 
-
-def lstm(parameters, x, h0, c0, lengths=None, resets=None):
-    """A whole stack over a batch.
-
-    `parameters` under torch's names; x [T][B][I]; h0 [layers * directions][B][P];
-    c0 [layers * directions][B][H]; lengths [B]; resets [T][B].
-    Returns y [T][B][directions * P], and the last h and c, shaped as the first.
+    `cell(weights, x, *state, place)` returns each part of the new state; its place is (slot, t, b)
+    with the slot layer * directions + side. `parameters` are under torch's names; x is [T][B][I];
+    the parts of `first` and of the last state are [slot][B][...]; lengths [B]; resets [T][B].
     """
-    T, B = len(x), len(h0[0])
-    h_n = [[None] * B for _ in h0]
-    c_n = [[None] * B for _ in c0]
+    T, B = len(x), len(first[0][0])
+    last = [[[None] * B for _ in part] for part in first]
     y = [[None] * B for _ in range(T)]
     for b in range(B):
         series = [x[t][b] for t in range(T)]
         length = T if lengths is None else lengths[b]
-        cut = [resets is not None and resets[t][b] for t in range(T)]
         for layer, suffixes in enumerate(stack(parameters)):
             outputs = []
             for side, suffix in enumerate(suffixes):
@@ -81,14 +80,21 @@ def lstm(parameters, x, h0, c0, lengths=None, resets=None):
                     for name, value in parameters.items()
                     if name.endswith(suffix)
                 }
-                steps, h_n[slot][b], c_n[slot][b] = direction(
-                    weights, series, h0[slot][b], c0[slot][b], length, cut, side == 1
-                )
+                state = [list(part[slot][b]) for part in first]
+                steps = [[0.0] * len(state[0]) for _ in range(T)]
+                for t in range(length - 1, -1, -1) if side else range(length):
+                    border = t + side  # a reset separates the steps border - 1 and border
+                    if resets is not None and border < length and resets[border][b]:
+                        state = [[0.0] * len(part) for part in state]
+                    state = cell(weights, series[t], *state, (slot, t, b))
+                    steps[t] = state[0]
+                for part, value in zip(last, state, strict=True):
+                    part[slot][b] = value
                 outputs.append(steps)
             series = [[value for side in outputs for value in side[t]] for t in range(T)]
         for t in range(T):
             y[t][b] = series[t]
-    return y, h_n, c_n
+    return y, *last
 
 
 def stack(parameters):
@@ -98,3 +104,8 @@ def stack(parameters):
     while f"weight_ih_l{len(layers)}" in parameters:
         layers.append([f"_l{len(layers)}{side}" for side in sides])
     return layers
+
+
+def lstm(parameters, x, h0, c0, lengths=None, resets=None):
+    """A whole stack over a batch: y, and the last h and c."""
+    return run(cell, parameters, x, (h0, c0), lengths, resets)

@@ -6,23 +6,7 @@ are ONNX's too. Arrays are nested lists; blocks of the weights stand in torch's 
 update gate, candidate.
 """
 
-from math import exp, log1p, tanh
-
-from oracle import dot, sigmoid, stack
-
-ACTIVATIONS = {
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "relu": lambda a: max(a, 0.0),
-    "affine": lambda a, alpha=1.0, beta=0.0: alpha * a + beta,
-    "leaky_relu": lambda a, alpha=0.01: a if a >= 0 else alpha * a,
-    "thresholded_relu": lambda a, alpha=1.0: a if a >= alpha else 0.0,
-    "scaled_tanh": lambda a, alpha=1.0, beta=1.0: alpha * tanh(beta * a),
-    "hard_sigmoid": lambda a, alpha=0.2, beta=0.5: min(max(alpha * a + beta, 0.0), 1.0),
-    "elu": lambda a, alpha=1.0: a if a >= 0 else alpha * (exp(a) - 1),
-    "softsign": lambda a: a / (1 + abs(a)),
-    "softplus": lambda a: log1p(exp(a)),
-}
+from oracle import ACTIVATIONS, dot, run
 
 
 def function(activation, clip):
@@ -75,36 +59,9 @@ def bias(weights, name, row):
 
 
 def recurrent(cell, parameters, x, h0, lengths=None, resets=None, **options):
-    """A whole stack of `cell`s over a batch.
+    """A whole stack of `cell`s over a batch: y, and the last h."""
 
-    `parameters` under torch's names; x [T][B][I]; h0 [layers * directions][B][H]; lengths [B];
-    resets [T][B]. Returns y [T][B][directions * H], and the last h, shaped as the first.
-    """
-    T, B = len(x), len(h0[0])
-    h_n = [[None] * B for _ in h0]
-    y = [[None] * B for _ in range(T)]
-    for b in range(B):
-        series = [x[t][b] for t in range(T)]
-        length = T if lengths is None else lengths[b]
-        for layer, suffixes in enumerate(stack(parameters)):
-            outputs = []
-            for side, suffix in enumerate(suffixes):
-                slot = layer * len(suffixes) + side
-                weights = {
-                    name.removesuffix(suffix): value
-                    for name, value in parameters.items()
-                    if name.endswith(suffix)
-                }
-                h = list(h0[slot][b])
-                steps = [[0.0] * len(h) for _ in range(T)]
-                for t in range(length - 1, -1, -1) if side else range(length):
-                    border = t + side  # a reset separates the steps border - 1 and border
-                    if resets is not None and border < length and resets[border][b]:
-                        h = [0.0] * len(h)
-                    h = steps[t] = cell(weights, series[t], h, **options)
-                h_n[slot][b] = h
-                outputs.append(steps)
-            series = [[value for side in outputs for value in side[t]] for t in range(T)]
-        for t in range(T):
-            y[t][b] = series[t]
-    return y, h_n
+    def step(weights, x, h, place):
+        return [cell(weights, x, h, **options)]
+
+    return run(step, parameters, x, [h0], lengths, resets)

@@ -7,23 +7,9 @@ dropout from Gal & Ghahramani 2016; clip and activations from the ONNX specifica
 """
 
 from dataclasses import dataclass
-from math import exp, log, sqrt, tanh
+from math import sqrt
 
-from oracle import dot, sigmoid, stack
-
-ACTIVATIONS = {
-    "sigmoid": lambda x: sigmoid(x),
-    "tanh": tanh,
-    "relu": lambda x: x if x > 0 else 0.0,
-    "affine": lambda x, a=1.0, b=0.0: a * x + b,
-    "leaky_relu": lambda x, a=0.01: x if x >= 0 else a * x,
-    "thresholded_relu": lambda x, a=1.0: x if x >= a else 0.0,
-    "scaled_tanh": lambda x, a=1.0, b=1.0: a * tanh(b * x),
-    "hard_sigmoid": lambda x, a=0.2, b=0.5: min(1.0, max(0.0, a * x + b)),
-    "elu": lambda x, a=1.0: x if x >= 0 else a * (exp(x) - 1),
-    "softsign": lambda x: x / (1 + abs(x)),
-    "softplus": lambda x: log(1 + exp(x)),
-}
+from oracle import ACTIVATIONS, dot, run
 
 
 @dataclass
@@ -112,42 +98,19 @@ def lstm(parameters, options, x, h0, c0, lengths=None, resets=None, masks=None):
     `masks` has for every slot (layer, direction) a dict of what training drew, if anything:
     kept_h [T][B][P], kept_c [T][B][H], mask [B][P].
     """
-    T, B = len(x), len(x[0])
-    h_n, c_n = [[None] * B for _ in h0], [[None] * B for _ in c0]
-    y = [[None] * B for _ in range(T)]
-    for b in range(B):
-        series = [x[t][b] for t in range(T)]
-        length = T if lengths is None else lengths[b]
-        for layer, suffixes in enumerate(stack(parameters)):
-            outputs = []
-            for side, suffix in enumerate(suffixes):
-                slot = layer * len(suffixes) + side
-                weights = {
-                    name.removesuffix(suffix): value
-                    for name, value in parameters.items()
-                    if name.endswith(suffix)
-                }
-                drawn = masks[slot] if masks else {}
-                h, c = list(h0[slot][b]), list(c0[slot][b])
-                steps = [[0.0] * len(h) for _ in range(T)]
-                for t in range(length - 1, -1, -1) if side else range(length):
-                    border = t + side  # a reset separates the steps border - 1 and border
-                    if resets is not None and border < length and resets[border][b]:
-                        h, c = [0.0] * len(h), [0.0] * len(c)
-                    h, c = cell(
-                        weights,
-                        options,
-                        series[t],
-                        h,
-                        c,
-                        drawn["kept_h"][t][b] if "kept_h" in drawn else None,
-                        drawn["kept_c"][t][b] if "kept_c" in drawn else None,
-                        drawn["mask"][b] if "mask" in drawn else None,
-                    )
-                    steps[t] = h
-                outputs.append(steps)
-                h_n[slot][b], c_n[slot][b] = h, c
-            series = [[value for side in outputs for value in side[t]] for t in range(T)]
-        for t in range(T):
-            y[t][b] = series[t]
-    return y, h_n, c_n
+
+    def step(weights, x, h, c, place):
+        slot, t, b = place
+        drawn = masks[slot] if masks else {}
+        return cell(
+            weights,
+            options,
+            x,
+            h,
+            c,
+            drawn["kept_h"][t][b] if "kept_h" in drawn else None,
+            drawn["kept_c"][t][b] if "kept_c" in drawn else None,
+            drawn["mask"][b] if "mask" in drawn else None,
+        )
+
+    return run(step, parameters, x, (h0, c0), lengths, resets)
