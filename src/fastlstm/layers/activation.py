@@ -14,7 +14,6 @@ from fastlstm.module import (
     Gradients,
     Module,
     Output,
-    Parameters,
     Tape,
     check_tape,
     describe_backward,
@@ -109,7 +108,6 @@ class Activation(Module):
             given = [value for value in (alpha, beta) if value is not None]
             self._function = read_activation("kind", (kind, *given))
         self.kind, self.alpha, self.beta = kind, alpha, beta
-        self._parameters = Parameters({})
 
     def __call__(self, x: Any) -> np.ndarray:
         """Return the function of x.

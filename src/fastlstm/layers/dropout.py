@@ -18,7 +18,6 @@ from fastlstm.module import (
     Gradients,
     Module,
     Output,
-    Parameters,
     Tape,
     check_tape,
     describe_backward,
@@ -48,7 +47,6 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, *, rng: Any = None):
         self.p = read_number("p", p, 0, 1)
         self._rng = read_generator("rng", rng)
-        self._parameters = Parameters({})
 
     def __call__(self, x: Any) -> np.ndarray:
         """Return x.

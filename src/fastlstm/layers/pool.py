@@ -11,7 +11,6 @@ from fastlstm.module import (
     Gradients,
     Module,
     Output,
-    Parameters,
     Tape,
     check_tape,
     describe_backward,
@@ -87,7 +86,6 @@ class Pool(Module):
         self.bidirectional = (
             None if bidirectional is None else read_flag("bidirectional", bidirectional)
         )
-        self._parameters = Parameters({})
 
     def __call__(self, x: Any, *, lengths: Any = None, mask: Any = None) -> np.ndarray:
         """Pool the steps of each row.

@@ -10,7 +10,6 @@ from fastlstm.module import (
     Gradients,
     Module,
     Output,
-    Parameters,
     Tape,
     check_tape,
     describe_backward,
@@ -54,7 +53,6 @@ class Merge(Module):
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f'kind: expected "sum", "mul" or "ave", got {kind!r}')
         self.kind = kind
-        self._parameters = Parameters({})
 
     def __call__(self, x: Any) -> np.ndarray:
         """Join the halves of x.
