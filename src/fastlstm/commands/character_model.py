@@ -55,6 +55,10 @@ class CharacterModel:
             fl.Linear(hidden_size, symbols, rng=rng),
         )
 
+    def __str__(self) -> str:
+        E, H, symbols = self.embedding_size, self.hidden_size, self.unknown + 1
+        return f"Embedding({symbols}, {E}), LSTM({E}, {H}), Linear({H}, {symbols})"
+
     def encode(self, text: bytes | str) -> np.ndarray:
         """Return the symbols of a text, in UTF-8 if it is a str: uint8 (bytes,)."""
         text = text.encode() if isinstance(text, str) else text

@@ -34,6 +34,11 @@ class Compression:
         """The value of `primed`, or of `cold` if `primed` is None."""
         return self.cold if self.primed is None else self.primed
 
+    @property
+    def label(self) -> str:
+        """The name in a chart, with the value of `best`."""
+        return f"{self.name}{'' if self.primed is None else ', primed'}, {self.best:.2f}"
+
 
 def compare(training: bytes, held_out: bytes) -> list[Compression]:
     """Compress `held_out` at the best level of every compressor, cold and primed by `training`."""

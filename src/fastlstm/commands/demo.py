@@ -103,15 +103,9 @@ def _make_directory(output: Path) -> None:
 
 
 def _print_task(data: Corpus, model: CharacterModel) -> None:
-    symbols = model.unknown + 1
     print(f"Text: {data.description}; {len(data.training) / 1e6:.2f} MB and ", end="")
     print(f"{len(data.held_out) / 1e3:.0f} KB. A character is a byte.")
-    print(
-        f"Model: Embedding({symbols}, {model.embedding_size}), "
-        f"LSTM({model.embedding_size}, {model.hidden_size}), "
-        f"Linear({model.hidden_size}, {symbols}): {model.layers.num_parameters():,} parameters.",
-        flush=True,
-    )
+    print(f"Model: {model}: {model.layers.num_parameters():,} parameters.", flush=True)
 
 
 def _print_comparison(held_out: float, rivals: list[Compression]) -> None:

@@ -22,9 +22,9 @@ def save_loss_curve(
         seconds[-1:], [held_out], "o", color=BLUE, label=f"held-out text, {held_out:.2f}", zorder=3
     )
     for rival, style in zip(rivals, (":", "--", "-."), strict=True):
-        primed = "" if rival.primed is None else ", primed"
-        label = f"{rival.name}{primed}, {rival.best:.2f}"
-        axes.axhline(rival.best, color=GREY, linewidth=1, linestyle=style, label=label, zorder=1)
+        axes.axhline(
+            rival.best, color=GREY, linewidth=1, linestyle=style, label=rival.label, zorder=1
+        )
     axes.set_ylim(top=max(4.0, 1.2 * bits.min()))  # without it, the first steps fill half the plot
     axes.set_xlabel("seconds", color=INK)
     axes.set_ylabel("bits per character", color=INK)

@@ -99,10 +99,8 @@ def _page(
 
 
 def _head(demo: Demo) -> dict[str, str]:
-    model, sizes = demo.model, (demo.model.embedding_size, demo.model.hidden_size)
-    symbols = model.unknown + 1
     facts = {
-        "parameters": f"{model.layers.num_parameters():,}",
+        "parameters": f"{demo.model.layers.num_parameters():,}",
         "characters read": f"{demo.characters:,}",
         "characters a second": f"{demo.characters / demo.seconds:,.0f}",
         "bits per character": f"{demo.held_out:.2f}",
@@ -110,8 +108,7 @@ def _head(demo: Demo) -> dict[str, str]:
     return {
         "headline": f"An LSTM that read for {_seconds(demo.seconds)}",
         "description": html.escape(demo.data.description),
-        "model": f"Embedding({symbols}, {sizes[0]}), LSTM({sizes[0]}, {sizes[1]}), "
-        f"Linear({sizes[1]}, {symbols})",
+        "model": str(demo.model),
         "facts": "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts.items()),
         "samples": "".join(
             f"<h3>Temperature {temperature}</h3>"
@@ -129,8 +126,7 @@ def _learning(demo: Demo) -> dict[str, str]:
         Line(f"held-out text, {demo.held_out:.2f}", "main", seconds[-1:], [demo.held_out]),
     ]
     for number, rival in enumerate(demo.rivals):
-        name = f"{rival.name}{'' if rival.primed is None else ', primed'}, {rival.best:.2f}"
-        lines.append(Line(name, f"level{number}", None, [rival.best]))
+        lines.append(Line(rival.label, f"level{number}", None, [rival.best]))
     description = (
         f"Bits per character over {seconds[-1]:.0f} seconds of training, from {bits[0]:.2f} to "
         f"{bits[-1]:.2f}; {demo.held_out:.2f} on held-out text"
