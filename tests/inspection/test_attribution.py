@@ -8,7 +8,7 @@ from slopes import slope
 
 import fastlstm as fl
 from fastlstm.inspection import effective_memory, integrated_gradients, saliency
-from fastlstm.inspection.inference import without_draws
+from fastlstm.inspection.calls.inference import without_draws
 
 T, B, I, H = 6, 2, 3, 4
 F64 = {"dtype": np.float64, "rng": 0}

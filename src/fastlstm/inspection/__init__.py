@@ -17,7 +17,8 @@ from fastlstm.inspection.flow import (
     compare_flow,
     gradient_flow,
 )
-from fastlstm.inspection.health import Diagnosis, Finding, LayerHealth, diagnose
+from fastlstm.inspection.health import Diagnosis, Finding, diagnose
+from fastlstm.inspection.measures import LayerHealth
 from fastlstm.inspection.summary import Summary, SummaryRow, summary
 from fastlstm.inspection.text import TextTrace, text_trace
 from fastlstm.inspection.trace import LayerTrace, Trace, trace

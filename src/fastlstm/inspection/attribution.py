@@ -7,7 +7,7 @@ import numpy as np
 
 from fastlstm.checks import read_array, read_generator, read_number, read_size, warn_user
 from fastlstm.engine.reading.mask import within
-from fastlstm.inspection.inference import Batch, Inference
+from fastlstm.inspection.calls.inference import Batch, Inference
 
 LARGEST_GAP = 0.01  # of integrated gradients, before a warning
 AT_A_TIME = 2**20  # numbers of the copies of x that one call of `effective_memory` takes

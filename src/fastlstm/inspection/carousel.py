@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fastlstm.checks import quiet
-from fastlstm.inspection.steps import Seen
+from fastlstm.inspection.calls.steps import Seen
 from fastlstm.kernels.arguments import Activation
 from fastlstm.kernels.reference.core.activations import activate, activation_slope
 from fastlstm.kernels.reference.core.layer_norm import standardize, standardize_backward

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastlstm.checks import quiet
 from fastlstm.engine.one_step import OneStep
+from fastlstm.inspection.calls.by_step import LayerCall
+from fastlstm.inspection.calls.watch import Watch
 from fastlstm.inspection.carousel import carousel_of, total_of_cell
-from fastlstm.inspection.watched import LayerCall, Watch
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.reading.mask import Kept
-from fastlstm.inspection.steps import Seen
-from fastlstm.inspection.watched import Watch
+from fastlstm.inspection.calls.steps import Seen
+from fastlstm.inspection.calls.watch import Watch
 
 # The names of the gates that the kernels save, in their order.
 GATES = {

@@ -1,8 +1,4 @@
-"""A model's inference as a function of x with a gradient: nothing is drawn, nothing is dropped.
-
-The gradient is that of training, in one call of the kernels. `watched` has those of every step,
-which are computed step by step and take several times as long.
-"""
+"""A model's result as a function of x with a gradient, as inference computes it."""
 
 from itertools import chain
 from typing import Any, NamedTuple
@@ -14,7 +10,8 @@ from fastlstm.engine.cell import Cell
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.reading.mask import read_lengths, within
 from fastlstm.engine.stack import Stack
-from fastlstm.inspection.watched import Same, step_by_step
+from fastlstm.inspection.calls.by_step import step_by_step
+from fastlstm.inspection.calls.copies import Same
 from fastlstm.layers import lstm_options
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
