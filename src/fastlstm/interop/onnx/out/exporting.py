@@ -10,11 +10,11 @@ from fastlstm.checks import read_flag, read_size
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.stack import Stack
 from fastlstm.interop.onnx.out.activations import add_activation
+from fastlstm.interop.onnx.out.attributes import at, attributes_of
 from fastlstm.interop.onnx.out.pools import Lengths, add_pool
 from fastlstm.interop.onnx.out.writer import Writer, newest_opset
 from fastlstm.layers import gru, lstm_options, rnn
 from fastlstm.layers.activation import Activation
-from fastlstm.layers.activations import PARAMETERS, as_written
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
@@ -159,7 +159,7 @@ class _Export:
         if _calls_otherwise(leaf):
             raise ValueError(
                 f"model: expected layers that ONNX has an operator for, got "
-                f"{type(leaf).__name__}{_at(prefix)}"
+                f"{type(leaf).__name__}{at(prefix)}"
             )
         if isinstance(leaf, Stack):
             self._add_recurrent(prefix, leaf)
@@ -204,7 +204,7 @@ class _Export:
         for k, cells in enumerate(map(tuple[Any, ...], layer.cells.by_layer)):
             operator = OPERATORS.get(type(cells[0]))
             if operator is None:
-                raise ValueError(f"model: expected an LSTM, GRU or RNN{_at(prefix)}, got {layer!r}")
+                raise ValueError(f"model: expected an LSTM, GRU or RNN{at(prefix)}, got {layer!r}")
             arrays = self._weights(prefix, layer, k, operator)
             initial = [""] * len(operator.STATE)
             if given is not None:
@@ -226,7 +226,7 @@ class _Export:
             attributes = {
                 "hidden_size": cells[0].H,
                 "direction": DIRECTIONS[layer.cells.reverse],
-                **_attributes(cells, prefix),
+                **attributes_of(cells, prefix),
             }
             node(operator.__name__, *inputs, name=name, outputs=outputs, **attributes)
             ends = outputs[1:]
@@ -341,62 +341,3 @@ def _learned(layer: Stack, k: int) -> list[np.ndarray]:
         np.stack([parameters[f"initial_{part}{suffix}"] for suffix in suffixes])[:, None]
         for part in layer._form.layout.names
     ]
-
-
-def _attributes(cells: tuple[Any, ...], prefix: str) -> dict[str, Any]:
-    """The attributes of a node that its cells, one for each direction, have."""
-    first = cells[0]
-    functions: list[Any] = []
-    attributes: dict[str, Any] = {}
-    for cell in cells:
-        if isinstance(cell, lstm_options.Cell):
-            _check_lstm(cell, prefix)
-            functions += cell.variant.activations
-        elif isinstance(cell, gru.Cell):
-            functions += [cell.options.gate, cell.options.candidate]
-        else:
-            functions += [cell.options.activation]
-    if isinstance(first, lstm_options.Cell):
-        clip = first.variant.clip
-        if first.variant.coupled:
-            attributes["input_forget"] = 1
-    else:
-        clip = None if np.isinf(first.options.clip) else first.options.clip
-    if isinstance(first, gru.Cell):
-        attributes["linear_before_reset"] = int(first.options.linear_before_reset)
-    if clip is not None:
-        attributes["clip"] = float(clip)
-    return attributes | _functions(functions)
-
-
-def _functions(functions: list[Any]) -> dict[str, Any]:
-    """ONNX's attributes of activations."""
-    names, alphas, betas = [], [], []
-    for function in functions:
-        written = as_written(function)
-        kind, *given = (written,) if isinstance(written, str) else written
-        numbers = [float(value) for value in given or PARAMETERS[kind]]
-        names.append("".join(word.capitalize() for word in kind.split("_")))
-        alphas += numbers[:1]
-        betas += numbers[1:]
-    attributes: dict[str, Any] = {"activations": names}
-    if alphas:
-        attributes["activation_alpha"] = alphas
-    if betas:
-        attributes["activation_beta"] = betas
-    return attributes
-
-
-def _check_lstm(cell: lstm_options.Cell, prefix: str) -> None:
-    """Raise ValueError for options that ONNX's LSTM does not have."""
-    for option, refused in {
-        f"proj_size={cell.P}": cell.P != cell.H,
-        "layer_norm=True": cell.variant.layer_norm,
-        f"zoneout={cell.variant.zoneout}": any(cell.variant.zoneout),
-    }.items():
-        if refused:
-            raise ValueError(f"model: ONNX's LSTM has no counterpart of {option}{_at(prefix)}")
-
-
-def _at(prefix: str) -> str:
-    return f" at {prefix.rstrip('.')}" if prefix else ""
