@@ -12,11 +12,7 @@ Tensors = Sequence[torch.Tensor]
 
 
 def call(
-    form: Form,
-    x: torch.Tensor,
-    batch_sizes: torch.Tensor | None,
-    state: Tensors,
-    weights: Tensors,
+    form: Form, x: torch.Tensor, batch_sizes: torch.Tensor | None, state: Tensors, weights: Tensors
 ) -> tuple[torch.Tensor, ...]:
     """Return y and the parts of the final state; of a cell, the state alone."""
     packed = CACHE.get(form, weights)

@@ -112,16 +112,7 @@ def _form(
     H, P = weights[0].shape[0] // gates, weights[1].shape[1]
     bias = len(weights) // (layers * (1 + bidirectional)) >= 4
     return Form(
-        mode,
-        weights[0].shape[1],
-        H,
-        P,
-        layers,
-        bias,
-        bidirectional,
-        batch_first,
-        one_step,
-        x.dtype,
+        mode, weights[0].shape[1], H, P, layers, bias, bidirectional, batch_first, one_step, x.dtype
     )
 
 

@@ -273,12 +273,7 @@ def _heat_map(panel: Any, name: str, values: np.ndarray, units: np.ndarray) -> N
     low, high = _range(name, values)
     colors = GATES if low >= 0 else signed_colors()
     image = panel.imshow(
-        values.T[units],
-        aspect="auto",
-        interpolation="nearest",
-        cmap=colors,
-        vmin=low,
-        vmax=high,
+        values.T[units], aspect="auto", interpolation="nearest", cmap=colors, vmin=low, vmax=high
     )
     panel.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     panel.yaxis.set_major_formatter(

@@ -172,12 +172,7 @@ class Trace:
 
 
 def trace(
-    model: Any,
-    x: Any,
-    state: Any = None,
-    lengths: Any = None,
-    resets: Any = None,
-    mask: Any = None,
+    model: Any, x: Any, state: Any = None, lengths: Any = None, resets: Any = None, mask: Any = None
 ) -> Trace:
     """Call a model as inference, and return what its recurrent layers computed at every step.
 

@@ -28,11 +28,7 @@ GIVEN_TO_CALLS = "x", "h", "c"
 
 
 def lstm(
-    arrays: Any,
-    *,
-    batch_first: bool = False,
-    cell_clip: float = 0.0,
-    proj_clip: float = 0.0,
+    arrays: Any, *, batch_first: bool = False, cell_clip: float = 0.0, proj_clip: float = 0.0
 ) -> LSTM:
     """Return the LSTM of an operator's inputs.
 

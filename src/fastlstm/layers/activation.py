@@ -10,14 +10,7 @@ import numpy as np
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_floats
 from fastlstm.kernels import kernels
 from fastlstm.layers.activations import PARAMETERS, read_activation
-from fastlstm.module import (
-    Gradients,
-    Module,
-    Output,
-    Tape,
-    check_tape,
-    describe_backward,
-)
+from fastlstm.module import Gradients, Module, Output, Tape, check_tape, describe_backward
 
 # SELU's λ and α: Klambauer et al. 2017, "Self-normalizing neural networks", eq. 14.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772

@@ -14,14 +14,7 @@ from fastlstm.checks import (
     read_number,
 )
 from fastlstm.engine.dropout import Dropped, draw_dropout
-from fastlstm.module import (
-    Gradients,
-    Module,
-    Output,
-    Tape,
-    check_tape,
-    describe_backward,
-)
+from fastlstm.module import Gradients, Module, Output, Tape, check_tape, describe_backward
 
 
 @dataclass(slots=True, eq=False)

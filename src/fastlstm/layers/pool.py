@@ -7,14 +7,7 @@ import numpy as np
 
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_flag, read_floats
 from fastlstm.engine.reading.mask import Axes, Given, read_batch, within
-from fastlstm.module import (
-    Gradients,
-    Module,
-    Output,
-    Tape,
-    check_tape,
-    describe_backward,
-)
+from fastlstm.module import Gradients, Module, Output, Tape, check_tape, describe_backward
 
 KINDS = "last", "mean", "max"
 

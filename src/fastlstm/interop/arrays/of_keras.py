@@ -16,8 +16,7 @@ NAME = re.compile(
 )
 # The two directions of a Bidirectional: their cells may be numbered, each in its own way.
 SIDE = re.compile(
-    r"(?P<start>(?:.*[/.])?)(?P<side>forward|backward)_(?P<layer>[^/.]*)(?P<cell>[/.].*)",
-    re.DOTALL,
+    r"(?P<start>(?:.*[/.])?)(?P<side>forward|backward)_(?P<layer>[^/.]*)(?P<cell>[/.].*)", re.DOTALL
 )
 HARD = "Keras' weights do not say which activation the gates have"
 

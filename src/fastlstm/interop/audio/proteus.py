@@ -50,8 +50,5 @@ def read(file: dict[str, Any], hints: Hints) -> Any:
     if left:
         raise ValueError(f"state_dict: expected no other names, got {shown(list(left))}")
     batch_first = hints.get("batch_first", False)
-    together = Sequential(
-        make(kind, parts, batch_first=batch_first),
-        make_linear(weight, bias),
-    )
+    together = Sequential(make(kind, parts, batch_first=batch_first), make_linear(weight, bias))
     return Sequential(Skip(together, skip)) if skip else together

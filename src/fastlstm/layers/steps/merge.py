@@ -6,14 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, memory_for, quiet, read_array, read_floats
-from fastlstm.module import (
-    Gradients,
-    Module,
-    Output,
-    Tape,
-    check_tape,
-    describe_backward,
-)
+from fastlstm.module import Gradients, Module, Output, Tape, check_tape, describe_backward
 
 KINDS = "sum", "mul", "ave"
 

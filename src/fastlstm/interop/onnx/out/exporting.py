@@ -34,12 +34,7 @@ OPERATORS: dict[type, type[Operator]] = {lstm_options.Cell: LSTM, gru.Cell: GRU,
 
 
 def export(
-    model: Module,
-    path: Path,
-    *,
-    opset: int = FIRST,
-    state: bool = False,
-    lengths: bool = False,
+    model: Module, path: Path, *, opset: int = FIRST, state: bool = False, lengths: bool = False
 ) -> None:
     """Write a model to an ONNX file, which computes what a call of it does.
 
