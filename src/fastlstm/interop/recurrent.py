@@ -19,10 +19,10 @@ IJFO = ICFO = (0, 2, 1, 3)  # TensorFlow 1, where j is the candidate; Keras 1, w
 ZRH = (1, 0, 2)  # ONNX and Keras
 
 
-def reorder(array: np.ndarray, blocks: Sequence[int], axis: int = 0) -> np.ndarray:
-    """Return `array` with its equal blocks along an axis in another order."""
-    parts = np.split(array, len(blocks), axis)
-    return np.concatenate([parts[block] for block in blocks], axis)
+def reorder(array: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
+    """Return `array` with its equal blocks of rows in another order."""
+    parts = np.split(array, len(blocks))
+    return np.concatenate([parts[block] for block in blocks])
 
 
 def dtype_of(arrays: Mapping[str, np.ndarray]) -> np.dtype:

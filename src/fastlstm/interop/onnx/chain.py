@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from fastlstm.interop.onnx.constants import NotConstantError, constant
-from fastlstm.interop.onnx.graph import RECURRENT, File, is_standard, title
+from fastlstm.interop.onnx.graph import RECURRENT, File, attribute, is_standard, title
 from fastlstm.interop.onnx.nodes import NoLayerError, layer_of, named_inputs, states_of_a_run
 from fastlstm.module import Module, Output
 
@@ -227,10 +227,3 @@ def output_of(modules: tuple[Module, ...]) -> Output:
 
 def without(axes: tuple[Any, ...], gone: set[int]) -> tuple[Any, ...]:
     return tuple(axis for k, axis in enumerate(axes) if k not in gone)
-
-
-def attribute(node: Any, name: str, default: Any) -> Any:
-    for part in node.attribute:
-        if part.name == name:
-            return onnx.helper.get_attribute_value(part)
-    return default

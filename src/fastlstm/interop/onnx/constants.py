@@ -16,6 +16,7 @@ from fastlstm.interop.onnx.graph import (
     MOST_EVALUATIONS,
     File,
     Scope,
+    attribute,
     inner_graphs,
     is_standard,
     title,
@@ -179,24 +180,20 @@ class _Evaluation:
         return result if result.dtype.kind in "fiub" else result.astype(np.float32)
 
     def _of_constant(self, node: Any) -> np.ndarray:
-        for attribute in node.attribute:
-            if attribute.name == "value":
-                return self._of_tensor(attribute.t)
-            if attribute.name in ("value_float", "value_floats"):
-                return np.array(onnx.helper.get_attribute_value(attribute), np.float32)
-            if attribute.name in ("value_int", "value_ints"):
-                return np.array(onnx.helper.get_attribute_value(attribute), np.int64)
+        for part in node.attribute:
+            if part.name == "value":
+                return self._of_tensor(part.t)
+            if part.name in ("value_float", "value_floats"):
+                return np.array(onnx.helper.get_attribute_value(part), np.float32)
+            if part.name in ("value_int", "value_ints"):
+                return np.array(onnx.helper.get_attribute_value(part), np.int64)
         raise NotConstantError(f"the text or sparse value of Constant {title(node)!r:.80}")
-
-
-def _attribute(node: Any, name: str, default: int) -> int:
-    return next((int(part.i) for part in node.attribute if part.name == name), default)
 
 
 def _width(node: Any, arrays: list[np.ndarray]) -> int:
     """The bytes of a number of a node's result."""
     if node.op_type == "Cast":
-        to = _attribute(node, "to", 0)
+        to = attribute(node, "to", 0)
         if to not in NUMBERS:
             raise ValueError(f"Cast {title(node)!r:.80}: expected numbers of 8 to 64 bits")
         return int(onnx.helper.tensor_dtype_to_np_dtype(to).itemsize)
@@ -215,7 +212,7 @@ def _most_numbers(node: Any, arrays: list[np.ndarray]) -> int:
     if kind in BROADCAST:
         return math.prod(_broadcast([array.shape for array in arrays]))
     if kind == "Gather":
-        axes, axis = [*map(int, arrays[0].shape)], _attribute(node, "axis", 0)
+        axes, axis = [*map(int, arrays[0].shape)], int(attribute(node, "axis", 0))
         if not -len(axes) <= axis < len(axes):
             raise ValueError(f"Gather {title(node)!r:.80}: expected an axis of {axes}, got {axis}")
         del axes[axis]

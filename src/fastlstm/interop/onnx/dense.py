@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.onnx import patterns, views
-from fastlstm.interop.onnx.chain import FEATURES, Chain, Value, attribute
+from fastlstm.interop.onnx.chain import FEATURES, Chain, Value
 from fastlstm.interop.onnx.constants import known_constant
+from fastlstm.interop.onnx.graph import attribute
 from fastlstm.interop.onnx.nodes import as_written
 from fastlstm.interop.onnx.out.activations import SINGLE
 from fastlstm.interop.recurrent import make_linear

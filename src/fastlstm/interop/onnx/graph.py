@@ -91,6 +91,14 @@ def title(node: Any) -> str:
     return str(node.name or next(filter(None, node.output), node.op_type))
 
 
+def attribute(node: Any, name: str, default: Any) -> Any:
+    """The value of a node's attribute, or a default if it is left out."""
+    for part in node.attribute:
+        if part.name == name:
+            return onnx.helper.get_attribute_value(part)
+    return default
+
+
 def inner_graphs(node: Any) -> Iterator[Any]:
     """The graphs within a node: branches and bodies."""
     for attribute in node.attribute:

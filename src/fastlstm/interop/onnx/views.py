@@ -15,12 +15,11 @@ from fastlstm.interop.onnx.chain import (
     UNITS,
     Chain,
     Value,
-    attribute,
     output_of,
     without,
 )
 from fastlstm.interop.onnx.constants import known_constant
-from fastlstm.interop.onnx.graph import title
+from fastlstm.interop.onnx.graph import attribute, title
 from fastlstm.layers.pool import Last, Pool
 
 LONGEST = 2**31 - 1  # what exporters write for the end of an axis, or more
