@@ -33,7 +33,8 @@ NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 MOST_AXES = 32  # NumPy 1 has no more
 MOST_TIMES, MARGIN = 3, 64 << 20  # memory for what a file has: times its size, plus bytes
-# Bytes that Python takes for a list, an object, half a text, a name and any other value, about.
+# About how many bytes Python takes for what a mark of JSON stands for: a list, an object, half a
+# text, a name, any other value.
 COSTS = {b"[": 80, b"{": 240, b'"': 40, b":": 200, b",": 40}
 
 Path = str | os.PathLike[str]

@@ -39,8 +39,8 @@ class _Call(torch.autograd.Function):
         # torch checks, at a backward, that nobody has changed these tensors since.
         ctx.save_for_backward(x, *state_and_weights)
         ctx.packed, ctx.parts, ctx.batch_sizes = packed, parts, batch_sizes
-        # A backward takes it out. With hooks for what is saved, as checkpointing has, only the
-        # tensors above are kept, as these see no others.
+        # A backward takes it out. Hooks for saved tensors, as checkpointing sets them, see only the
+        # tensors above, so nothing else is kept then.
         ctx.saved = [] if _have_hooks() else [saved]
         return results
 

@@ -18,8 +18,8 @@ class Ragged:
 
     def __init__(self, batch_sizes: torch.Tensor):
         sizes = batch_sizes.numpy()
-        # The data hold each step's rows, the longest first, one step after the other: these places.
-        self._places = np.arange(sizes[0]) < sizes[:, None]  # [T, B]
+        # The data hold the rows that have a step, the longest first, one step after the other.
+        self._places = np.arange(sizes[0]) < sizes[:, None]  # [T, B]: which rows have a step
         self.lengths = self._places.sum(axis=0, dtype=np.intp)
 
     def steps(self, data: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from fastlstm.checks import read_array, read_generator, read_number, read_size, 
 from fastlstm.engine.reading.mask import within
 from fastlstm.inspection.calls.inference import Batch, Inference
 
-LARGEST_GAP = 0.01  # of integrated gradients, before a warning
+LARGEST_GAP = 0.01  # by which the sum of integrated gradients may miss, without a warning
 AT_A_TIME = 2**20  # numbers of the copies of x that one call of `effective_memory` takes
 
 

@@ -62,7 +62,7 @@ def total_of_cell(seen: Seen, d_hidden: np.ndarray, d_cell: np.ndarray) -> np.nd
     if variant.peepholes:
         slope = output_gate * (1 - output_gate)
         if variant.activations != Variant().activations or variant.clip is not None:
-            slope = seen.saved[-1][:, :, 3]  # the last that is saved then
+            slope = seen.saved[-1][:, :, 3]  # such cells save the gates' slopes last
         p_o = np.split(seen.parameters["weight_peephole"], 3)[2]
         total = total + d_hidden * activate(*output, argument) * slope * p_o
     return total

@@ -9,8 +9,8 @@ import numpy as np
 from fastlstm.checks import quiet
 from fastlstm.inspection.trace import LayerTrace
 
-# By kind: the arrays that weights give, in the order of their rows, each with the place of its
-# activation in the option `activations`.
+# The gates of each kind of layer, in the order of the weights' rows. The number is the place of the
+# gate's activation in the option `activations`.
 GATES = {
     "LSTM": {"input_gate": 0, "forget_gate": 0, "candidate": 1, "output_gate": 0},
     "GRU": {"reset_gate": 0, "update_gate": 0, "candidate": 1},
@@ -96,7 +96,7 @@ def measure(
     blocks = {
         name: (w, r)
         for name, w, r in zip(names, np.split(W, len(names)), np.split(R, len(names)), strict=True)
-        if not (name == "forget_gate" and getattr(module, "coupled", False))  # has no effect
+        if not (name == "forget_gate" and getattr(module, "coupled", False))  # without effect
     }
     kept = KEEPS.get(layer.kind)
     constants = None

@@ -201,7 +201,7 @@ def read_numbers(field: str, value: Any, *shape: int | None) -> np.ndarray:
     try:
         with quiet():
             array = np.array(flat, np.float64).astype(np.float32)
-    except OverflowError:  # a whole number
+    except OverflowError:  # of a whole number, which float64 cannot hold
         array = np.array([np.inf], np.float32)
     if not np.isfinite(array).all():
         wrong = next(number for number in flat if not abs(number) < 2**128)

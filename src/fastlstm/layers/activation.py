@@ -206,7 +206,7 @@ def erfc(x: np.ndarray) -> np.ndarray:
     """1 - erf(x) of float64 numbers: Cody 1969, "Rational Chebyshev approximations for the error
     function", with the coefficients of his CALERF. Its relative error is below 1e-15 where the
     result is above 1e-300."""
-    y = np.minimum(np.abs(x), 64)  # where the result is 0
+    y = np.minimum(np.abs(x), 64)  # erfc(64) is 0 in float64
     result = np.empty_like(y)
     near, far = y <= 0.46875, y > 4
     between = ~(near | far)  # nan, too

@@ -44,7 +44,7 @@ def register(threadpoolctl: Any) -> None:
             return get_num_threads()
 
         def set_num_threads(self, num_threads: int) -> None:
-            if num_threads != get_num_threads():  # another number makes all calls prepare anew
+            if num_threads != get_num_threads():  # after setting it, all calls prepare anew
                 set_num_threads(num_threads)
 
         def get_version(self) -> str:

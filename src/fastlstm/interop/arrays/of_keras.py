@@ -69,7 +69,7 @@ class KerasGroup(Group):
                 f"GRU or RNN, got shape {recurrent.shape}"
             )
         kind = BY_GATES[columns // H]
-        reset_after = True if bias is None else None  # in its place: see `read`
+        reset_after = True if bias is None else None  # either would do: `read` asks for it
         try:
             made, options = arrays_of(kind, kernel, recurrent, bias, reset_after=reset_after)
         except ValueError as error:

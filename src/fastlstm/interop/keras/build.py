@@ -31,7 +31,7 @@ class Builder:
         self.features: int | None = None  # of the result so far, if known
         self.has_mask = False  # whether Keras' next layer gets a mask
         self.begin: int | None = None  # the first module within a Masking
-        self.value = 0.0  # that marks masked steps
+        self.value = 0.0  # the mark of masked steps
         self.outputs: list[str] = []  # what recurrent layers within it return there
 
     def build(self) -> Any:

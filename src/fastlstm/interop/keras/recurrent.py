@@ -104,7 +104,7 @@ def of_config(
     parts = [list(arrays[k : k + per]) for k in range(0, count, per)]
     reset_after = config.get("reset_after") if kind == "GRU" else None
     if kind == "GRU" and reset_after is None and not has_bias:
-        reset_after = False  # written before there was the other
+        reset_after = False  # without the argument, the file is older than the other form
     try:
         made = of_arrays(
             kind, [join_keras1(p) if joins else p for p in parts], reset_after, options

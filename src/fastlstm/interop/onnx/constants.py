@@ -208,7 +208,7 @@ def _most_numbers(node: Any, arrays: list[np.ndarray]) -> int:
         raise ValueError(f"{node.op_type} {title(node)!r:.80}: expected inputs, got none")
     kind, sizes = node.op_type, [array.size for array in arrays]
     if kind in SMALL:
-        return sum(sizes) + 64  # the length of a Shape
+        return sum(sizes) + 64  # a Shape has up to 64 numbers, whatever the size of its input
     if kind in BROADCAST:
         return math.prod(_broadcast([array.shape for array in arrays]))
     if kind == "Gather":

@@ -46,11 +46,11 @@ class File:
             )
         self.nodes_left, self.evaluations_left = MOST_NODES, MOST_EVALUATIONS
         self.layers_left = MOST_LAYERS
-        # Of one evaluation, beside the parsed model.
+        # Bytes that one evaluation may take. The file and its parsed model take the rest.
         self.most_memory = most_memory(self.size) - self.size - MOST_PARTS
         self.work_left = MOST_WORK * self.most_memory
         self.layers_memory_left = self.most_memory
-        # Without a circle, so that a file's memory is free as soon as its reader is done.
+        # A circle of references would keep the memory until the collector runs.
         self.main = Scope(weakref.proxy(self), self.model.graph, None, numbers)
         with reading(self.name, "the graph"):
             for scope in self.main.scopes():

@@ -127,7 +127,7 @@ def recurrent_nodes(file: File, kinds: set[str]) -> Iterator[tuple[str, Scope, A
     """The recurrent nodes of a file, each with a name of its own; adds all types to `kinds`."""
     seen: dict[str, int] = {}
     for scope, node in file.main.walk():
-        kinds.add(str(node.op_type))  # bytes, where a damaged file has no text
+        kinds.add(str(node.op_type))  # in a damaged file it may be bytes
         if not (is_standard(node) and node.op_type in RECURRENT):
             continue
         name = title(node)
@@ -276,7 +276,7 @@ def _initial(scope: Scope, name: str, field: str, operator: Operator) -> np.ndar
     directions, H = len(operator._reverse), operator.hidden_size
     if not name:
         return np.zeros((directions, H), operator._computed_in)
-    axis = 1 - operator.layout  # of rows
+    axis = 1 - operator.layout  # that of rows
     try:
         array = constant(scope, name)
     except NotConstantError:

@@ -82,7 +82,7 @@ def join(x: Value) -> Value:
     modules = x.parts[0][0]
     directions = len(output_of(modules).reverse)
     if x.parts != tuple((modules, d) for d in range(directions)):
-        return replace(x, axes=x.axes)  # one of two directions
+        return x  # one of two directions
     return Value((*modules, Last()), axes, x.dtype)
 
 
@@ -163,7 +163,7 @@ def last_step(
 ) -> Value:
     """The value at the last step that the layer computed."""
     reverse = output_of(x.modules).reverse
-    is_part = x.axes[-1] == UNITS and len(x.parts) == 1  # of the features, a direction's
+    is_part = x.axes[-1] == UNITS and len(x.parts) == 1  # the features of one direction
     if is_part:
         reverse = (reverse[x.parts[0][1]],)
     is_end = reverse in ((False,), (True,)) and index == (0 if reverse[0] else -1)

@@ -58,7 +58,7 @@ class Writer:
 
     def reduce(self, kind: str, x: str, axis: int) -> str:
         """Add a reduction over one axis, which goes."""
-        if self.opset < 18 and kind != "ReduceSum":  # from there on, axes are an input
+        if self.opset < 18 and kind != "ReduceSum":  # later, axes are an input
             return self.node(kind, x, axes=[axis], keepdims=0)
         return self.node(kind, x, self.integers(axis), keepdims=0)
 
