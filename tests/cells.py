@@ -125,6 +125,8 @@ LSTM_VARIANTS = {
     "layer norm, no bias": {"norm": True, "bias": False},
     "clip": {"clip": 0.6, "peepholes": True},
     "zoneout": {"zoneout": (0.3, 0.45)},
+    "zoneout of h": {"zoneout": (0.4, 0)},
+    "zoneout of c, dropout": {"zoneout": (0, 0.45), "dropout": True},
     "recurrent dropout": {"dropout": True},
     "softsign, elu, scaled tanh": {
         "activations": (

@@ -194,7 +194,7 @@ def test_none_is_zeros(module, rng, dtype, cell, variant):
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
 @pytest.mark.parametrize("lead", [(), (1,), (7,), (3, 4), (2, 0, 3), (2, 3, 2, 2)], ids=str)
-@pytest.mark.parametrize(("K", "N"), [(3, 4), (130, 37), (17, 96), (1, 1)])
+@pytest.mark.parametrize(("K", "N"), [(3, 4), (130, 37), (17, 96), (1100, 5), (1, 1)])
 def test_linear(build, rng, dtype, K, N, lead, bias):
     x = rng.standard_normal((*lead, K)).astype(dtype)
     matrix = (rng.uniform(-1, 1, (N, K)) / K**0.5).astype(dtype)

@@ -66,6 +66,21 @@ def test_batch_size(case, same):
         same_state(same, few_state, rows_of(state, rows), rows)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_more_than_a_cache_holds(compiled, kind, rng):
+    """Many rows of wide layers, whose products are computed in parts."""
+    T, B, I, H = 2, 83, 700, 720
+    layer = getattr(fl, kind)(I, H, rng=0)
+    x, dy = (rng.standard_normal((T, B, n)).astype(np.float32) for n in (I, H))
+    (y, _), tape = layer.forward(x)
+    dx = layer.backward(tape, dy).x
+    for rows in (slice(0, 1), slice(40, 47), slice(80, 83)):
+        (few, _), tape = layer.forward(x[:, rows])
+        assert_same_bits(few, y[:, rows], rows)
+        assert_same_bits(layer(x[:, rows])[0], y[:, rows], rows)
+        assert_same_bits(layer.backward(tape, dy[:, rows]).x, dx[:, rows], rows)
+
+
 def test_without_a_batch_axis(case, same):
     y, _ = case()
     single, _ = case.lstm(case.x[:, 2], rows_of(case.state, 2))

@@ -122,7 +122,7 @@ class Cells:
 
     def by_name(self, gradients: Any) -> dict[str, np.ndarray]:
         """Return the gradients of all cells' parameters by name."""
-        arrays = list(chain(*gradients))
+        arrays = gradients[0] if len(gradients) == 1 else list(chain(*gradients))
         if len(arrays) != len(self.names):
             raise ValueError(f"cells: expected gradients of {self.names}, got {len(arrays)} arrays")
         params = dict(zip(self.names, arrays))  # noqa: B905 (strict takes half a microsecond)

@@ -417,9 +417,9 @@ class Stack(Module):
             prepared = self.cells.prepared(tape.kernels, tape.parameters, limit, training=True)
         form, result = self._form, NotImplemented
         tape.claim()
-        kept = *tape.arguments, tape.masks, tape.saved
+        (x, state, lengths, resets), masks, saved = tape.arguments, tape.masks, tape.saved
         if tape.given is None and tape.recompute is None and not self._reads_first:
-            result = prepared.backward(*kept, dy, dstate)
+            result = prepared.backward(x, state, lengths, resets, masks, saved, dy, dstate)
         if result is NotImplemented:
             try:
                 call = tape.call
@@ -428,7 +428,7 @@ class Stack(Module):
             except (TypeError, ValueError):
                 tape.give_back()
                 raise
-            result = prepared.backward(*kept, dy, dstate)
+            result = prepared.backward(x, state, lengths, resets, masks, saved, dy, dstate)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
         params = self.cells.by_name(gradients)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-@dataclass
+@dataclass(slots=True)
 class Gradients:
     """The gradients that `backward` returns.
 

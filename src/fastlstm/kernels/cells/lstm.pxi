@@ -72,13 +72,20 @@ cdef inline void _finish_lstm(
     """
     cdef Py_ssize_t H = at.H, n = H - unit
     cdef const vec* z = <const vec*> sums
-    cdef vec input_gate, forget_gate, candidate, output_gate, squashed, c
+    cdef vec input_gate, forget_gate, candidate, output_gate, squashed, c, h
+    cdef vec c_before = _load(at.before[1][s] + unit, n)
     cdef real* gates
     _into_cell(z, &input_gate, &forget_gate, &candidate)
-    c = forget_gate * _load(at.before[1][s] + unit, n) + input_gate * candidate
+    c = forget_gate * c_before + input_gate * candidate
     _out_of_cell(z[3], c, &output_gate, &squashed)
+    h = output_gate * squashed
+    if at.zoned:
+        c = _where(_kept_lanes(f, &f.drawn.kept_c, at.t, s, unit), c_before, c)
+        h = _where(
+            _kept_lanes(f, &f.drawn.kept_h, at.t, s, unit), _load(at.before[0][s] + unit, n), h
+        )
     _store(at.after[1][s] + unit, c, n)
-    _store(at.after[0][s] + unit, output_gate * squashed, n)
+    _store(at.after[0][s] + unit, h, n)
     if at.gates != NULL:
         gates = at.gates[s] + unit
         _store(gates, input_gate, n)
@@ -92,6 +99,22 @@ cdef void _lstm_gates(const Pass* f, const ForwardStep* at, const Team* team) no
     _gate_step(False, False, _finish_lstm, f, at, 0, at.met)
 
 
+cdef void _zoned_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
+    """The only phase of a cell that has zoneout and is plain otherwise."""
+    if f.training:
+        _lstm_gates(f, at, team)
+    else:
+        _variant_gates(f, at, team)
+
+
+cdef inline vec _kept_lanes(
+    const Pass* f, const Flags* flags, Py_ssize_t t, Py_ssize_t s, Py_ssize_t unit
+) noexcept nogil:
+    """The flags of V units of row s: 1 where zoneout keeps the old value; 0 without flags."""
+    cdef const unsigned char* kept = _flags_at(flags, t, _row(&f.walk, s))
+    return vec_of(0) if kept == NULL else vec_of_flags(kept + unit, f.cell.H - unit)
+
+
 cdef inline void _cell_backward(
     real* gates,  # IN [4, H] from a unit on: i, f, g, o; OUT gradients of their preactivations
     Py_ssize_t H,
@@ -100,16 +123,28 @@ cdef inline void _cell_backward(
     const real* d_hidden,  # [n]
     real* d_cell,  # IN [n] gradient of c; OUT gradient of c_before
     Py_ssize_t n,
+    bint zoned,
+    vec kept,  # 1 where zoneout keeps the old c; used if `zoned`
 ) noexcept nogil:
     cdef vec i = _load(gates, n), f = _load(gates + H, n)
     cdef vec g = _load(gates + 2 * H, n), o = _load(gates + 3 * H, n)
-    cdef vec squashed = _tanh(_load(c, n)), dh = _load(d_hidden, n)
-    cdef vec dc = _load(d_cell, n) + dh * o * (1 - squashed * squashed)
+    cdef vec before = _load(c_before, n), fresh, reached, past
+    cdef vec dh = _load(d_hidden, n), dc = _load(d_cell, n)
+    if zoned:
+        past, dc = _where(kept, dc, vec_of(0)), _where(kept, vec_of(0), dc)
+        reached = _reached(dh, dc)
+        i, f, g, o = _drop(i, reached), _drop(f, reached), _drop(g, reached), _drop(o, reached)
+        before = _drop(before, reached)
+        fresh = f * before + i * g
+    else:
+        fresh = _load(c, n)
+    cdef vec squashed = _tanh(fresh)
+    dc += dh * o * (1 - squashed * squashed)
     _store(gates, dc * g * i * (1 - i), n)
-    _store(gates + H, dc * _load(c_before, n) * f * (1 - f), n)
+    _store(gates + H, dc * before * f * (1 - f), n)
     _store(gates + 2 * H, dc * i * (1 - g * g), n)
     _store(gates + 3 * H, dh * squashed * o * (1 - o), n)
-    _store(d_cell, dc * f, n)
+    _store(d_cell, dc * f + past if zoned else dc * f, n)
 
 
 cdef void _lstm_cells_backward(
@@ -120,6 +155,15 @@ cdef void _lstm_cells_backward(
     for s in range(at.n):
         _add_to(at.d[0][s] + at.begin, at.dy[s] + at.begin, at.end - at.begin)
     _lstm_units_backward(f, at, at.begin, at.end)
+
+
+cdef void _zoned_cells_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """As `_lstm_cells_backward`, for a cell with zoneout."""
+    _output_backward(f, at, team)
+    _lstm_units_backward(f, at, at.begin, at.end)
+    _cut_state(f, at, 1)
 
 
 cdef void _lstm_projected_cells_backward(
@@ -140,6 +184,7 @@ cdef void _lstm_units_backward(
 ) noexcept nogil:
     cdef Py_ssize_t s, unit
     cdef const real* d_hidden
+    cdef bint zoned = f.cell.zoned
     for s in range(at.n):
         d_hidden = _d_hidden(f, at, s)
         unit = begin
@@ -153,6 +198,8 @@ cdef void _lstm_units_backward(
                 d_hidden + unit,
                 at.d[1][s] + unit,
                 f.cell.H - unit,
+                zoned,
+                _kept_lanes(f, &f.drawn.kept_c, at.t, s, unit) if zoned else vec_of(0),
             )
             unit += V
 

@@ -10,7 +10,7 @@ def pack_lstm(weights, options, bint backward=False):
     cdef Py_ssize_t H = _gate_size(W, 4), inputs = W.shape[1], P = R.shape[1]
     cdef Cell cell = _plain_cell(inputs, H, P, 4, bias_ih is not None)
     cdef Variant variant
-    cdef bint plain
+    cdef bint plain, only_zoned
     cdef list arrays = []
     cdef Weights read = _read_weights(W, R, bias_ih, bias_hh, 4 * H, P)
     _expect(P == H if projection is None else projection.shape == (P, H), "W_hr")
@@ -26,14 +26,10 @@ def pack_lstm(weights, options, bint backward=False):
         and variant.output.kind == TANH
         and variant.clip == <real> INFINITY
     )
-    plain = (
-        variant.usual
-        and not coupled
-        and peepholes is None
-        and norm is None
-        and zoneout_h == 0
-        and zoneout_c == 0
-    )
+    cell.zoned = zoneout_h > 0 or zoneout_c > 0
+    plain = variant.usual and not coupled and peepholes is None and norm is None
+    only_zoned = plain and cell.zoned and projection is None
+    plain = plain and not cell.zoned
     _save_as(&cell, 4, H)
     _save_as(&cell, 0, H)
     if projection is not None:
@@ -56,7 +52,7 @@ def pack_lstm(weights, options, bint backward=False):
         _save_as(&cell, 4, H)
     cell.panels = _panels(_pack_gates(&read, norm is None), arrays)
 
-    cell.phase[0] = _lstm_gates if plain else _variant_gates
+    cell.phase[0] = _lstm_gates if plain else _zoned_gates if only_zoned else _variant_gates
     cell.phases = 1
     if norm is not None:
         cell.phase[0], cell.phase[1], cell.phases = _norm_sums, _norm_cells, 2
@@ -66,6 +62,8 @@ def pack_lstm(weights, options, bint backward=False):
         cell.phases += 1
     if backward:
         _pack_lstm_backward(&cell, plain, norm is not None, W, R, projection, arrays)
+    if backward and only_zoned:
+        cell.back_phase[0] = _zoned_cells_backward
     return _new_cell(&cell, &variant, sizeof(variant), tuple(arrays))
 
 

@@ -266,16 +266,9 @@ cdef inline vec _fresh_c(
     )
 
 
-cdef inline vec _reached(
-    const Pass* f, const BackwardStep* at, Py_ssize_t s, Py_ssize_t unit, vec dh
-) noexcept nogil:
+cdef inline vec _reached(vec dh, vec d_c) noexcept nogil:
     """1 where a gradient reaches the new h or c; 0 where zoneout keeps the old ones."""
-    cdef Py_ssize_t n = f.cell.H - unit
-    cdef const unsigned char* kept = _flags_at(&f.drawn.kept_c, at.t, _row(&f.walk, s))
-    cdef vec d_c = _load(at.d[1][s] + unit, n)
     cdef real smallest = 4 / LARGEST
-    if kept != NULL:
-        d_c = _where(vec_of_flags(kept + unit, n), vec_of(0), d_c)
     return vec_if_below(vec_abs(dh) + vec_abs(d_c), vec_of(smallest), vec_of(0), vec_of(1))
 
 
@@ -285,8 +278,8 @@ cdef void _variant_cells_backward(
     """The phase that replaces gates by their gradients."""
     cdef const Variant* variant = _variant(f.cell)
     cdef Py_ssize_t s, unit, begin = at.begin, end = at.end, H = f.cell.H, n, gate
-    cdef vec c, dh, o, shown, slope, d_o, reached
-    cdef bint zoned = f.drawn.kept_h.data != NULL or f.drawn.kept_c.data != NULL
+    cdef vec c, dh, o, shown, slope, d_o, d_c, kept, reached
+    cdef bint zoned = f.cell.zoned
     cdef real one = 1
     if f.cell.projection_transposed != NULL:
         _even_part(team, _blocks(H, PANEL), &begin, &end)
@@ -299,7 +292,9 @@ cdef void _variant_cells_backward(
             c = _fresh_c(f, at, s, unit)
             dh, o = _load(_d_hidden(f, at, s) + unit, n), _load(at.gates[s] + 3 * H + unit, n)
             if zoned:
-                reached = _reached(f, at, s, unit, dh)
+                d_c = _load(at.d[1][s] + unit, n)
+                kept = _kept_lanes(f, &f.drawn.kept_c, at.t, s, unit)
+                reached = _reached(dh, _where(kept, vec_of(0), d_c))
                 c, o = _drop(c, reached), _drop(o, reached)
             if variant.usual:
                 shown = _tanh(c)

@@ -64,6 +64,7 @@ cdef struct Cell:
     Py_ssize_t row_size  # reals of one k of a block
     Py_ssize_t units  # hidden units of a block
     const real* projection  # packed W_hr, or NULL
+    bint zoned  # whether the state keeps old values in training, by the flags of `Drawn`
     Py_ssize_t phases  # number of phases of a step
     ForwardPhase[MOST_PHASES] phase
     Py_ssize_t shared  # reals of scratch for each row, one memory for the whole team

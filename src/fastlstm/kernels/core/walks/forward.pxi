@@ -8,6 +8,7 @@ cdef Py_ssize_t _forward_scratch(const Pass* f, Py_ssize_t n) noexcept nogil:
         _padded(MAX_TILE * sizeof(real))
         + _padded(pairs * cell.sets * cell.blocks * PANEL * sizeof(real))
         + _padded(cell.own * sizeof(real))
+        + _padded((n * PANEL if _is_apart(cell, n) else 0) * sizeof(real))
         + _padded((n * cell.P if f.drawn.factors.data != NULL else 0) * sizeof(real))
         + _padded((pairs + (5 + 2 * cell.states) * n) * sizeof(void*))
     )
@@ -19,7 +20,8 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
     cdef const Walk* walk = &f.walk
     cdef const Cell* cell = f.cell
     cdef Py_ssize_t pairs = min(HOIST, walk.T * walk.n), blocks = cell.sets * cell.blocks
-    cdef Py_ssize_t i = -1, s, n, n_before, row, count, room, state, phase, t_before
+    cdef Py_ssize_t i = -1, s, n, n_before, row, count, room, state, phase
+    cdef Py_ssize_t t_before, set, first
     cdef Py_ssize_t hoist_rows = _hoist_rows(cell.inputs) if walk.T > 1 else 0
     # What `z` holds: W x from some step up to step `prepared`, for units `prepared_begin` to
     # `prepared_end`. Pair `used` is the first of step `reached`.
@@ -30,9 +32,13 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
     cdef ForwardStep at
     at.watch = team.watch
     at.inputs, at.H, at.gate_rows = cell.inputs, cell.H, cell.saved_shape[0][0]
+    at.zoned = cell.zoned and f.training
     at.sums = <real*> _take(&free, MAX_TILE * sizeof(real))
     cdef real* z = <real*> _take(&free, pairs * blocks * PANEL * sizeof(real))
     at.own = <real*> _take(&free, cell.own * sizeof(real))
+    cdef real* apart = NULL
+    if _is_apart(cell, walk.n):
+        apart = <real*> _take(&free, walk.n * PANEL * sizeof(real))
     cdef real* dropped = NULL  # [n, P]: h times its factors
     if f.drawn.factors.data != NULL:
         dropped = <real*> _take(&free, walk.n * cell.P * sizeof(real))
@@ -113,13 +119,25 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
                 )
 
         at.hoisted = NULL
+        at.apart = apart if _is_apart(cell, n) else NULL
         if 0 < n <= hoist_rows and (team.parts == team.members or i >= LATE):
             if i >= prepared or at.begin < prepared_begin or at.end > prepared_end:
                 used, reached = 0, i
                 prepared_begin, prepared_end = at.begin, at.end
                 room = min(pairs, <Py_ssize_t> 2 * TILE) if _may_grow(team) else pairs
                 prepared = _gather(walk, i, &f.x, hoist_rows, room, pair_x, &count)
-                _input_part(cell, pair_x, count, at.begin, at.end, z, at.watch)
+                for set in range(cell.sets):
+                    first = set * cell.blocks
+                    _input_part(
+                        cell,
+                        pair_x,
+                        count,
+                        first + at.begin,
+                        first + at.end,
+                        z + (first + at.begin) * PANEL,
+                        blocks * PANEL,
+                        at.watch,
+                    )
                 team.kept = prepared
             while reached < i:  # by more than one step after a rest
                 used += _live_at(walk, reached)

@@ -8,6 +8,9 @@ cdef enum:
     # Bytes of recurrent weights. Up to this many, a single row is computed few blocks at a time:
     # then more of the panels are still in the first cache (hidden 40 to 64: 5 to 15 % measured).
     NEAR = 98304
+    # Bytes of a panel and of the vectors that it multiplies. From this many, W x and R h are
+    # computed one after the other, so that what either needs is still in the second cache.
+    FAR = 786432
 
 
 cdef inline Py_ssize_t _hoist_rows(Py_ssize_t inputs) noexcept nogil:
@@ -34,6 +37,7 @@ cdef struct ForwardStep:
     Py_ssize_t inputs
     Py_ssize_t H
     Py_ssize_t gate_rows  # of H numbers each
+    bint zoned  # of the cell, in training
     const real** x  # [I]
     const real** met  # [P] h as R multiplies it: with the factors of recurrent dropout
     const real** before[MOST_STATES]  # the state before the step
@@ -50,6 +54,7 @@ cdef struct ForwardStep:
     Py_ssize_t begin
     Py_ssize_t end
     real* hoisted  # [n][sets * blocks][4][V]: W x + bias, or NULL where it was not computed ahead
+    real* apart  # scratch [n][4][V] where W x is computed apart, or NULL
     real* sums  # scratch [MAX_TILE]
     real* own  # scratch [cell.own]
     Watch* watch
@@ -61,41 +66,46 @@ ctypedef void (*Finish)(
 ) noexcept nogil
 
 
+cdef inline bint _is_apart(const Cell* cell, Py_ssize_t n) noexcept nogil:
+    """Whether W x of n rows is computed before R h, block by block: see FAR."""
+    cdef Py_ssize_t size = (cell.inputs + cell.P) * sizeof(real)
+    return n >= TILE and size * (n + PANEL) >= FAR and min(cell.inputs, cell.P) >= PANEL
+
+
 cdef void _input_part(
     const Cell* cell,
     const real** x,  # [n] of [I]
     Py_ssize_t n,
     Py_ssize_t begin,
     Py_ssize_t end,
-    real* z,  # OUT [n][sets * blocks][4][V]
+    real* z,  # OUT [n] of [end - begin][4][V], `z_row` reals apart
+    Py_ssize_t z_row,
     Watch* watch,
 ) noexcept nogil:
-    """z = W x + bias in blocks `begin` to `end` of every set, for rows of several steps at once."""
-    cdef Py_ssize_t set, b, s, rows, width, most = TILE // _even(max(n, 1), TILE)
+    """z = W x + bias in blocks `begin` to `end`, counted over all sets; rows of any steps."""
+    cdef Py_ssize_t b = begin, s, rows, width, most = TILE // _even(max(n, 1), TILE)
     cdef Py_ssize_t panel_block = PANEL + (cell.inputs + cell.P) * cell.row_size
     cdef Tile tile
     tile.start_row, tile.start_block, tile.panel_block = 0, panel_block, panel_block
     tile.first_size, tile.second_size, tile.second = cell.inputs, 0, NULL
-    tile.sums_row = cell.sets * cell.blocks * PANEL
-    for set in range(cell.sets):
-        b = set * cell.blocks + begin
-        while b < set * cell.blocks + end:
-            width = _even(set * cell.blocks + end - b, most)
-            if _stops(watch, n * width * PANEL * cell.inputs):
-                return
-            tile.start = cell.panels + b * panel_block
-            tile.panel = tile.start + PANEL
-            s = 0
-            while s < n:
-                rows = _even(n - s, TILE)
-                tile.first = x + s
-                tile.sums = z + s * tile.sums_row + b * PANEL
-                if cell.row_size == PANEL:
-                    _compute(&tile, rows, width, 4)
-                else:
-                    _compute_split(&tile, rows, width)
-                s += rows
-            b += width
+    tile.sums_row = z_row
+    while b < end:
+        width = _even(end - b, most)
+        if _stops(watch, n * width * PANEL * cell.inputs):
+            return
+        tile.start = cell.panels + b * panel_block
+        tile.panel = tile.start + PANEL
+        s = 0
+        while s < n:
+            rows = _even(n - s, TILE)
+            tile.first = x + s
+            tile.sums = z + s * z_row + (b - begin) * PANEL
+            if cell.row_size == PANEL:
+                _compute(&tile, rows, width, 4)
+            else:
+                _compute_split(&tile, rows, width)
+            s += rows
+        b += width
 
 
 cdef inline void _prefetch_step(
@@ -137,7 +147,9 @@ cdef inline inlined_void _gate_step(
     cdef const Cell* cell = f.cell
     cdef Py_ssize_t n = here.n, P = cell.P, inputs = cell.inputs, part = here.end - here.begin
     cdef Py_ssize_t row_size = 3 * V if SPLIT else PANEL, units = PANEL if WIDE else V
-    cdef Py_ssize_t z_row = cell.sets * cell.blocks * PANEL
+    cdef Py_ssize_t z_row = cell.sets * cell.blocks * PANEL if here.apart == NULL else PANEL
+    cdef Py_ssize_t first = set * cell.blocks
+    cdef real* z = here.apart
     cdef Py_ssize_t done = 0, width, b, s, rows, r, w, unit, groups
     cdef Py_ssize_t most = TILE // _even(max(n, 1), TILE)
     cdef const real* panels
@@ -145,7 +157,7 @@ cdef inline inlined_void _gate_step(
     if n == 1 and part * P * row_size * <Py_ssize_t> sizeof(real) <= NEAR:
         most = 2
     tile.panel_block = PANEL + (inputs + P) * row_size
-    panels = cell.panels + set * cell.blocks * tile.panel_block
+    panels = cell.panels + first * tile.panel_block
     tile.second, tile.second_size = met, P
     while done < part:
         width = _even(part - done, most)
@@ -153,6 +165,10 @@ cdef inline inlined_void _gate_step(
         groups = 4
         if WIDE and width == 1:
             groups = min(_blocks(cell.H - b * units, V), <Py_ssize_t> 4)
+        if here.hoisted != NULL:
+            z = here.hoisted + (first + b) * PANEL
+        elif z != NULL:
+            _input_part(cell, here.x, n, first + b, first + b + 1, z, PANEL, here.watch)
         s = 0
         while s < n:
             rows = _even(n - s, TILE)
@@ -162,11 +178,10 @@ cdef inline inlined_void _gate_step(
             tile.panel = tile.start + PANEL
             tile.first, tile.first_size = here.x + s, inputs
             tile.second = met + s
-            if here.hoisted != NULL:
+            if z != NULL:
                 tile.panel += inputs * row_size
                 tile.first_size = 0
-                tile.sums = here.hoisted + s * z_row + (set * cell.blocks + b) * PANEL
-                tile.sums_row = tile.start_row = z_row
+                tile.sums, tile.sums_row, tile.start_row = z + s * z_row, z_row, z_row
                 tile.start, tile.start_block = tile.sums, PANEL
             else:
                 tile.sums, tile.sums_row = here.sums, width * PANEL
