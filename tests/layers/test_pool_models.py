@@ -340,7 +340,7 @@ FORWARD = fl.Sequential(fl.LSTM(F, 5), fl.Sequential(fl.Pool("max")))
         (
             lambda: fl.Sequential(ROWS_FIRST, fl.Last(batch_first=False)),
             ValueError,
-            "batch_first: expected True, as in the layers before",
+            r"modules: .*True in modules\[0\], LSTM, and False in modules\[1\], Last",
         ),
         (lambda: fl.Sequential(fl.Linear(3, 2), fl.Last())(X, resets=X > 0), ValueError, "resets"),
         (lambda: fl.Sequential(fl.Last())(X, threads=1), ValueError, "threads: no layer"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from compare import assert_gradients_close
-from models import Recurrent, Residual
+from models import Recurrent, Residual, Swap
 from slopes import assert_slope_along
 
 import fastlstm as fl
@@ -266,7 +266,7 @@ def test_a_list_of_no_sequences(kernels, rng):
 
 
 LISTS = fl.Sequential(fl.Dropout(0.0), fl.Linear(3, 4), fl.LSTM(4, 2))
-BOTH = fl.Sequential(fl.LSTM(3, 4, batch_first=True), fl.Sequential(fl.LSTM(4, 2)))
+BOTH = fl.Sequential(fl.LSTM(3, 4, batch_first=True), Swap(), fl.Sequential(fl.LSTM(4, 2)))
 ONES = np.ones((4, 3))
 
 

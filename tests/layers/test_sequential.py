@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
+from models import Swap
 from slopes import assert_slope
 
 import fastlstm as fl
@@ -364,6 +366,50 @@ def test_cells_of_one_step_are_refused(kind):
             fl.Sequential(*layers)
         with pytest.raises(ValueError, match=message):
             fl.Sequential(fl.Dropout(), fl.Sequential(*layers))
+
+
+ROWS_FIRST, STEPS_FIRST = fl.LSTM(3, 3, batch_first=True), fl.GRU(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("modules", "layers"),
+    [
+        ((ROWS_FIRST, STEPS_FIRST), ("True in modules[0], LSTM", "False in modules[1], GRU")),
+        ((STEPS_FIRST, ROWS_FIRST), ("False in modules[0], GRU", "True in modules[1], LSTM")),
+        (
+            (fl.Dropout(0.5), ROWS_FIRST, fl.Linear(3, 3), fl.Backwards(STEPS_FIRST)),
+            ("True in modules[1], LSTM", "False in modules[3], Backwards"),
+        ),
+        (
+            (fl.Sequential(fl.Linear(3, 3), ROWS_FIRST), fl.Masking(STEPS_FIRST)),
+            ("True in modules[0], LSTM", "False in modules[1], GRU"),
+        ),
+        (
+            (fl.interop.audio.Skip(ROWS_FIRST), STEPS_FIRST),
+            ("True in modules[0], Skip", "False in modules[1], GRU"),
+        ),
+        (
+            (STEPS_FIRST, fl.Pool("mean", batch_first=True)),
+            ("False in modules[0], GRU", "True in modules[1], Pool"),
+        ),
+    ],
+)
+def test_layers_of_two_layouts_are_refused(modules, layers):
+    message = "{}, and {}, which would take rows for steps; give both the same".format(*layers)
+    with pytest.raises(ValueError, match=f"^modules: .* got {re.escape(message)}$"):
+        fl.Sequential(*modules)
+
+
+def test_a_module_of_ones_own_may_swap_the_axes(rng):
+    first = fl.LSTM(3, 4, batch_first=True, dtype=np.float64, rng=rng)
+    second = fl.GRU(4, 2, dtype=np.float64, rng=rng)
+    x = rng.standard_normal((B, T, 3))
+    expected, _ = second(first(x)[0].swapaxes(0, 1))
+    assert_same_bits(fl.Sequential(first, Swap(), second)(x)[0], expected)
+    pooled, _ = fl.Sequential(first, Swap(), second, fl.Last())(x)
+    assert_same_bits(pooled, expected[-1])
+    pooled, _ = fl.Sequential(first, Swap(), fl.Pool("max", batch_first=False))(x)
+    assert_same_bits(pooled, first(x)[0].max(axis=1))
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,16 @@ class Recurrent(fl.Module):
         tape, x, y = tape
         rnn = self.rnn.backward(tape, x * dresult, dstate, **options)
         return self.collect(x=rnn.x + y * dresult, state=rnn.state, rnn=rnn)
+
+
+class Swap(fl.Module):
+    """The axes of steps and rows, swapped."""
+
+    def __call__(self, x):
+        return x.swapaxes(0, 1)
+
+    def forward(self, x):
+        return self(x), None
+
+    def backward(self, tape, dresult):
+        return self.collect(x=self(dresult))

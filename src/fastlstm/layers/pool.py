@@ -220,13 +220,6 @@ class Pool(Module):
         return before._replace(reverse=(False,), pooled=True)
 
     def _after(self, before: Output) -> Module:
-        if None not in (self.batch_first, before.batch_first) and (
-            self.batch_first != before.batch_first
-        ):
-            raise ValueError(
-                f"batch_first: expected {before.batch_first}, as in the layers before, "
-                f"got {self.batch_first}"
-            )
         placed = object.__new__(type(self))
         placed.__dict__.update(self.__dict__, _before=before)
         return placed

@@ -91,12 +91,34 @@ class Row(Module):
     def _check_order(self) -> None:
         """Raise if a layer reads steps after they were pooled, or in another layout."""
         before, pool = Output(), ""
-        for leaf in self._leaves():
-            name = type(leaf).__name__
-            if before.pooled and (leaf.pools_steps or isinstance(leaf, Stack)):
-                raise ValueError(f"modules: expected no steps to be read after {pool}, got {name}")
-            leaf._after(before)
-            before, pool = leaf._output(before), name if leaf.pools_steps else pool
+        said = None, ""  # the batch_first of x, and the layer that says so
+        for index, module in enumerate(self._modules):
+            for leaf in module._leaves() if isinstance(module, Row) else (module,):
+                kind = type(leaf).__name__
+                if before.pooled and (leaf.pools_steps or isinstance(leaf, Stack)):
+                    raise ValueError(
+                        f"modules: expected no steps to be read after {pool}, got {kind}"
+                    )
+                said = _layout_after(leaf, f"modules[{index}], {kind}", *said)
+                before, pool = leaf._output(before), kind if leaf.pools_steps else pool
+
+
+def _layout_after(leaf: Any, name: str, before: bool | None, said_by: str) -> tuple[Any, str]:
+    """The batch_first of a layer's result, None if unknown, and the layer that says so.
+
+    Raises ValueError if the layer says another one of x than the layer before it.
+    """
+    own = getattr(leaf, "batch_first", None)
+    if own is None:
+        own = leaf._output(Output()).batch_first
+    if not (leaf.is_recurrent or leaf.acts_on_steps or leaf.pools_steps):
+        return own, name  # a module of one's own, which may swap the axes
+    if None not in (own, before) and own != before:
+        raise ValueError(
+            f"modules: expected one batch_first in all layers, got {before} in {said_by}, and "
+            f"{own} in {name}, which would take rows for steps; give both the same"
+        )
+    return (before, said_by) if own is None else (own, name)
 
 
 def _in_a_row(modules: Iterable[Any], before: Output) -> tuple[Any, ...]:
