@@ -149,16 +149,23 @@ def test_tasks_choose_for_themselves_and_hand_down():
 
 def test_a_failed_choice_changes_nothing():
     with fl.use_backend("reference"):
-        with pytest.raises(ValueError, match="sse9"), fl.use_backend("sse9"):
-            pass
+        with pytest.raises(ValueError, match="sse9"):
+            fl.use_backend("sse9")
         assert of_layer() == "reference"
 
 
-@pytest.mark.parametrize("name", ["sse9", "", "AVX2", None, 2])
-def test_unknown_backend(name):
+@pytest.mark.parametrize("name", ["sse9", "cuda", "", "AVX2", None, 2])
+def test_an_unknown_backend_is_refused_at_the_call(name):
+    with pytest.raises(ValueError, match=f"^name: .*got {re.escape(repr(name))}"):
+        fl.use_backend(name)
+
+
+def test_a_choice_holds_in_its_block_alone():
     before = fl.backend()
-    with pytest.raises((ValueError, TypeError), match=re.escape(repr(name))), fl.use_backend(name):
-        pass
+    choice = fl.use_backend("reference")
+    assert fl.backend() == before
+    with choice:
+        assert fl.backend() == "reference"
     assert fl.backend() == before
 
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from importlib.machinery import PathFinder
 from typing import Any
@@ -46,9 +46,11 @@ def backend() -> str:
     return _choice.get()[0]
 
 
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
+def use_backend(name: str) -> AbstractContextManager[None]:
     """Compute with another backend within a ``with`` block.
+
+    This is for a block alone: a call without ``with`` checks the name and chooses nothing. The
+    environment variable FASTLSTM_BACKEND chooses for the process.
 
     The choice is part of the current context (`contextvars`): it holds for this thread or asyncio
     task and for tasks that it starts. Other threads do not see it, and neither does a thread that
@@ -63,10 +65,21 @@ def use_backend(name: str) -> Iterator[None]:
     Raises
     ------
     ValueError
-        `name` is unknown, was not built, or cannot run on this processor.
+        At the call: `name` is unknown, was not built, or cannot run on this processor.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> with fl.use_backend("reference"):
+    ...     fl.backend()
+    'reference'
     """
+    return _using((name, load(name, "name")))
+
+
+@contextmanager
+def _using(choice: tuple[str, dict[np.dtype, Kernels]]) -> Iterator[None]:
     global _any_choice
-    choice = name, load(name, "name")
     _any_choice = True
     CHANGES.last = object()
     before = _choice.set(choice)
