@@ -166,14 +166,6 @@ def read_integers(name: str, value: Any) -> np.ndarray:
 
 
 def read_bools(name: str, value: Any) -> np.ndarray:
-    """Return `value` as an array, which must be of bools."""
-    array = read_plain(name, value)
-    if array.dtype != np.bool_:
-        raise TypeError(f"{name}: expected bools, got dtype {array.dtype}")
-    return array
-
-
-def read_zeros_and_ones(name: str, value: Any) -> np.ndarray:
     """Return `value`, bools or numbers that are 0 or 1, as an array of bools."""
     array = read_plain(name, value)
     if array.dtype == np.bool_:

@@ -109,8 +109,8 @@ BAD_CALLS = {
     },
     "mask": {
         "flag": True,
-        "ints": np.ones((T, B), int),
-        "floats": np.ones((T, B)),
+        "twos": np.full((T, B), 2),
+        "halves": np.full((T, B), 0.5),
         "text": "no",
         "one axis": np.ones(T, bool),
         "other way": np.ones((B, T), bool),

@@ -288,3 +288,35 @@ def test_what_is_left_out_is_not_cast(kernels, rng):
     case.x[~mask] = 0
     x[~mask & (np.arange(T)[:, None] < lengths)] = 0
     assert_same_bits(case.layer(x, lengths=lengths)[0], case.layer(case.x, lengths=lengths)[0])
+
+
+@pytest.mark.parametrize("kind", [int, np.uint8, np.float32, list])
+@pytest.mark.parametrize("make", ["LSTM", "Backwards", "Sequential", "Pool"])
+def test_0_and_1_stand_for_bools(rng, make, kind):
+    lstm = fl.LSTM(I, H, rng=rng)
+    layer = {
+        "LSTM": lstm,
+        "Backwards": fl.Backwards(lstm),
+        "Sequential": fl.Sequential(fl.Linear(I, I, rng=rng), lstm, fl.Last()),
+        "Pool": fl.Pool("mean"),
+    }[make]
+    x, mask = rng.standard_normal((T, B, I)), patterns(rng)
+    numbers = mask.astype(int).tolist() if kind is list else mask.astype(kind)
+    np.testing.assert_equal(layer(x, mask=numbers), layer(x, mask=mask))
+    rows = list(x.swapaxes(0, 1))
+    of_list = [row.astype(int).tolist() if kind is list else row.astype(kind) for row in mask.T]
+    np.testing.assert_equal(layer(rows, mask=of_list), layer(rows, mask=list(mask.T)))
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, np.nan])
+def test_other_numbers_are_refused(rng, value):
+    layer, x = fl.LSTM(I, H, rng=rng), np.ones((T, B, I))
+    mask = np.ones((T, B))
+    mask[2, 1] = value
+    for model in (layer, fl.Backwards(layer), fl.Sequential(layer), fl.Pool("max")):
+        with pytest.raises(ValueError, match=f"^mask: expected only 0 and 1, got {value}"):
+            model(x, mask=mask)
+        with pytest.raises(ValueError, match=rf"^mask\[1\]: expected only 0 and 1, got {value}"):
+            model(list(x.swapaxes(0, 1)), mask=list(mask.T))
+        with pytest.raises(TypeError, match=r"^mask: expected bools, or numbers 0 and 1, "):
+            model(x, mask=np.ones((T, B), "U1"))

@@ -151,7 +151,7 @@ X = np.ones((T, B, F))
         (lambda: fl.Last()(X, lengths=[1, 2]), ValueError, "lengths: "),
         (lambda: fl.Last()(X, lengths=[T + 1] * B), ValueError, "lengths: "),
         (lambda: fl.Last()(X[:, 0], lengths=[1]), ValueError, "lengths: "),
-        (lambda: fl.Last()(X, mask=np.ones((T, B))), TypeError, "mask: "),
+        (lambda: fl.Last()(X, mask=np.full((T, B), 0.5)), ValueError, "mask: .*got 0.5"),
         (lambda: fl.Last()(X, mask=np.ones((B, T), bool)), ValueError, "mask: "),
     ],
 )

@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 from compare import assert_same_bits
+from models import Swap
 from runs import Watch, equal, padded, ragged, tagger
 
 import fastlstm as fl
@@ -50,6 +51,22 @@ def test_the_loss_is_the_mean_over_all_steps(form, batch_first, rng):
     assert found["loss"] == pytest.approx(wanted, rel=1e-12)
     history = trainer.fit(x, y, epochs=2, batch_size=4, **options, **QUIET)
     np.testing.assert_allclose(history["loss"], wanted, rtol=1e-12)
+
+
+def test_a_mask_of_0_and_1(rng):
+    x, y = ragged(rng)
+    evaluate, masks = trainer_of(tagger()).evaluate, [rng.integers(0, 2, len(one)) for one in x]
+    found = evaluate(x, y, mask=[mask > 0 for mask in masks])
+    assert evaluate(x, y, mask=masks) == found
+    whole = np.nan_to_num(padded([mask[:, None] for mask in masks])[..., 0])
+    batch = Batch(padded(x), padded(y), mask=whole.astype(np.float32))
+    assert evaluate(padded(x), padded(y), mask=whole) == evaluate([batch])
+    assert evaluate([batch])["loss"] == pytest.approx(found["loss"], rel=1e-12)
+    lengths = [len(one) for one in x]
+    with_lengths = evaluate(padded(x), padded(y), lengths=lengths, mask=whole)
+    assert with_lengths["loss"] == pytest.approx(found["loss"], rel=1e-12)
+    with pytest.raises(ValueError, match=r"mask\[\d\]: expected only 0 and 1, got 2"):
+        evaluate(x, y, mask=[2 * mask for mask in masks])
 
 
 def test_weights_are_of_sequences_or_of_steps(rng):
@@ -616,7 +633,7 @@ def test_errors_of_the_trainer():
         (tagger(), "msee", fl.optim.SGD(0.1), ValueError, "loss: expected one of"),
         (tagger(), "mse", "adam", TypeError, "optimizer"),
         (
-            fl.Sequential(fl.LSTM(3, 3), fl.LSTM(3, 3, batch_first=True)),
+            fl.Sequential(fl.LSTM(3, 3), Swap(), fl.LSTM(3, 3, batch_first=True)),
             *("mse", fl.optim.SGD(0.1), ValueError, "batch_first"),
         ),
     ):

@@ -36,7 +36,7 @@ def predict(
     lengths : array (N,) of ints, optional
         Steps of each row of an array, from dask or not; what is behind does not count.
     mask : bool array (N, T), optional
-        False at steps of an array to skip, from dask or not.
+        False, or 0, at steps of an array to skip, from dask or not.
     method : str
         Of an estimator: "predict_proba", for example.
     batch_size : int, optional
@@ -77,7 +77,7 @@ def predict(
     if not isinstance(X, da.Array):
         raise TypeError(f"X: expected a dask array or bag, got {type(X).__name__}")
     _check_chunks(X)
-    rows = _read_rows("lengths", lengths, X, "iu"), _read_rows("mask", mask, X, "b")
+    rows = _read_rows("lengths", lengths, X, "iu"), _read_rows("mask", mask, X, "biuf")
     example = _of_zeros(scorer, X, rows)
     axes = tuple(range(X.ndim))
     new_axes = {X.ndim + k: size for k, size in enumerate(example.shape[1:])}
@@ -136,7 +136,7 @@ def _read_rows(name: str, value: Any, X: Any, kinds: str) -> Any:
     """An array with a row for each row of X, as a dask array in the chunks of X."""
     if value is None:
         return None
-    ndim, wanted = (2, "bools") if kinds == "b" else (1, "whole numbers")
+    ndim, wanted = (2, "bools, or numbers 0 and 1") if name == "mask" else (1, "whole numbers")
     array = value if isinstance(value, da.Array) else np.asarray(value)
     if array.dtype.kind not in kinds:
         raise TypeError(f"{name}: expected {wanted}, got dtype {array.dtype}")

@@ -136,8 +136,8 @@ class Stack(Module):
             For padding on the left, or steps to skip within a row, see `mask`.
         resets : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
             True at the first step of a sequence, where a row holds several: no state and no
-            gradient passes between that step and the one before, in either direction. Numbers 0
-            and 1 stand for bools. For a list, a list of arrays.
+            gradient passes between that step and the one before, in either direction. For a list,
+            a list of arrays. Numbers 0 and 1 stand for bools, here and in `mask`.
             A reset at a masked step is one at the row's next kept step.
         mask : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
             False where a step is skipped, in any pattern: padding on the left, holes, whole rows.
@@ -167,7 +167,7 @@ class Stack(Module):
         ValueError
             A shape or a value does not fit; the message names the argument.
         TypeError
-            An array does not hold real numbers, or `mask` or `resets` no bools.
+            An array does not hold real numbers, or `mask` or `resets` no bools, nor 0 and 1.
         KeyboardInterrupt
             Ctrl-C was pressed during the call, or another signal's handler raised, in the main
             thread. What `out` then holds is undefined; the layer can be called again.

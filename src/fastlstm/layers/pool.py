@@ -90,7 +90,7 @@ class Pool(Module):
         lengths : array (B,) of ints, optional
             The number of valid steps of each row; padding is on the right.
         mask : bool array (T, B), (B, T) with `batch_first`, or (T,), optional
-            False at steps that do not count, in any pattern. For a list, a list of arrays.
+            False, or 0, at steps that do not count, in any pattern. For a list, a list of arrays.
 
         Returns
         -------
@@ -102,7 +102,7 @@ class Pool(Module):
         ValueError
             A shape or a value does not fit; the message names the argument.
         TypeError
-            x does not hold real numbers, or `mask` no bools.
+            x does not hold real numbers, or `mask` no bools, nor 0 and 1.
         """
         return self._pooled(self._read(x, lengths, mask))
 

@@ -134,7 +134,8 @@ def mse(
     pred : array of any shape
     target : array of pred's shape
     mask : bool array or None
-        pred's shape or a leading part of it, ``pred.shape[:k]``: True for positions that count.
+        pred's shape or a leading part of it, ``pred.shape[:k]``: True, or 1, for positions that
+        count.
     sample_weight : array or None
         The weight of each position, at least 0: pred's shape or a leading part of it, where an axis
         may be 1. (N,) are weights of sequences if the sequences are pred's first axis, and (1, N)
@@ -155,7 +156,7 @@ def mse(
     ValueError
         A shape does not fit, a weight is negative, or no position counts.
     TypeError
-        An array does not hold real numbers, or the mask is not bool.
+        An array does not hold real numbers, or the mask no bools, nor 0 and 1.
 
     Examples
     --------
@@ -263,7 +264,8 @@ def cross_entropy(
         A shape does not fit, a label that counts is not a class, a weight is negative, or no
         position counts.
     TypeError
-        The logits are not real numbers, the labels not integers, or the mask not bool.
+        The logits are not real numbers, the labels not integers, or the mask no bools,
+        nor 0 and 1.
     """
     logits = read_floats("logits", logits)
     if logits.ndim == 0:

@@ -199,7 +199,8 @@ class Trainer:
         lengths : array (N,) of ints, optional
             Steps of each row of x; what is behind does not count.
         mask : bool array (N, T), optional
-            False at steps to skip; neither the model nor the loss sees them. Of a list, a list.
+            False, or 0, at steps to skip; neither the model nor the loss sees them. Of a list, a
+            list.
         sample_weight : array (N,) or (N, T), optional
             Of each sequence, or of each step in the loss.
         validation : float, tuple, `Streams` or iterable of batches, optional

@@ -4,7 +4,7 @@ A batch with a mask is compacted before it is computed: the kept steps of a row 
 from the row's beginning, so that what is left is padding on the right, as `lengths` describes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from fastlstm.checks import (
     read_bools,
     read_integers,
     read_numbers,
-    read_zeros_and_ones,
+    read_plain,
 )
 from fastlstm.engine.reading.state import ready
 
@@ -187,7 +187,7 @@ def read_batch(
     else:
         x = read_numbers("x", x)
         if features is None:  # then the mask tells
-            has_batch = x.ndim > 1 and (mask is None or read_bools("mask", mask).ndim > 1)
+            has_batch = x.ndim > 1 and (mask is None or read_plain("mask", mask).ndim > 1)
         else:
             has_batch = x.ndim > len(features) + 1
         axes = Axes(has_batch, batch_first)
@@ -203,10 +203,10 @@ def read_batch(
     if lengths is not None:
         lengths = ready(read_lengths("lengths", lengths, T, B))
     if resets is not None:
-        resets = _read_flags("resets", resets, read_zeros_and_ones, shape, axes, sequences)
+        resets = _read_flags("resets", resets, shape, axes, sequences)
     kept = None
     if mask is not None:
-        mask = _read_flags("mask", mask, read_bools, shape, axes, sequences)
+        mask = _read_flags("mask", mask, shape, axes, sequences)
         x, lengths, resets, kept = _skip(x, lengths, resets, mask, masked_output, axes, reverse)
     given = Given(axes, shape, sequences, kept)
     is_plain = sequences is None and kept is None
@@ -286,21 +286,20 @@ def _pad(
 def _read_flags(
     name: str,
     value: Any,
-    read: Callable[[str, Any], np.ndarray],
     shape: tuple[int, ...],
     axes: Axes,
     sequences: np.ndarray | None,
 ) -> np.ndarray:
     """A bool for each step, in the shape of x without its features; of a list, from a list."""
     if sequences is None:
-        flags = read(name, value)
+        flags = read_bools(name, value)
         check_shape(name, flags, *shape)
         return np.asarray(flags)
     if not isinstance(value, (list, tuple)) or len(value) != len(sequences):
         raise ValueError(f"{name}: expected a list of {len(sequences)} arrays, as x is")
     padded = np.zeros(shape, np.bool_)
     for k, row in enumerate(axes.rows(padded)):
-        flags = read(f"{name}[{k}]", value[k])
+        flags = read_bools(f"{name}[{k}]", value[k])
         check_shape(f"{name}[{k}]", flags, int(sequences[k]))
         row[: len(flags)] = flags
     return padded

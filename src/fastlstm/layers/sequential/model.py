@@ -61,8 +61,8 @@ class Sequential(Row):
     ValueError
         A layer with parameters is given twice, so its gradients would have two names. Or a module
         is a cell of one step (`LSTMCell`), whose result is a state. Or a recurrent layer or a
-        `Pool` follows a `Pool`, which leaves no steps. Or layers differ in `batch_first`: the second
-        would take rows for steps. (A module of one's own between them may swap the axes.)
+        `Pool` follows a `Pool`, which leaves no steps. Or layers differ in `batch_first`: the
+        second would take rows for steps. (A module of one's own between them may swap the axes.)
     """
 
     def __call__(

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     lengths : array (B,) of ints, or None
         Steps of each row; None if all are T.
     mask : bool array (B, T) or None
-        False at steps that do not count; they are skipped, as in a recurrent layer's call.
+        False, or 0, at steps that do not count; they are skipped, as in a recurrent layer's call.
     sample_weight : array (B,), (B, T) or None
     resets : bool array (B, T) or None
         True where a sequence begins.

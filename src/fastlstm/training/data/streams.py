@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import check_shape, read_numbers, read_size, read_zeros_and_ones
+from fastlstm.checks import check_shape, read_bools, read_numbers, read_size
 from fastlstm.training.data.batch import Batch, Order, Share
 
 
@@ -55,7 +55,7 @@ class Streams:
             raise ValueError(f"rows: expected at most one for each of {L} steps, got {self.rows}")
         self.starts = None
         if starts is not None:
-            self.starts = read_zeros_and_ones("starts", starts)
+            self.starts = read_bools("starts", starts)
             check_shape("starts", self.starts, L)
         self._lengths = np.full(self.rows, L // self.rows)
         self._lengths[: L % self.rows] += 1
