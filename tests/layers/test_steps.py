@@ -338,6 +338,13 @@ def test_a_part_of_masking_masks(rng):
             model[index]
 
 
+def test_the_repr_of_masking_has_its_options():
+    model = fl.Masking(fl.LSTM(3, 5), fl.Merge("ave"), value=2.0, masked_output=["zero"])
+    assert repr(model) == (
+        "Masking(\n  (0): LSTM(3, 5)\n  (1): Merge('ave')\n  value=2.0\n  masked_output=['zero']\n)"
+    )
+
+
 def test_they_are_saved_and_copied(rng, tmp_path):
     model = fl.Sequential(
         fl.Masking(

@@ -1,6 +1,7 @@
 """A tape has what its backward needs, whatever the caller changes meanwhile, and serves one."""
 
 import copy
+import pickle
 import threading
 
 import numpy as np
@@ -274,3 +275,13 @@ def test_a_state_by_columns_of_one_array(kernels, rng):
                     expected = case.layer.forward(case.x, each(np.copy, case.state))[1]
                     expected = case.layer.backward(expected, dy, threads=threads, **options)
                     assert_same_bits(grads.params["weight_hh_l0"], expected.params["weight_hh_l0"])
+
+
+@pytest.mark.parametrize("layer", [fl.LSTM(3, 4), fl.Linear(3, 4), fl.Sequential(fl.GRU(3, 4))])
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_tape_is_not_pickled_or_copied(layer, how):
+    _, tape = layer.forward(np.ones((5, 2, 3)))
+    with pytest.raises(
+        TypeError, match=r"^tape: cannot be pickled or copied: .* layer$"
+    ):
+        how(tape)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastlstm.engine.reading.state import parts_of, ready
+from fastlstm.engine.reading.state import form_of, parts_of, ready
 from fastlstm.in_torch.packed import Packed
 
 Tensors = Sequence[torch.Tensor]
@@ -103,8 +103,8 @@ def _arrays(x: torch.Tensor, batch_sizes: torch.Tensor | None, state: Tensors) -
     if batch_sizes is not None:
         ragged = Ragged(batch_sizes)
         array = ragged.steps(array)
-    parts = tuple([_array(part) for part in state])
-    return array, None if not parts else parts if len(parts) > 1 else parts[0], ragged
+    parts = [_array(part) for part in state]
+    return array, form_of(parts) if parts else None, ragged
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -377,21 +377,26 @@ class Module:
     def __repr__(self) -> str:
         """The arguments of the constructor that have no default or another value than it.
 
-        If one of these is not an attribute, the children instead.
+        If one of these is not an attribute, the children instead; they also stand for ``*modules``.
         """
-        texts = []
+        texts, has_modules = [], False
         signature = inspect.signature(type(self))
         for name, value in self._arguments().items():
             argument = signature.parameters[name]
             default = argument.default
-            if value is inspect.Parameter.empty or argument.kind is argument.VAR_POSITIONAL:
+            if value is inspect.Parameter.empty:
                 return self._with_children()
+            if argument.kind is argument.VAR_POSITIONAL:
+                has_modules = True
+                continue
             value = value.name if isinstance(value, np.dtype) else value
             shown = np.dtype(default).name if name == "dtype" else default
             if default is inspect.Parameter.empty:
                 texts.append(repr(value))
             elif repr(value) != repr(shown):
                 texts.append(f"{name}={value!r}")
+        if has_modules:
+            return self._with_children(*texts)
         return f"{type(self).__name__}({', '.join(texts)})"
 
     def _arguments(self) -> dict[str, Any]:
@@ -402,8 +407,8 @@ class Module:
             if name != "rng" and argument.kind is not argument.VAR_KEYWORD
         }
 
-    def _with_children(self) -> str:
-        lines = [f"({name}): {child!r}" for name, child in self._children.items()]
+    def _with_children(self, *others: str) -> str:
+        lines = [*(f"({name}): {child!r}" for name, child in self._children.items()), *others]
         inner = textwrap.indent("\n".join(lines), "  ")
         return f"{type(self).__name__}(\n{inner}\n)" if lines else f"{type(self).__name__}()"
 

@@ -35,6 +35,12 @@ class Tape:
             "or unpack (y, state), tape"
         )
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "tape: cannot be pickled or copied: it serves one backward, in the process of its "
+            "forward; pickle the layer"
+        )
+
 
 AnyTape = TypeVar("AnyTape", bound=Tape)
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])

@@ -11,7 +11,7 @@ from fastlstm.checks import check_shape, read_array, read_array_of, read_size
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.reading.mask import read_lengths
 from fastlstm.engine.reading.plan import RecurrentTape
-from fastlstm.engine.reading.state import parts_of
+from fastlstm.engine.reading.state import form_of, parts_of
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.activations import read_clip
 from fastlstm.module import Gradients, Module, Parameters, Tape, check_tape
@@ -158,7 +158,7 @@ class Operator(Module):
         grads = tape.stack.backward(tape.tape, dy, self._turned(dstate))
         return Gradients(
             self._cast(grads.x),
-            self._as_given(self._turned(parts_of(grads.state))),
+            form_of([*map(self._cast, parts_of(self._turned(parts_of(grads.state))))]),
             from_layer(grads.params, len(self._reverse), self.gate_order),
         )
 
@@ -216,12 +216,7 @@ class Operator(Module):
 
     def _turned(self, parts: Sequence[np.ndarray]) -> Any:
         """A state, from the stack's form to the operator's or back: axes swap with layout=1."""
-        turned = [part.swapaxes(0, 1) if self.layout else part for part in parts]
-        return tuple(turned) if len(turned) > 1 else turned[0]
-
-    def _as_given(self, state: Any) -> Any:
-        parts = tuple(map(self._cast, parts_of(state)))
-        return parts if len(parts) > 1 else parts[0]
+        return form_of([part.swapaxes(0, 1) if self.layout else part for part in parts])
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # a number too large for float16 becomes inf, as in NumPy

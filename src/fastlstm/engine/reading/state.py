@@ -28,7 +28,7 @@ class StateLayout(NamedTuple):
         """A caller's state, or its gradient, ready for kernels; `batch` is (B,) or ()."""
         if state is None:
             return None
-        return _as_given(
+        return form_of(
             [
                 self._read_part(part_name, part, sizes, batch, dtype)
                 for part_name, part, sizes in self._named_parts(name, state)
@@ -38,7 +38,7 @@ class StateLayout(NamedTuple):
     def zeros(self, B: int, one_step: bool, dtype: np.dtype) -> Any:
         """A state of B rows; with `one_step` it has no axis of layers."""
         D = self.directions
-        return _as_given(
+        return form_of(
             [
                 np.zeros((B, *sizes) if one_step else (len(sizes) * D, B, sizes[0]), dtype)
                 if len(set(sizes)) == 1
@@ -51,7 +51,7 @@ class StateLayout(NamedTuple):
         """A caller's state of a cell, or its gradient, ready; it has no axis of layers."""
         if state is None:
             return None
-        return _as_given(
+        return form_of(
             [
                 _read_one(part_name, part, (*batch, sizes[0]), dtype)
                 for part_name, part, sizes in self._named_parts(name, state)
@@ -79,14 +79,14 @@ class StateLayout(NamedTuple):
         if state is None:
             return None
         own = slice(layer * self.directions, (layer + 1) * self.directions)
-        return _as_given(
+        return form_of(
             [part[layer] if isinstance(part, list) else part[own] for part in parts_of(state)]
         )
 
     def joined(self, states: Sequence[Any]) -> Any:
         """The state of a stack, from that of every layer."""
         by_part = zip(*map(parts_of, states), strict=True)
-        return _as_given(
+        return form_of(
             [
                 np.concatenate(layers) if len(set(sizes)) == 1 else list(layers)
                 for layers, sizes in zip(by_part, self.sizes, strict=True)
@@ -166,5 +166,6 @@ def arrays_of(state: Any) -> list[np.ndarray]:
     return [array for part in parts for array in (part if isinstance(part, list) else [part])]
 
 
-def _as_given(parts: list[Any]) -> Any:
+def form_of(parts: Sequence[Any]) -> Any:
+    """The state of these parts: see `parts_of`."""
     return tuple(parts) if len(parts) > 1 else parts[0]

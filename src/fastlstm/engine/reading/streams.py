@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_integers
 from fastlstm.engine.reading.plan import Call, Form, check_out
-from fastlstm.engine.reading.state import ready
+from fastlstm.engine.reading.state import form_of, ready
 from fastlstm.kernels.arguments import has_own_elements
 
 
@@ -90,7 +90,7 @@ def _read_state(state: Any, form: Form) -> tuple[Any, list[np.ndarray]]:
     B = arrays[0].shape[-2]
     for array in arrays:
         check_shape("state", array, *array.shape[:-2], B, array.shape[-1])
-    return (tuple(parts) if len(parts) > 1 else parts[0]), arrays
+    return form_of(parts), arrays
 
 
 def _read_place(name: str, array: Any, lead: tuple[int, ...], size: int, form: Form) -> np.ndarray:

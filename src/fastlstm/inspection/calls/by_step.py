@@ -8,10 +8,10 @@ import numpy as np
 from fastlstm.engine.prepared import Link
 from fastlstm.engine.reading.mask import Axes, Kept, within
 from fastlstm.engine.reading.plan import Opened, read_gradient
-from fastlstm.engine.reading.state import parts_of
+from fastlstm.engine.reading.state import form_of, parts_of
 from fastlstm.engine.stack import Stack
 from fastlstm.inspection.calls.copies import become
-from fastlstm.inspection.calls.steps import Parts, Seen, form_of
+from fastlstm.inspection.calls.steps import Parts, Seen
 from fastlstm.kernels.reference.core.walk import cuts_of
 from fastlstm.layers import gru, lstm_options, rnn
 from fastlstm.module import Gradients

@@ -1,13 +1,13 @@
 """One direction of one layer: what it computed at every step, and the gradients there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastlstm.engine.prepared import Whole
-from fastlstm.engine.reading.state import parts_of
+from fastlstm.engine.reading.state import form_of, parts_of
 from fastlstm.kernels.reference.core.walk import cut, live_rows, states_before
 
 Parts: TypeAlias = tuple[np.ndarray, ...]  # of a state
@@ -96,8 +96,3 @@ class Seen:
     def _keep(self, x: np.ndarray, state: Parts) -> Any:
         """What one step of some rows saves for `backward`."""
         return self.one_step.forward(x, form_of(state), None, None, None, None, True)[2]
-
-
-def form_of(parts: Sequence[np.ndarray]) -> Any:
-    """A state of these parts, as layers and kernels take it."""
-    return tuple(parts) if len(parts) > 1 else parts[0]
