@@ -384,5 +384,5 @@ def test_without_dask(tmp_path):
         timeout=120,
     )
     assert done.stderr.splitlines()[-1] == (
-        'ImportError: fastlstm.dask: expected dask to be installed: pip install "fastlstm[dask]"'
+        'ImportError: fastlstm.dask needs dask: pip install "fastlstm[dask]"'
     )

@@ -43,9 +43,9 @@ FLOORS = {
     "engine": ("changes", "checks", "draws", "module", "threads", *KERNELS),  # no layer either
     "layers": ("changes", "checks", "draws", "module", "engine", *KERNELS),
     "in_torch": ("checks", "module", "threads", "engine", "layers", "kernels.arguments"),
-    "torch": ("in_torch",),
+    "torch": ("checks", "in_torch"),
     "in_sklearn": ("checks", "module", "layers", "training"),
-    "sklearn": ("in_sklearn",),
+    "sklearn": ("checks", "in_sklearn"),
     "dask": ("checks", "module", "training"),
     "files": ("checks", "module", "engine", "layers", "safetensors"),
     "onnx": ("checks", "module", "engine", "layers", "kernels.arguments"),  # no kernels

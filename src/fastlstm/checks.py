@@ -33,12 +33,18 @@ def quiet() -> np.errstate:
     return np.errstate(all="ignore")
 
 
+def missing(what: str, package: str, extra: str | None = None) -> ImportError:
+    """The error of what needs a package that cannot be imported; `extra` is ours that brings it."""
+    install = package if extra is None else f'"fastlstm[{extra}]"'
+    return ImportError(f"{what} needs {package}: pip install {install}")
+
+
 def import_pyplot() -> Any:
     """Return matplotlib.pyplot, or raise ImportError that says how to install it."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError('a plot needs matplotlib: pip install "fastlstm[plot]"') from error
+        raise missing("a plot", "matplotlib", "plot") from error
     return pyplot
 
 

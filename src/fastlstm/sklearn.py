@@ -3,9 +3,9 @@
 try:
     import sklearn as _sklearn  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        'fastlstm.sklearn: expected scikit-learn to be installed: pip install "fastlstm[sklearn]"'
-    ) from error
+    from fastlstm.checks import missing
+
+    raise missing("fastlstm.sklearn", "scikit-learn", "sklearn") from error
 
 from fastlstm.in_sklearn.classifier import LSTMClassifier
 from fastlstm.in_sklearn.forecast.forecaster import LSTMForecaster

@@ -23,9 +23,9 @@ Examples
 try:
     import torch as _torch
 except ImportError as error:
-    raise ImportError(
-        'fastlstm.torch: expected torch to be installed: pip install "fastlstm[torch]"'
-    ) from error
+    from fastlstm.checks import missing
+
+    raise missing("fastlstm.torch", "torch", "torch") from error
 
 # Since torch 2.7 and 2.8: whether a model is exported, and whether hooks take what autograd saves.
 if not (

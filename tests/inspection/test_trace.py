@@ -372,7 +372,7 @@ def test_xarray(rng):
 
 def test_without_xarray(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
-    with pytest.raises(ImportError, match="pip install xarray"):
+    with pytest.raises(ImportError, match=r"^to_xarray needs xarray: pip install xarray$"):
         trace(fl.RNN(3, 4), np.ones((2, 1, 3))).to_xarray()
 
 

@@ -365,7 +365,7 @@ def test_without_torch_the_extra_is_named():
         "assert 'torch' not in dir(fastlstm)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip().endswith('pip install "fastlstm[torch]"')
+    assert out.stdout.strip() == 'fastlstm.torch needs torch: pip install "fastlstm[torch]"'
 
 
 # Replaced models.

@@ -16,7 +16,7 @@ fl.onnx.rnn([[[1.0]]], [[[1.0]]], [[[1.0]]])
 try:
     fl.interop.onnx
 except ImportError as error:
-    assert "pip install 'fastlstm[onnx]'" in str(error), error
+    assert str(error) == 'fastlstm.interop.onnx needs onnx: pip install "fastlstm[onnx]"', error
 else:
     raise AssertionError
 """
@@ -24,6 +24,13 @@ else:
 
 def test_without_the_onnx_package():
     subprocess.run([sys.executable, "-c", WITHOUT_ONNX], check=True)
+
+
+def test_to_torch_without_torch(monkeypatch):
+    fl.interop.torch  # noqa: B018
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r'^to_torch needs torch: .*"fastlstm\[torch\]"$'):
+        fl.interop.torch.to_torch(fl.LSTM(3, 4))
 
 
 def test_importing_fastlstm_imports_no_onnx():

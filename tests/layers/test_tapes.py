@@ -281,7 +281,5 @@ def test_a_state_by_columns_of_one_array(kernels, rng):
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_tape_is_not_pickled_or_copied(layer, how):
     _, tape = layer.forward(np.ones((5, 2, 3)))
-    with pytest.raises(
-        TypeError, match=r"^tape: cannot be pickled or copied: .* layer$"
-    ):
+    with pytest.raises(TypeError, match=r"^tape: cannot be pickled or copied: .* layer$"):
         how(tape)

@@ -193,6 +193,5 @@ def test_the_package_does_not_import_scikit_learn():
 def test_what_is_missing_is_said():
     done = run("import sys; sys.modules['sklearn'] = None; import fastlstm.sklearn")
     assert done.stderr.splitlines()[-1] == (
-        "ImportError: fastlstm.sklearn: expected scikit-learn to be installed: "
-        'pip install "fastlstm[sklearn]"'
+        'ImportError: fastlstm.sklearn needs scikit-learn: pip install "fastlstm[sklearn]"'
     )

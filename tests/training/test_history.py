@@ -62,7 +62,7 @@ def test_plot(rng):
 
 def test_plot_without_matplotlib(rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r'pip install "fastlstm\[plot\]"'):
+    with pytest.raises(ImportError, match=r'^a plot needs matplotlib: .*"fastlstm\[plot\]"'):
         fit(rng).plot()
 
 

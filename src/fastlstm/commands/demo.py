@@ -163,6 +163,6 @@ def _save_loss_curve(
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        print('No loss curve: it needs matplotlib (pip install "fastlstm[plot]").')
+        print('No loss curve: it needs matplotlib: pip install "fastlstm[plot]"')
     else:
         print(f"Loss curve: {path}")

@@ -13,9 +13,9 @@ try:
     import dask.array
     import dask.bag  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        'fastlstm.dask: expected dask to be installed: pip install "fastlstm[dask]"'
-    ) from error
+    from fastlstm.checks import missing
+
+    raise missing("fastlstm.dask", "dask", "dask") from error
 
 from fastlstm.dask.scoring import predict
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import missing
 from fastlstm.engine.reading.mask import Kept
 from fastlstm.inspection.calls.steps import Seen
 from fastlstm.inspection.calls.watch import Watch
@@ -126,7 +127,7 @@ class Trace:
         try:
             import xarray
         except ImportError as error:
-            raise ImportError("to_xarray needs xarray: pip install xarray") from error
+            raise missing("to_xarray", "xarray") from error
         variables: dict[str, Any] = {"x": (("time", "batch", "feature"), self.x)}
         if self.lengths is not None:
             variables["lengths"] = (("batch",), self.lengths)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import missing
 from fastlstm.interop.reading import most_memory
 from fastlstm.safetensors import from_bfloat16
 
@@ -125,7 +126,7 @@ def _package() -> Any:
     for name in PACKAGES:
         with suppress(ImportError):
             return importlib.import_module(name)
-    raise ImportError('HDF5 needs pyfive or h5py: pip install "fastlstm[keras]"')
+    raise missing("HDF5", "pyfive or h5py", "keras")
 
 
 def _is_hard(group: Any, name: str) -> bool:

@@ -8,12 +8,10 @@
 
 try:
     import onnx as _  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] != "onnx":
-        raise
-    raise ImportError(
-        "fastlstm.interop.onnx needs the onnx package: pip install 'fastlstm[onnx]'"
-    ) from error
+except ImportError as error:
+    from fastlstm.checks import missing
+
+    raise missing("fastlstm.interop.onnx", "onnx", "onnx") from error
 
 from fastlstm.interop.onnx.backend import Backend as Backend
 from fastlstm.interop.onnx.backend import Model as Model

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.checks import missing
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
@@ -73,9 +74,7 @@ def to_torch(model: Module) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
-            'to_torch: expected torch to be installed: pip install "fastlstm[torch]"'
-        ) from error
+        raise missing("to_torch", "torch", "torch") from error
     with torch.random.fork_rng(devices=[]):  # torch's constructors draw initial weights
         module = _convert("model", model._after(Output()))
     with torch.no_grad():
