@@ -27,28 +27,28 @@ CASES = [
 
 def truth(kind, a, b, x):
     """Value and slope, in x's own precision."""
-    size, side = np.abs(x), x >= 0
+    size, side, up = np.abs(x), x >= 0, x > 0
     decay = np.exp(-size)
     logistic = np.where(side, 1, decay) / (1 + decay)
     one, none = np.ones_like(x), np.zeros_like(x)
     line = a * x + b
-    inside = (line >= 0) & (line <= 1)
+    inside = (line > 0) & (line < 1)
     return {
         Kind.SIGMOID: lambda: (logistic, decay / (1 + decay) ** 2),
         Kind.TANH: lambda: (np.tanh(x), np.cosh(np.minimum(size, 1000)) ** -2.0),
-        Kind.RELU: lambda: (np.where(side, x, 0), np.where(side, one, 0)),
+        Kind.RELU: lambda: (np.where(side, x, 0), np.where(up, one, 0)),
         Kind.AFFINE: lambda: (line, a * one),
-        Kind.LEAKY_RELU: lambda: (np.where(side, x, a * x), np.where(side, one, a)),
+        Kind.LEAKY_RELU: lambda: (np.where(side, x, a * x), np.where(up, one, a)),
         Kind.THRESHOLDED_RELU: lambda: (np.where(x >= a, x, 0), np.where(x >= a, one, 0)),
         Kind.SCALED_TANH: lambda: (
             a * np.tanh(b * x),
             a * b * np.cosh(np.minimum(np.abs(b * x), 1000)) ** -2.0,
         ),
         Kind.HARD_SIGMOID: lambda: (
-            np.where(inside, line, np.where(line > 1, one, 0)),
+            np.where(inside, line, np.where(line >= 1, one, 0)),
             np.where(inside, a * one, none),
         ),
-        Kind.ELU: lambda: (np.where(side, x, a * np.expm1(-size)), np.where(side, 1, a * decay)),
+        Kind.ELU: lambda: (np.where(side, x, a * np.expm1(-size)), np.where(up, 1, a * decay)),
         Kind.SOFTSIGN: lambda: (
             np.where(np.isinf(x), np.sign(x), x / np.where(np.isinf(x), 1, 1 + size)),
             (1 + size) ** -2.0,
@@ -85,6 +85,26 @@ def test_value_and_slope(kernels, dtype, rng, kind, alpha, beta):
         assert error[worst] <= bound[worst], (
             f"at {x_known[worst]!r}: {y[worst]!r}, {exact[worst]!r}"
         )
+
+
+def test_slopes_at_corners_are_those_of_torch(kernels, dtype):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    slope_of = load(kernels, "test")[dtype].activation_slope
+    x = np.array([-3, 0, 3, -0.0, np.nan], dtype)
+    for kind, alpha, beta, function in [
+        (Kind.RELU, 0, 0, functional.relu),
+        (Kind.LEAKY_RELU, 0.125, 0, lambda x: functional.leaky_relu(x, 0.125)),
+        (Kind.ELU, 0.75, 0, lambda x: functional.elu(x, 0.75)),
+    ]:
+        at = torch.tensor(x, requires_grad=True)
+        function(at)[:4].sum().backward()
+        slopes = slope_of(kind, alpha, beta, x)
+        np.testing.assert_allclose(slopes[:4], at.grad[:4], rtol=1e-6, err_msg=str(kind))
+        assert slopes[4] == 1
+    # A line through (-2, 0) and (2, 1).
+    slopes = slope_of(Kind.HARD_SIGMOID, 0.25, 0.5, np.array([-2, 2, 1.5, -1.5], dtype))
+    np.testing.assert_array_equal(slopes, [0, 0, 0.25, 0.25])
 
 
 @pytest.mark.parametrize(("kind", "alpha", "beta"), CASES, ids=str)

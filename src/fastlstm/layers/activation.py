@@ -268,7 +268,7 @@ def selu(x: np.ndarray) -> np.ndarray:
 
 def selu_slope(x: np.ndarray) -> np.ndarray:
     below = SELU_ALPHA * np.exp(np.minimum(x, 0))
-    return np.asarray(SELU_SCALE * np.where(x < 0, below, 1), x.dtype)
+    return np.asarray(SELU_SCALE * np.where(x <= 0, below, 1), x.dtype)
 
 
 Function = Callable[[np.ndarray], np.ndarray]

@@ -128,7 +128,7 @@ cdef inline void _cell_backward(
 ) noexcept nogil:
     cdef vec i = _load(gates, n), f = _load(gates + H, n)
     cdef vec g = _load(gates + 2 * H, n), o = _load(gates + 3 * H, n)
-    cdef vec before = _load(c_before, n), fresh, reached, past
+    cdef vec before = _load(c_before, n), fresh, reached, past = vec_of(0)
     cdef vec dh = _load(d_hidden, n), dc = _load(d_cell, n)
     if zoned:
         past, dc = _where(kept, dc, vec_of(0)), _where(kept, vec_of(0), dc)

@@ -15,17 +15,18 @@ cdef extern from *:
     typedef uint64_t bits;
     #define MANTISSA 52
     #define ROUNDER 6755399441055744.0  /* 1.5 * 2^52: the low bits of x + ROUNDER are round(x) */
-    static const real LARGEST = DBL_MAX, EXP_LOWEST = -708, LN2_HIGH = 0.693145751953125,
+    static const real LARGEST = DBL_MAX, LEAST = DBL_MIN, EXP_LOWEST = -708, LN2_HIGH = 0.693145751953125,
         LN2_LOW = 1.4286068203094172321e-6;
     enum { EXP_TERMS = 14, LOG_TERMS = 15 };
     #else
     typedef uint32_t bits;
     #define MANTISSA 23
     #define ROUNDER 12582912.0f
-    static const real LARGEST = FLT_MAX, EXP_LOWEST = -87, LN2_HIGH = 0.693359375f,
+    static const real LARGEST = FLT_MAX, LEAST = FLT_MIN, EXP_LOWEST = -87, LN2_HIGH = 0.693359375f,
         LN2_LOW = -2.1219444005469058277e-4f;
     enum { EXP_TERMS = 8, LOG_TERMS = 7 };
     #endif
+    static const real EPSILON = sizeof(real) == 8 ? (real) DBL_EPSILON : (real) FLT_EPSILON;
     static const real LOG2_E = (real) 1.4426950408889634074;
     static const real FACTORIALS[14] = {
         1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600, 6227020800 };
@@ -56,6 +57,8 @@ cdef extern from *:
         EXP_TERMS
         LOG_TERMS
     const real LARGEST
+    const real LEAST  # above 0: subnormals are zeros
+    const real EPSILON
     const real EXP_LOWEST
     const real LN2_HIGH
     const real LN2_LOW
@@ -132,6 +135,7 @@ cdef inline inlined_void _activate_lanes(
     """The activation at x, and its slope there unless that is NULL."""
     cdef real half = 0.5
     cdef vec one = vec_of(1), zero = vec_of(0), alpha = vec_of(a.alpha), y = x, dy = one
+    cdef vec above = vec_of(LEAST)  # the least number above 0; a NaN is below nothing
     if a.kind == SIGMOID:
         y = half * _tanh(half * x) + half
         dy = y * (one - y)
@@ -140,13 +144,13 @@ cdef inline inlined_void _activate_lanes(
         dy = one - y * y
     elif a.kind == RELU:
         y = vec_if_below(x, zero, zero, x)
-        dy = vec_if_below(x, zero, zero, one)
+        dy = vec_if_below(x, above, zero, one)
     elif a.kind == AFFINE:
         y = alpha * x + a.beta
         dy = alpha
     elif a.kind == LEAKY_RELU:
         y = vec_if_below(x, zero, alpha * x, x)
-        dy = vec_if_below(x, zero, alpha, one)
+        dy = vec_if_below(x, above, alpha, one)
     elif a.kind == THRESHOLDED_RELU:
         y = vec_if_below(x, alpha, zero, x)
         dy = vec_if_below(x, alpha, zero, one)
@@ -157,11 +161,11 @@ cdef inline inlined_void _activate_lanes(
     elif a.kind == HARD_SIGMOID:
         x = alpha * x + a.beta
         y = vec_max(zero, vec_min(one, x))
-        dy = vec_if_below(x, zero, zero, vec_if_below(one, x, zero, alpha))
+        dy = vec_if_below(vec_of(1 - EPSILON / 2), x, zero, vec_if_below(x, above, zero, alpha))
     elif a.kind == ELU:
         dy = alpha * _exp(vec_min(zero, x))
         y = vec_if_below(x, zero, dy - alpha, x)
-        dy = vec_if_below(x, zero, dy, one)
+        dy = vec_if_below(x, above, dy, one)
     elif a.kind == SOFTSIGN:
         x = vec_max(vec_of(-LARGEST), vec_min(vec_of(LARGEST), x))
         y = x / (one + vec_abs(x))

@@ -53,7 +53,11 @@ def activate(kind: int, alpha: float, beta: float, x: Array) -> Array:
 
 @quiet
 def activation_slope(kind: int, alpha: float, beta: float, x: Array) -> Array:
-    """Return the derivative of `activate` by x; at a corner, the derivative on the right side."""
+    """Return the derivative of `activate` by x.
+
+    At 0, where relu, leaky relu and elu have a corner, it is that of the negative side, and at both
+    corners of the hard sigmoid it is 0, as in torch.
+    """
     zero, one, alpha, beta = (x.dtype.type(value) for value in (0, 1, alpha, beta))
     match kind:
         case Kind.SIGMOID:
@@ -62,20 +66,20 @@ def activation_slope(kind: int, alpha: float, beta: float, x: Array) -> Array:
         case Kind.TANH:
             return np.asarray(1 - tanh(x) ** 2)
         case Kind.RELU:
-            return np.asarray(np.where(x < 0, zero, one))
+            return np.asarray(np.where(x <= 0, zero, one))
         case Kind.AFFINE:
             return np.full_like(x, alpha)
         case Kind.LEAKY_RELU:
-            return np.where(x < 0, alpha, one)
+            return np.where(x <= 0, alpha, one)
         case Kind.THRESHOLDED_RELU:
             return np.asarray(np.where(x < alpha, zero, one))
         case Kind.SCALED_TANH:
             return np.asarray(alpha * beta * (1 - np.tanh(beta * x) ** 2))
         case Kind.HARD_SIGMOID:
             y = alpha * x + beta
-            return np.asarray(np.where((y < 0) | (y > 1), zero, alpha))
+            return np.asarray(np.where((y <= 0) | (y >= 1), zero, alpha))
         case Kind.ELU:
-            return np.asarray(np.where(x < 0, alpha * np.exp(np.minimum(x, 0)), one))
+            return np.asarray(np.where(x <= 0, alpha * np.exp(np.minimum(x, 0)), one))
         case Kind.SOFTSIGN:
             return np.asarray(1 / (1 + np.abs(_finite(x))) ** 2)
         case Kind.SOFTPLUS:
