@@ -66,8 +66,9 @@ DIRECTIVES = {
 
 
 # Functions that a model calls once, or that read rare arguments.
-RARE = "pack pack_lstm pack_gru pack_rnn stack new_sums weight_gradient update"
-RARE += " new_sums activate activation_slope _read_activation _matrix _extent _are_drawn _read_masks _read_walk_of _read_rows _is_out _is_step_out _strides_overlap"
+RARE = "pack pack_lstm pack_gru pack_rnn stack new_sums weight_gradient update activate"
+RARE += " activation_slope _read_activation _read_weights _numbers _matrix _extent _are_drawn"
+RARE += " _read_masks _read_walk_of _read_rows _is_out _is_step_out _strides_overlap"
 
 
 def make_small(path):

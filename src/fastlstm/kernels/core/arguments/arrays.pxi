@@ -44,6 +44,50 @@ cdef int REAL = cnp.NPY_FLOAT32 if sizeof(real) == 4 else cnp.NPY_FLOAT64
 cdef int OTHER_REAL = cnp.NPY_FLOAT64 if sizeof(real) == 4 else cnp.NPY_FLOAT32
 
 
+# What NumPy knows of an array. The argument must be one: nothing here checks that.
+
+cdef inline int _ndim(object array) noexcept:
+    return cnp.PyArray_NDIM(<cnp.ndarray> array)
+
+
+cdef inline Py_ssize_t _dim(object array, int axis) noexcept:
+    return cnp.PyArray_DIM(<cnp.ndarray> array, axis)
+
+
+cdef inline Py_ssize_t _byte_stride(object array, int axis) noexcept:
+    return cnp.PyArray_STRIDE(<cnp.ndarray> array, axis)
+
+
+cdef inline Py_ssize_t _size(object array) noexcept:
+    return cnp.PyArray_SIZE(<cnp.ndarray> array)
+
+
+cdef inline int _dtype(object array) noexcept:
+    return cnp.PyArray_TYPE(<cnp.ndarray> array)
+
+
+cdef inline char* _bytes(object array) noexcept:
+    return cnp.PyArray_BYTES(<cnp.ndarray> array)
+
+
+cdef inline real* _data(object array) noexcept:
+    return <real*> _bytes(array)
+
+
+cdef inline bint _is_behaved(object array) noexcept:
+    """Whether its elements are aligned and in the machine's byte order."""
+    return cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> array)
+
+
+cdef inline bint _is_gapless(object array) noexcept:
+    """Whether it is behaved and its elements lie one after another."""
+    return cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
+
+
+cdef inline bint _is_writeable(object array) noexcept:
+    return cnp.PyArray_ISWRITEABLE(<cnp.ndarray> array)
+
+
 cdef inline object _as_reals(object given):
     """`given`, an array or a tuple of two arrays, with those of the other float dtype cast.
 
@@ -62,8 +106,8 @@ cdef inline object _as_reals(object given):
 cdef inline bint _is_other_real(object array) noexcept:
     return (
         cnp.PyArray_CheckExact(array)
-        and cnp.PyArray_TYPE(array) == OTHER_REAL
-        and cnp.PyArray_ISCARRAY_RO(array)
+        and _dtype(array) == OTHER_REAL
+        and _is_gapless(array)
     )
 
 
@@ -72,11 +116,11 @@ cdef inline object _as_real(object array):
 
 
 cdef object _cast(object array):
-    cast = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), REAL, 0)
+    cast = cnp.PyArray_EMPTY(_ndim(array), cnp.PyArray_DIMS(<cnp.ndarray> array), REAL, 0)
     cdef bint fits = cast_reals(
-        <real*> cnp.PyArray_DATA(cast),
-        <const other_real*> cnp.PyArray_DATA(array),
-        cnp.PyArray_SIZE(array),
+        _data(cast),
+        <const other_real*> cnp.PyArray_DATA(<cnp.ndarray> array),
+        _size(array),
     )
     return cast if fits else array
 
@@ -85,27 +129,27 @@ cdef inline bint _is_ready(object array, int axes) noexcept:
     """Whether a kernel can read `array` without a copy: by pointer along its last axis."""
     return (
         cnp.PyArray_CheckExact(array)
-        and cnp.PyArray_TYPE(array) == REAL
-        and cnp.PyArray_NDIM(array) == axes
-        and cnp.PyArray_ISBEHAVED_RO(array)
+        and _dtype(array) == REAL
+        and _ndim(array) == axes
+        and _is_behaved(array)
         and (
-            cnp.PyArray_STRIDE(array, axes - 1) == sizeof(real)
-            or cnp.PyArray_DIM(array, axes - 1) == 1
-            or cnp.PyArray_SIZE(array) == 0
+            _byte_stride(array, axes - 1) == sizeof(real)
+            or _dim(array, axes - 1) == 1
+            or _size(array) == 0
         )
     )
 
 
 cdef inline bint _is_dense(object array) noexcept:
     """Whether an array of any shape has this build's dtype and no gaps."""
-    return cnp.PyArray_TYPE(array) == REAL and cnp.PyArray_ISCARRAY_RO(array)
+    return _dtype(array) == REAL and _is_gapless(array)
 
 
 cdef inline bint _is_packed(object panels, Py_ssize_t N, Py_ssize_t K) noexcept:
     """Whether `panels` has the shape that `pack` gives a matrix [N, K]."""
-    if not (_is_ready(panels, 4) and cnp.PyArray_ISCARRAY_RO(panels)):
+    if not (_is_ready(panels, 4) and _is_gapless(panels)):
         return False
-    cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(panels)
+    cdef const cnp.npy_intp* shape = cnp.PyArray_DIMS(<cnp.ndarray> panels)
     return shape[0] == _blocks(N, PANEL) and shape[1] == K and shape[2] == 4 and shape[3] == V
 
 
@@ -127,7 +171,7 @@ cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
         axes, &shape[3 - axes], REAL, PyBytes_AS_STRING(memory)
     )
     cnp.set_array_base(array, memory)
-    cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
+    cnp.PyArray_CLEARFLAGS(<cnp.ndarray> array, cnp.NPY_ARRAY_WRITEABLE)
     return array
 
 
@@ -153,19 +197,15 @@ cdef object _aligned_empty(tuple shape, bint padded):
 
 cdef bint _is_fixed(object array) noexcept:
     """Whether nobody can change `array`, since its memory is a bytes object."""
-    cdef PyObject* base = cnp.PyArray_BASE(array)
+    cdef PyObject* base = cnp.PyArray_BASE(<cnp.ndarray> array)
     while base != NULL and cnp.PyArray_CheckExact(<object> base):
-        base = cnp.PyArray_BASE(<object> base)
+        base = cnp.PyArray_BASE(<cnp.ndarray> base)
     return base != NULL and PyBytes_CheckExact(<object> base)
-
-
-cdef inline real* _data(object array) noexcept:
-    return <real*> cnp.PyArray_DATA(array)
 
 
 cdef inline Py_ssize_t _axis_stride(object array, int axis) noexcept:
     """Bytes from one index of `axis` to the next; 0 for axis -1, which stands for no axis."""
-    return cnp.PyArray_STRIDE(array, axis) if axis >= 0 else 0
+    return _byte_stride(array, axis) if axis >= 0 else 0
 
 
 cdef struct Matrix:
@@ -186,15 +226,15 @@ cdef Matrix _matrix(object array, str name) except *:
         return result
     if not (
         cnp.PyArray_Check(array)
-        and cnp.PyArray_TYPE(array) == REAL
-        and cnp.PyArray_ISBEHAVED_RO(array)
-        and 1 <= cnp.PyArray_NDIM(array) <= 2
+        and _dtype(array) == REAL
+        and _is_behaved(array)
+        and 1 <= _ndim(array) <= 2
     ):
         raise ValueError(f"{name}: expected a matrix of this build's dtype, got {array!r:.60}")
-    result.axes, result.data = cnp.PyArray_NDIM(array), cnp.PyArray_BYTES(array)
-    result.N, result.row, result.K = cnp.PyArray_DIM(array, 0), cnp.PyArray_STRIDE(array, 0), 1
+    result.axes, result.data = _ndim(array), _bytes(array)
+    result.N, result.row, result.K = _dim(array, 0), _byte_stride(array, 0), 1
     if result.axes == 2:
-        result.K, result.column = cnp.PyArray_DIM(array, 1), cnp.PyArray_STRIDE(array, 1)
+        result.K, result.column = _dim(array, 1), _byte_stride(array, 1)
     return result
 
 
@@ -202,7 +242,7 @@ cdef real* _numbers(object array, int axes, str name) except? NULL:
     """The data of an array without gaps."""
     if not (
         cnp.PyArray_Check(array)
-        and cnp.PyArray_NDIM(array) == axes
+        and _ndim(array) == axes
         and _is_dense(array)
     ):
         raise ValueError(f"{name}: expected {axes} axes of this build's dtype, got {array!r:.60}")
@@ -216,7 +256,7 @@ cdef inline real _element(const Matrix* matrix, Py_ssize_t n, Py_ssize_t k) noex
 cdef inline Series _of(object array, int step_axis, int row_axis) noexcept:
     """`array` as a series with these axes of steps and rows; -1 for an axis that it lacks."""
     cdef Series series
-    series.data = cnp.PyArray_BYTES(array)
+    series.data = _bytes(array)
     series.step, series.row = _axis_stride(array, step_axis), _axis_stride(array, row_axis)
     return series
 
@@ -225,16 +265,16 @@ cdef void _extent(object array, uintptr_t* low, uintptr_t* high) noexcept:
     """The address of the first byte of `array`, and the address after its last byte."""
     cdef int axis
     cdef Py_ssize_t reach
-    low[0] = high[0] = <uintptr_t> cnp.PyArray_DATA(array)
-    if cnp.PyArray_ISCARRAY_RO(array):
-        high[0] += cnp.PyArray_NBYTES(array)
+    low[0] = high[0] = <uintptr_t> cnp.PyArray_DATA(<cnp.ndarray> array)
+    if _is_gapless(array):
+        high[0] += cnp.PyArray_NBYTES(<cnp.ndarray> array)
         return
-    high[0] += cnp.PyArray_ITEMSIZE(array)
-    for axis in range(cnp.PyArray_NDIM(array)):
-        if cnp.PyArray_DIM(array, axis) == 0:
+    high[0] += cnp.PyArray_ITEMSIZE(<cnp.ndarray> array)
+    for axis in range(_ndim(array)):
+        if _dim(array, axis) == 0:
             high[0] = low[0]
             return
-        reach = (cnp.PyArray_DIM(array, axis) - 1) * cnp.PyArray_STRIDE(array, axis)
+        reach = (_dim(array, axis) - 1) * _byte_stride(array, axis)
         if reach < 0:
             low[0] += reach
         else:
@@ -250,7 +290,7 @@ cdef bint _may_overlap(object a, object b) noexcept:
 
 cdef inline bint _overlaps_itself(object array) noexcept:
     """Whether two elements of `array` may share memory."""
-    return not cnp.PyArray_ISCARRAY_RO(array) and _strides_overlap(array)
+    return not _is_gapless(array) and _strides_overlap(array)
 
 
 cdef bint _strides_overlap(object array) noexcept:
@@ -260,17 +300,17 @@ cdef bint _strides_overlap(object array) noexcept:
     """
     cdef int a, b
     cdef Py_ssize_t stride, reach
-    if cnp.PyArray_SIZE(array) == 0:
+    if _size(array) == 0:
         return False
-    for a in range(cnp.PyArray_NDIM(array)):
-        if cnp.PyArray_DIM(array, a) <= 1:
+    for a in range(_ndim(array)):
+        if _dim(array, a) <= 1:
             continue
-        stride = abs(cnp.PyArray_STRIDE(array, a))
-        reach = cnp.PyArray_ITEMSIZE(array)
-        for b in range(cnp.PyArray_NDIM(array)):
-            if b != a and cnp.PyArray_DIM(array, b) > 1:
-                if abs(cnp.PyArray_STRIDE(array, b)) <= stride:
-                    reach += (cnp.PyArray_DIM(array, b) - 1) * abs(cnp.PyArray_STRIDE(array, b))
+        stride = abs(_byte_stride(array, a))
+        reach = cnp.PyArray_ITEMSIZE(<cnp.ndarray> array)
+        for b in range(_ndim(array)):
+            if b != a and _dim(array, b) > 1:
+                if abs(_byte_stride(array, b)) <= stride:
+                    reach += (_dim(array, b) - 1) * abs(_byte_stride(array, b))
         if stride < reach:
             return True
     return False

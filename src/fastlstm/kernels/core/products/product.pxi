@@ -46,7 +46,7 @@ cdef called_void _pack_rows(
         k += 1
 
 
-def pack(matrix):
+def pack(matrix, /):
     """Return `matrix` [N, K] as panels [⌈N / 4V⌉, K, 4, V], with zeros after its last row."""
     cdef Matrix m = _matrix(matrix, "matrix")
     cdef Py_ssize_t n, N = m.N, K = m.K
@@ -184,7 +184,7 @@ cdef void _multiply_steps(
     _multiply(source, count, f.K, f.panels, f.N, target, f.bias, f.accumulate, sums, watch)
 
 
-def linear(x, packed, Py_ssize_t outputs, bias):
+def linear(x, packed, Py_ssize_t outputs, bias, /):
     """Return a new y [..., outputs] = x [..., K] · packedᵀ + bias.
 
     Returns NotImplemented unless x is contiguous, of this build's dtype and of K columns.
@@ -192,31 +192,31 @@ def linear(x, packed, Py_ssize_t outputs, bias):
     """
     cdef Product f
     cdef int axes
-    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_NDIM(x) and _is_dense(x)):
+    if not (cnp.PyArray_CheckExact(x) and _ndim(x) and _is_dense(x)):
         return NotImplemented
-    axes = cnp.PyArray_NDIM(x)
-    f.K, f.N, f.accumulate = cnp.PyArray_DIM(x, axes - 1), outputs, False
-    if not (cnp.PyArray_CheckExact(packed) and cnp.PyArray_NDIM(packed) == 4):
+    axes = _ndim(x)
+    f.K, f.N, f.accumulate = _dim(x, axes - 1), outputs, False
+    if not (cnp.PyArray_CheckExact(packed) and _ndim(packed) == 4):
         raise ValueError("packed: expected what pack gives")
-    if cnp.PyArray_DIM(packed, 1) != f.K:
+    if _dim(packed, 1) != f.K:
         return NotImplemented
     _expect(_is_packed(packed, f.N, f.K), "packed")
     f.bias = NULL
     if bias is not None:
-        _expect(_is_ready(bias, 1) and cnp.PyArray_DIM(bias, 0) == f.N, "bias")
-        f.bias = <const real*> cnp.PyArray_DATA(bias)
+        _expect(_is_ready(bias, 1) and _dim(bias, 0) == f.N, "bias")
+        f.bias = _data(bias)
     cdef cnp.npy_intp[64] shape
     cdef Py_ssize_t axis, rows = 1
     for axis in range(axes):
-        shape[axis] = cnp.PyArray_DIM(x, axis)
+        shape[axis] = _dim(x, axis)
         rows *= shape[axis] if axis < axes - 1 else 1
     shape[axes - 1] = f.N
     y = cnp.PyArray_EMPTY(axes, shape, REAL, 0)
     if rows == 0:
         return y
     f.walk = _whole_walk(1, rows, False)
-    f.a = _contiguous(<real*> cnp.PyArray_DATA(x), rows, f.K)
-    f.out = _contiguous(<real*> cnp.PyArray_DATA(y), rows, f.N)
-    f.panels = <const real*> cnp.PyArray_DATA(packed)
+    f.a = _contiguous(_data(x), rows, f.K)
+    f.out = _contiguous(_data(y), rows, f.N)
+    f.panels = _data(packed)
     _lead(_multiply_all, &f, _product_scratch(), 1)
     return y

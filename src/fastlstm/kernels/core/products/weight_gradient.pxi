@@ -412,21 +412,21 @@ cdef int _lead_sum(Outer* f, Py_ssize_t threads, void** memory) except -1:
     return 0
 
 
-def weight_gradient(dz, x, dW, db=None):
+def weight_gradient(dz, x, dW, db=None, /):
     """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N]; and db [M], if any, to Σ dz."""
     cdef real* of_z = _numbers(dz, 2, "dz")
     cdef real* of_x = _numbers(x, 2, "x")
     cdef real* of_W = _numbers(dW, 2, "dW")
-    cdef Py_ssize_t K = len(dz), M = cnp.PyArray_DIM(dz, 1), N = cnp.PyArray_DIM(x, 1)
+    cdef Py_ssize_t K = len(dz), M = _dim(dz, 1), N = _dim(x, 1)
     cdef Walk walk = _whole_walk(1, K, False)
     cdef Outer f = _outer(&walk, _contiguous(of_z, K, M), M)
     cdef void* memory = NULL
     _expect(len(x) == K, "x")
-    _expect(dW.shape == (M, N) and cnp.PyArray_ISWRITEABLE(dW), "dW")
+    _expect(dW.shape == (M, N) and _is_writeable(dW), "dW")
     f.x, f.N, f.dW = _contiguous(of_x, K, N), N, of_W
     if db is not None:
         f.db = _numbers(db, 1, "db")
-        _expect(len(db) == M and cnp.PyArray_ISWRITEABLE(db), "db")
+        _expect(len(db) == M and _is_writeable(db), "db")
     if K * M * N == 0:
         dW[...] = 0
         if db is not None:

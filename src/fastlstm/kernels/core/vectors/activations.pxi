@@ -62,10 +62,10 @@ cdef inline vec _tanh(vec x) noexcept nogil:
     return _clamp(p / q)
 
 
-def tanh(x):
+def tanh(x, /):
     """Return tanh of x [n]."""
     cdef const real* source = _numbers(x, 1, "x")
-    cdef Py_ssize_t block, start, n = cnp.PyArray_DIM(x, 0)
+    cdef Py_ssize_t block, start, n = _dim(x, 0)
     result = _new(1, 0, 0, n)
     for block in range(_blocks(n, V)):
         start = block * V
@@ -73,6 +73,6 @@ def tanh(x):
     return result
 
 
-def sigmoid(x):
+def sigmoid(x, /):
     """Return sigmoid of x [n]."""
     return 0.5 + 0.5 * tanh(0.5 * x)

@@ -209,7 +209,7 @@ cdef inline real _number(object value) except? -1:
 cdef object _activate_all(const Activation* a, object x, bint slopes):
     """The activation of x [n], or its slopes, in a new array."""
     cdef const real* source = _numbers(x, 1, "x")
-    cdef Py_ssize_t block, start, n = cnp.PyArray_DIM(x, 0)
+    cdef Py_ssize_t block, start, n = _dim(x, 0)
     cdef vec y, slope
     result = _new(1, 0, 0, n)
     for block in range(_blocks(n, V)):
@@ -219,13 +219,13 @@ cdef object _activate_all(const Activation* a, object x, bint slopes):
     return result
 
 
-def activate(int kind, double alpha, double beta, x):
+def activate(int kind, double alpha, double beta, x, /):
     """Return an activation of x [n]: see reference/core/activations.py."""
     cdef Activation a = _activation(kind, alpha, beta)
     return _activate_all(&a, x, False)
 
 
-def activation_slope(int kind, double alpha, double beta, x):
+def activation_slope(int kind, double alpha, double beta, x, /):
     """Return the derivative of an activation at x [n]."""
     cdef Activation a = _activation(kind, alpha, beta)
     return _activate_all(&a, x, True)

@@ -112,7 +112,7 @@ cdef called_void _update(
     finite[0] = vec_sum(lost) == 0
 
 
-def update(rule, arrays):
+def update(rule, arrays, /):
     """Compute one step of an optimizer: see reference/core/updates.py."""
     cdef Rule r
     cdef real* data[ARRAYS]

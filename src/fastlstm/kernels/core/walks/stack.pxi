@@ -29,7 +29,7 @@ cdef void _drop_stack(object capsule) noexcept:
         Py_DECREF(cells)
 
 
-def stack(cells, reverse, bint batch_first, bint one_step, Py_ssize_t threads, thresholds):
+def stack(cells, reverse, bint batch_first, bint one_step, Py_ssize_t threads, thresholds, /):
     """Make packed cells ready for calls: see reference/core/stack.py.
 
     Returns NotImplemented if this build has not packed every cell; cells in Python are not packed.
@@ -98,7 +98,7 @@ cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
     cdef int axes
     if not cnp.PyArray_CheckExact(x):
         return False
-    axes = cnp.PyArray_NDIM(x)
+    axes = _ndim(x)
     read.batched = axes == (2 if m.one_step else 3)
     if not (read.batched or axes == (1 if m.one_step else 2)) or not _is_ready(x, axes):
         return False
@@ -108,21 +108,21 @@ cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
         read.step_axis, read.row_axis = m.batch_first, not m.batch_first
     else:
         read.step_axis, read.row_axis = 0, -1
-    read.T = cnp.PyArray_DIM(x, read.step_axis) if read.step_axis >= 0 else 1
-    read.B = cnp.PyArray_DIM(x, read.row_axis) if read.row_axis >= 0 else 1
+    read.T = _dim(x, read.step_axis) if read.step_axis >= 0 else 1
+    read.B = _dim(x, read.row_axis) if read.row_axis >= 0 else 1
     read.order = NULL
     read.walk = _whole_walk(read.T, read.B, False)
-    return cnp.PyArray_DIM(x, axes - 1) == m.cells[0].inputs
+    return _dim(x, axes - 1) == m.cells[0].inputs
 
 
 cdef bint _is_state(const Stack* m, const Arguments* read, object array, Py_ssize_t size) noexcept:
     """Whether `array` is ready as a part of the state, [L · D, B, size] without axes x lacks."""
     cdef int axes = 1 + (not m.one_step) + read.batched
-    if not _is_ready(array, axes) or cnp.PyArray_DIM(array, axes - 1) != size:
+    if not _is_ready(array, axes) or _dim(array, axes - 1) != size:
         return False
-    if read.batched and cnp.PyArray_DIM(array, axes - 2) != read.B:
+    if read.batched and _dim(array, axes - 2) != read.B:
         return False
-    return m.one_step or cnp.PyArray_DIM(array, 0) == m.layers * m.directions
+    return m.one_step or _dim(array, 0) == m.layers * m.directions
 
 
 cdef bint _read_state(
@@ -187,14 +187,14 @@ cdef bint _read_walk_of(
         if not (
             read.batched
             and cnp.PyArray_CheckExact(lengths)
-            and cnp.PyArray_TYPE(lengths) == cnp.NPY_INTP
-            and cnp.PyArray_NDIM(lengths) == 1
-            and cnp.PyArray_DIM(lengths, 0) == read.B
-            and cnp.PyArray_ISBEHAVED_RO(lengths)
+            and _dtype(lengths) == cnp.NPY_INTP
+            and _ndim(lengths) == 1
+            and _dim(lengths, 0) == read.B
+            and _is_behaved(lengths)
             and read.step_axis >= 0
         ):
             return False
-        data, stride = cnp.PyArray_BYTES(lengths), cnp.PyArray_STRIDE(lengths, 0)
+        data, stride = _bytes(lengths), _byte_stride(lengths, 0)
         for b in range(read.B):
             length = (<const Py_ssize_t*> (data + b * stride))[0]
             if not 0 <= length <= longest:
@@ -202,14 +202,14 @@ cdef bint _read_walk_of(
     if resets is not None:
         if not (
             cnp.PyArray_CheckExact(resets)
-            and cnp.PyArray_TYPE(resets) == cnp.NPY_BOOL
+            and _dtype(resets) == cnp.NPY_BOOL
             and read.step_axis >= 0
-            and cnp.PyArray_NDIM(resets) == 1 + read.batched
-            and cnp.PyArray_DIM(resets, read.step_axis) == read.T
-            and (not read.batched or cnp.PyArray_DIM(resets, read.row_axis) == read.B)
+            and _ndim(resets) == 1 + read.batched
+            and _dim(resets, read.step_axis) == read.T
+            and (not read.batched or _dim(resets, read.row_axis) == read.B)
         ):
             return False
-        read.walk.resets = cnp.PyArray_BYTES(resets)
+        read.walk.resets = _bytes(resets)
         read.walk.reset_step = _axis_stride(resets, read.step_axis)
         read.walk.reset_row = _axis_stride(resets, read.row_axis)
     if lengths is not None and read.B:
@@ -239,8 +239,8 @@ cdef int _read_masks(object masks, Py_ssize_t cell, Drawn* drawn) except -1:
 
 cdef inline Flags _flags_of(object array) noexcept:
     cdef Flags flags
-    flags.data = <const unsigned char*> cnp.PyArray_DATA(array)
-    flags.step, flags.row = cnp.PyArray_STRIDE(array, 0), cnp.PyArray_STRIDE(array, 1)
+    flags.data = <const unsigned char*> _bytes(array)
+    flags.step, flags.row = _byte_stride(array, 0), _byte_stride(array, 1)
     return flags
 
 
@@ -257,8 +257,8 @@ cdef bint _are_drawn(const Stack* m, object masks, Py_ssize_t T, Py_ssize_t B) e
         factors, kept_h, kept_c = masks[k]
         if factors is not None and not (
             _is_ready(factors, 2)
-            and cnp.PyArray_DIM(factors, 0) == B
-            and cnp.PyArray_DIM(factors, 1) == cell.P
+            and _dim(factors, 0) == B
+            and _dim(factors, 1) == cell.P
         ):
             return False
         if kept_h is not None and not _are_flags(kept_h, T, B, cell.P):
@@ -272,10 +272,10 @@ cdef bint _are_flags(object array, Py_ssize_t T, Py_ssize_t B, Py_ssize_t N) noe
     """Whether `array` is bool [T, B, N] without gaps."""
     return (
         cnp.PyArray_CheckExact(array)
-        and cnp.PyArray_TYPE(array) == cnp.NPY_BOOL
-        and cnp.PyArray_NDIM(array) == 3
-        and cnp.PyArray_ISCARRAY_RO(array)
-        and cnp.PyArray_DIM(array, 0) == T
-        and cnp.PyArray_DIM(array, 1) == B
-        and cnp.PyArray_DIM(array, 2) == N
+        and _dtype(array) == cnp.NPY_BOOL
+        and _ndim(array) == 3
+        and _is_gapless(array)
+        and _dim(array, 0) == T
+        and _dim(array, 1) == B
+        and _dim(array, 2) == N
     )

@@ -11,10 +11,10 @@ cdef int _read_saved(
     for k in range(cell.saved):
         array = kept[k]
         axes = 4 if cell.saved_shape[k][0] else 3
-        _expect(_is_ready(array, axes) and cnp.PyArray_ISCARRAY(array), "saved")
-        _expect(cnp.PyArray_DIM(array, 0) == T and cnp.PyArray_DIM(array, 1) == B, "saved")
-        _expect(cnp.PyArray_DIM(array, axes - 1) == cell.saved_shape[k][1], "saved")
-        _expect(axes == 3 or cnp.PyArray_DIM(array, 2) == cell.saved_shape[k][0], "saved")
+        _expect(_is_ready(array, axes) and cnp.PyArray_ISCARRAY(<cnp.ndarray> array), "saved")
+        _expect(_dim(array, 0) == T and _dim(array, 1) == B, "saved")
+        _expect(_dim(array, axes - 1) == cell.saved_shape[k][1], "saved")
+        _expect(axes == 3 or _dim(array, 2) == cell.saved_shape[k][0], "saved")
         series[k] = _of(array, 0, 1)
     return 0
 
@@ -41,9 +41,9 @@ cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssi
     cdef int axes = 1 + (not m.one_step) + read.batched
     return (
         _is_ready(array, axes)
-        and cnp.PyArray_DIM(array, axes - 1) == N
-        and (read.step_axis < 0 or cnp.PyArray_DIM(array, read.step_axis) == read.T)
-        and (read.row_axis < 0 or cnp.PyArray_DIM(array, read.row_axis) == read.B)
+        and _dim(array, axes - 1) == N
+        and (read.step_axis < 0 or _dim(array, read.step_axis) == read.T)
+        and (read.row_axis < 0 or _dim(array, read.row_axis) == read.B)
     )
 
 
@@ -73,7 +73,7 @@ cdef void _drop_sums(object capsule) noexcept:
         Py_DECREF(kept)
 
 
-def new_sums(stack, Py_ssize_t steps, Py_ssize_t B):
+def new_sums(stack, Py_ssize_t steps, Py_ssize_t B, /):
     """Return sums of gradients for calls of `backward`: see reference/core/stack.py.
 
     A capsule, whose context is (stack, gradients): for each cell, a tuple of arrays.
@@ -93,7 +93,7 @@ def new_sums(stack, Py_ssize_t steps, Py_ssize_t B):
 
 
 def backward(
-    stack, x, state, lengths, resets, masks, saved, dy, dstate, sums=None, into=None
+    stack, x, state, lengths, resets, masks, saved, dy, dstate, sums=None, into=None, /
 ):
     """Return all gradients of a call of `forward` with `keep`: see reference/core/stack.py.
 
@@ -114,7 +114,7 @@ def backward(
         return NotImplemented
     if into is not None:
         _expect(_is_like_y(m, &read, into, m.cells[0].inputs), "into")
-        _expect(cnp.PyArray_ISWRITEABLE(into) and not _overlaps_itself(into), "into")
+        _expect(_is_writeable(into) and not _overlaps_itself(into), "into")
     zeros = _zeros_for(m)
     try:
         if sums is None:
@@ -164,6 +164,7 @@ cdef object _backward(
     cdef Pass* f
     cdef void* scratch
     cdef real* inner = NULL  # [2][T, B, D * P]: gradients of the outputs of inner layers
+    cdef tuple pair, kept
     cdef bint ends = sums.later + T == sums.steps
     _expect(len(saved) == m.layers, "saved")
     for k in range(m.layers * D):
@@ -184,7 +185,8 @@ cdef object _backward(
     run.directions, run.backward = D, True
     try:
         for layer in range(m.layers - 1, -1, -1):
-            y_of_layer, kept = saved[layer]
+            pair = saved[layer]
+            y_of_layer, kept = pair
             if layer == m.layers - 1:
                 _expect(_is_like_y(m, read, y_of_layer, D * P), "saved")
                 y = _of(y_of_layer, read.step_axis, read.row_axis)
@@ -194,10 +196,11 @@ cdef object _backward(
                 source = _of(x, read.step_axis, read.row_axis)
                 d_target = _of(dx, read.step_axis, read.row_axis)
             else:
-                below = saved[layer - 1][0]
+                pair = saved[layer - 1]
+                below = pair[0]
                 _expect(_is_ready(below, 3), "saved")
-                _expect(cnp.PyArray_DIM(below, 0) == T and cnp.PyArray_DIM(below, 1) == B, "saved")
-                _expect(cnp.PyArray_DIM(below, 2) == D * P, "saved")
+                _expect(_dim(below, 0) == T and _dim(below, 1) == B, "saved")
+                _expect(_dim(below, 2) == D * P, "saved")
                 source = _of(below, 0, 1)
                 d_target = _contiguous(inner + (layer & 1) * T * B * D * P, B, D * P)
             _expect(len(kept) == D, "saved")
@@ -280,6 +283,7 @@ cdef int _sum_layer(
 ) except -1:
     """Compute the gradients of the layer's input and parameters, after its walks."""
     cdef Py_ssize_t direction, k, count
+    cdef tuple pair, kept
     cdef bint ends = sums.later + layer.passes[0].walk.T == sums.steps
     cdef Pass* f
     cdef Product into_x

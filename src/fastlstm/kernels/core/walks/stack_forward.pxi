@@ -74,11 +74,11 @@ cdef inline bint _needs_copy(object array, object given) noexcept:
 
 cdef Py_ssize_t _kept_size(object array, object given) noexcept:
     """Reals that `_kept` takes of the block."""
-    if not (_needs_copy(array, given) and cnp.PyArray_ISCARRAY_RO(array)):
+    if not (_needs_copy(array, given) and _is_gapless(array)):
         return 0
-    if cnp.PyArray_SIZE(array) > SHORT:
+    if _size(array) > SHORT:
         return 0
-    return _padded(cnp.PyArray_SIZE(array) * sizeof(real)) // sizeof(real)
+    return _padded(_size(array) * sizeof(real)) // sizeof(real)
 
 
 cdef object _kept(object array, object given, object block, real** free):
@@ -87,15 +87,15 @@ cdef object _kept(object array, object given, object block, real** free):
     if not _needs_copy(array, given):
         return array
     if not size:
-        return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
-    copy = _from_block(block, free, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), size)
-    memcpy(_data(copy), _data(array), cnp.PyArray_SIZE(array) * sizeof(real))
+        return cnp.PyArray_NewCopy(<cnp.ndarray> array, cnp.NPY_CORDER)
+    copy = _from_block(block, free, _ndim(array), cnp.PyArray_DIMS(<cnp.ndarray> array), size)
+    memcpy(_data(copy), _data(array), _size(array) * sizeof(real))
     return copy
 
 
 cdef inline object _kept_other(object array):
     """A copy of lengths or resets."""
-    return None if array is None else cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
+    return None if array is None else cnp.PyArray_NewCopy(<cnp.ndarray> array, cnp.NPY_CORDER)
 
 
 cdef object _new_saved(
@@ -130,12 +130,12 @@ cdef bint _is_out(
 ):
     """Whether `out` is ready for results [T, B, N] and shares no memory with other arguments."""
     cdef int axes = 2 + read.batched, axis
-    if not _is_ready(out, axes) or not cnp.PyArray_ISWRITEABLE(out):
+    if not _is_ready(out, axes) or not _is_writeable(out):
         return False
     if (
-        cnp.PyArray_DIM(out, axes - 1) != N
-        or cnp.PyArray_DIM(out, read.step_axis) != read.T
-        or read.batched and cnp.PyArray_DIM(out, read.row_axis) != read.B
+        _dim(out, axes - 1) != N
+        or _dim(out, read.step_axis) != read.T
+        or read.batched and _dim(out, read.row_axis) != read.B
     ):
         return False
     if _overlaps_itself(out) or _may_overlap(out, x):
@@ -146,7 +146,9 @@ cdef bint _is_out(
         return False
     if state is None:
         return True
-    for array in state if type(state) is tuple else (state,):
+    if type(state) is not tuple:
+        return not _may_overlap(out, state)
+    for array in <tuple> state:
         if _may_overlap(out, array):
             return False
     return True
@@ -164,6 +166,7 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
     cdef const real* zeros
     cdef Py_ssize_t size, k
     cdef real* free
+    cdef bint is_pair
     given_x, given_state = x, state
     x, state = _as_reals(x), _as_reals(state)
     if not _read_axes(m, x, &read) or masks is not None and not keep:
@@ -188,18 +191,20 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
             raise MemoryError
         if not keep:
             return _forward(m, &read, x, first, zeros, out, None, None, NULL)
-        states, given = state, given_state
-        if type(state) is not tuple:
-            states, given = (state,), (given_state,)
+        is_pair = type(state) is tuple
         size = _kept_size(x, given_x)
-        for k in range(len(<tuple> states)):
-            size += _kept_size((<tuple> states)[k], (<tuple> given)[k])
+        if is_pair:
+            for k in range(2):
+                size += _kept_size((<tuple> state)[k], (<tuple> given_state)[k])
+        else:
+            size += _kept_size(state, given_state)
         block = _new_block(m, read.T, read.B, size)
-        free = <real*> _aligned(cnp.PyArray_DATA(block))
+        free = <real*> _aligned(_data(block))
         x = _kept(x, given_x, block, &free)
-        if type(state) is tuple:
+        if is_pair:
             kept = (
-                _kept(state[0], given[0], block, &free), _kept(state[1], given[1], block, &free)
+                _kept((<tuple> state)[0], (<tuple> given_state)[0], block, &free),
+                _kept((<tuple> state)[1], (<tuple> given_state)[1], block, &free),
             )
         else:
             kept = _kept(state, given_state, block, &free)

@@ -23,11 +23,11 @@ cdef bint _read_places(
         return False
     if not _is_ready(parts[0], axes):
         return False
-    read.T, read.B, read.batched = 1, cnp.PyArray_DIM(parts[0], axes - 2), True
+    read.T, read.B, read.batched = 1, _dim(parts[0], axes - 2), True
     if not _read_state(m, read, state, places, NULL):
         return False
     for k in range(len(parts)):
-        if not (cnp.PyArray_ISWRITEABLE(parts[k]) and _has_own_elements(parts[k])):
+        if not (_is_writeable(parts[k]) and _has_own_elements(parts[k])):
             return False
         for other in range(k):
             if _share_memory(parts[k], parts[other]):
@@ -49,15 +49,15 @@ cdef bint _read_rows(object rows, Py_ssize_t n, Py_ssize_t B, Py_ssize_t* number
             return False
     elif not (
         cnp.PyArray_CheckExact(rows)
-        and cnp.PyArray_TYPE(rows) == cnp.NPY_INTP
-        and cnp.PyArray_NDIM(rows) == 1
-        and cnp.PyArray_DIM(rows, 0) == n
-        and cnp.PyArray_ISBEHAVED_RO(rows)
+        and _dtype(rows) == cnp.NPY_INTP
+        and _ndim(rows) == 1
+        and _dim(rows, 0) == n
+        and _is_behaved(rows)
     ):
         return False
     for k in range(n):
         if not is_list:
-            row = (<const Py_ssize_t*> cnp.PyArray_GETPTR1(rows, k))[0]
+            row = (<const Py_ssize_t*> cnp.PyArray_GETPTR1(<cnp.ndarray> rows, k))[0]
         elif type((<list> rows)[k]) is int and 0 <= (<list> rows)[k] < B:
             row = (<list> rows)[k]
         else:
@@ -89,14 +89,16 @@ cdef bint _is_step_out(
     """Whether `out` is ready for results [n, P] and shares no memory with other arguments."""
     if not (
         _is_ready(out, 2)
-        and cnp.PyArray_ISWRITEABLE(out)
-        and cnp.PyArray_DIM(out, 0) == n
-        and cnp.PyArray_DIM(out, 1) == m.cells[0].P
+        and _is_writeable(out)
+        and _dim(out, 0) == n
+        and _dim(out, 1) == m.cells[0].P
         and _has_own_elements(out)
         and not _share_memory(out, x)
     ):
         return False
-    for array in state if type(state) is tuple else (state,):
+    if type(state) is not tuple:
+        return not _share_memory(out, state)
+    for array in <tuple> state:
         if _share_memory(out, array):
             return False
     return True
@@ -116,11 +118,11 @@ def step(stack, x, state, rows=None, out=None):
     cdef char* free
     cdef Py_ssize_t* numbers
     x = _as_real(x)
-    if not _is_ready(x, 2) or cnp.PyArray_DIM(x, 1) != cell.inputs:
+    if not _is_ready(x, 2) or _dim(x, 1) != cell.inputs:
         return NotImplemented
     if m.directions > 1 or m.reverse[0] or not _read_places(m, &read, state, places):
         return NotImplemented
-    n = cnp.PyArray_DIM(x, 0)
+    n = _dim(x, 0)
     if out is not None and not _is_step_out(m, out, n, x, state):
         return NotImplemented
     for k in range(cell.states):

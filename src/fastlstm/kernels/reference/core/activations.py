@@ -6,19 +6,19 @@ from fastlstm.kernels.arguments import Activation, Array, Kind
 from fastlstm.kernels.reference.core.walk import quiet
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Array, /) -> Array:
     """Return 1 / (1 + exp(-x)), in a form that does not overflow."""
     half = x.dtype.type(0.5)
     return np.asarray(half + half * np.tanh(half * x))
 
 
-def tanh(x: Array) -> Array:
+def tanh(x: Array, /) -> Array:
     """Return tanh of x."""
     return np.asarray(np.tanh(x))
 
 
 @quiet
-def activate(kind: int, alpha: float, beta: float, x: Array) -> Array:
+def activate(kind: int, alpha: float, beta: float, x: Array, /) -> Array:
     """Return the activation of number `kind` (see `Kind`) at x.
 
     alpha and beta are those of ONNX's table of activations, in its LSTM operator.
@@ -52,7 +52,7 @@ def activate(kind: int, alpha: float, beta: float, x: Array) -> Array:
 
 
 @quiet
-def activation_slope(kind: int, alpha: float, beta: float, x: Array) -> Array:
+def activation_slope(kind: int, alpha: float, beta: float, x: Array, /) -> Array:
     """Return the derivative of `activate` by x.
 
     At 0, where relu, leaky relu and elu have a corner, it is that of the negative side, and at both

@@ -9,13 +9,13 @@ from fastlstm.kernels.reference.core.sums import Sum
 from fastlstm.kernels.reference.core.walk import quiet
 
 
-def pack(matrix: Array) -> Array:
+def pack(matrix: Array, /) -> Array:
     """Return a copy of `matrix` [N, K] in the form that `linear` takes."""
     return np.array(matrix, order="C")
 
 
 @quiet
-def linear(x: Array, packed: Array, outputs: int, bias: Array | None) -> Any:
+def linear(x: Array, packed: Array, outputs: int, bias: Array | None, /) -> Any:
     """Return a new y [..., outputs] = x [..., K] · packedᵀ + bias [outputs].
 
     Returns NotImplemented unless x is a C-contiguous array of the right dtype and of K columns.
@@ -35,7 +35,7 @@ def linear(x: Array, packed: Array, outputs: int, bias: Array | None) -> Any:
 
 
 @quiet
-def weight_gradient(dz: Array, x: Array, dW: Array, db: Array | None = None) -> None:
+def weight_gradient(dz: Array, x: Array, dW: Array, db: Array | None = None, /) -> None:
     """Set dW [M, N] to Σ dz[k]ᵀ · x[k] for dz [K, M] and x [K, N], and db [M], if any, to Σ dz."""
     outer, columns = Sum(), Sum()
     outer.add([(dz, x)], ends=True)

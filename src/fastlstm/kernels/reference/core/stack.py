@@ -90,6 +90,7 @@ def stack(
     one_step: bool,
     threads: int,
     thresholds: Thresholds,
+    /,
 ) -> Stack:
     """Make a stack of cells, ready for calls.
 
@@ -287,7 +288,7 @@ class Sums:
     later: int = 0  # steps of the calls until now
 
 
-def new_sums(stack: Stack, steps: int, B: int) -> Sums:
+def new_sums(stack: Stack, steps: int, B: int, /) -> Sums:
     """Return sums of the gradients of parameters, for calls of `backward`.
 
     The calls are parts of one call of `steps` steps of B rows, the last steps of the walk first.
@@ -311,6 +312,7 @@ def backward(
     dstate: State,
     sums: Sums | None = None,
     into: Any = None,
+    /,
 ) -> Any:
     """Return (dx, dstate, gradients), or NotImplemented if dy or dstate is not ready.
 

@@ -7,7 +7,7 @@ from fastlstm.kernels.reference.core.walk import quiet
 
 
 @quiet
-def update(rule: Rule, arrays: Update) -> bool:
+def update(rule: Rule, arrays: Update, /) -> bool:
     """Compute one step; returns whether all gradients are finite. If not, the result is undefined.
 
     All arrays are contiguous and of this build's dtype.
