@@ -15,15 +15,15 @@ cdef extern from *:
     typedef uint64_t bits;
     #define MANTISSA 52
     #define ROUNDER 6755399441055744.0  /* 1.5 * 2^52: the low bits of x + ROUNDER are round(x) */
-    static const real LARGEST = DBL_MAX, LEAST = DBL_MIN, EXP_LOWEST = -708, LN2_HIGH = 0.693145751953125,
-        LN2_LOW = 1.4286068203094172321e-6;
+    static const real LARGEST = DBL_MAX, LEAST = DBL_MIN, EXP_LOWEST = -708,
+        LN2_HIGH = 0.693145751953125, LN2_LOW = 1.4286068203094172321e-6;
     enum { EXP_TERMS = 14, LOG_TERMS = 15 };
     #else
     typedef uint32_t bits;
     #define MANTISSA 23
     #define ROUNDER 12582912.0f
-    static const real LARGEST = FLT_MAX, LEAST = FLT_MIN, EXP_LOWEST = -87, LN2_HIGH = 0.693359375f,
-        LN2_LOW = -2.1219444005469058277e-4f;
+    static const real LARGEST = FLT_MAX, LEAST = FLT_MIN, EXP_LOWEST = -87,
+        LN2_HIGH = 0.693359375f, LN2_LOW = -2.1219444005469058277e-4f;
     enum { EXP_TERMS = 8, LOG_TERMS = 7 };
     #endif
     static const real EPSILON = sizeof(real) == 8 ? (real) DBL_EPSILON : (real) FLT_EPSILON;
@@ -57,7 +57,7 @@ cdef extern from *:
         EXP_TERMS
         LOG_TERMS
     const real LARGEST
-    const real LEAST  # above 0: subnormals are zeros
+    const real LEAST  # the least number above 0, since subnormals are taken for zeros
     const real EPSILON
     const real EXP_LOWEST
     const real LN2_HIGH
@@ -135,7 +135,7 @@ cdef inline inlined_void _activate_lanes(
     """The activation at x, and its slope there unless that is NULL."""
     cdef real half = 0.5
     cdef vec one = vec_of(1), zero = vec_of(0), alpha = vec_of(a.alpha), y = x, dy = one
-    cdef vec above = vec_of(LEAST)  # the least number above 0; a NaN is below nothing
+    cdef vec above = vec_of(LEAST)  # what is not below it is above 0, or NaN
     if a.kind == SIGMOID:
         y = half * _tanh(half * x) + half
         dy = y * (one - y)
