@@ -151,8 +151,8 @@ def pack_gru(weights, options, bint backward=False):
 
     With `backward`, the cell serves for forward and backward; without it, for forward only.
     """
-    W, R, bias_ih, bias_hh = weights
-    gate, candidate, clip, reset_after = options
+    W, R, bias_ih, bias_hh = tuple(weights)
+    gate, candidate, clip, reset_after = tuple(options)
     cdef Py_ssize_t H = _gate_size(W, 3)
     cdef Cell cell = _plain_cell(W.shape[1], H, H, 3, bias_ih is not None)
     cdef GruOptions own

@@ -5,15 +5,15 @@ def pack_lstm(weights, options, bint backward=False):
 
     With `backward`, the cell serves for forward and backward; without it, for forward only.
     """
-    W, R, bias_ih, bias_hh, projection, peepholes, norm = weights
-    gate, candidate, output, clip, coupled, zoneout_h, zoneout_c = options
+    W, R, bias_ih, bias_hh, projection, peepholes, norm = tuple(weights)
+    gate, candidate, output, clip, coupled, zoneout_h, zoneout_c = tuple(options)
     cdef Py_ssize_t H = _gate_size(W, 4), inputs = W.shape[1], P = R.shape[1]
     cdef Cell cell = _plain_cell(inputs, H, P, 4, bias_ih is not None)
     cdef Variant variant
     cdef bint plain, only_zoned
     cdef list arrays = []
     cdef Weights read = _read_weights(W, R, bias_ih, bias_hh, 4 * H, P)
-    _expect(P == H if projection is None else projection.shape == (P, H), "W_hr")
+    _expect(P == H or projection is not None, "W_hr")
     cell.states, cell.sizes[1] = 2, H
     memset(&variant, 0, sizeof(variant))
     variant.gate, variant.candidate = _read_activation(gate), _read_activation(candidate)
@@ -33,13 +33,14 @@ def pack_lstm(weights, options, bint backward=False):
     _save_as(&cell, 4, H)
     _save_as(&cell, 0, H)
     if projection is not None:
+        _expect_shape(projection, P, H, "W_hr")
         cell.weights += P * H
         cell.shared = H
         _save_as(&cell, 0, H)
         variant.projection_gradient = cell.gradients
         _learn(&cell, P, H)
     if peepholes is not None:
-        _expect(peepholes.shape == (3 * H,), "peepholes")
+        _expect_shape(peepholes, 3 * H, 0, "peepholes")
         variant.peepholes = _vector(peepholes, arrays)
         variant.peephole_gradient = cell.gradients
         _learn(&cell, 3 * H, 0)
@@ -71,12 +72,13 @@ cdef int _pack_norm(
     Cell* cell, Variant* variant, norm, bias_ih, bias_hh, Py_ssize_t H, list arrays
 ) except -1:
     """Add layer norm's vectors to the cell; the biases are added after the normalization."""
-    input_gain, hidden_gain, cell_gain, cell_bias = norm
-    _expect(input_gain.shape == (4 * H,), "input_gain")
-    _expect(hidden_gain.shape == (4 * H,), "hidden_gain")
-    _expect(cell_gain.shape == (H,), "cell_gain")
+    input_gain, hidden_gain, cell_gain, cell_bias = tuple(norm)
+    _expect_shape(input_gain, 4 * H, 0, "input_gain")
+    _expect_shape(hidden_gain, 4 * H, 0, "hidden_gain")
+    _expect_shape(cell_gain, H, 0, "cell_gain")
     _expect((cell_bias is None) == (bias_ih is None), "cell_bias")
-    _expect(cell_bias is None or cell_bias.shape == (H,), "cell_bias")
+    if cell_bias is not None:
+        _expect_shape(cell_bias, H, 0, "cell_bias")
     variant.input_gain = _vector(input_gain, arrays)
     variant.hidden_gain = _vector(hidden_gain, arrays)
     variant.cell_gain = _vector(cell_gain, arrays)

@@ -72,8 +72,8 @@ def pack_rnn(weights, options, bint backward=False):
 
     With `backward`, the cell serves for forward and backward; without it, for forward only.
     """
-    W, R, bias_ih, bias_hh = weights
-    activation, clip = options
+    W, R, bias_ih, bias_hh = tuple(weights)
+    activation, clip = tuple(options)
     cdef Py_ssize_t H = _gate_size(W, 1)
     cdef Cell cell = _plain_cell(W.shape[1], H, H, 1, bias_ih is not None)
     cdef RnnOptions own

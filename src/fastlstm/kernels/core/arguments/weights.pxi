@@ -6,6 +6,14 @@ cdef int _expect(bint fits, str name) except -1:
     return 0
 
 
+cdef int _expect_shape(array, Py_ssize_t N, Py_ssize_t K, str name) except -1:
+    """Raise unless `array` is [N, K], or [N] if K is 0."""
+    cdef Matrix read = _matrix(array, name)
+    if K == 0:
+        return _expect(read.axes == 1 and read.N == N, name)
+    return _expect(read.axes == 2 and read.N == N and read.K == K, name)
+
+
 cdef Py_ssize_t _gate_size(W, Py_ssize_t gates) except -1:
     """The number of hidden units of a cell whose W has `gates` rows for each unit."""
     if not (isinstance(W, np.ndarray) and W.ndim == 2 and len(W) and len(W) % gates == 0):

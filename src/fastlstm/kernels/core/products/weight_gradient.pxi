@@ -417,16 +417,16 @@ def weight_gradient(dz, x, dW, db=None, /):
     cdef real* of_z = _numbers(dz, 2, "dz")
     cdef real* of_x = _numbers(x, 2, "x")
     cdef real* of_W = _numbers(dW, 2, "dW")
-    cdef Py_ssize_t K = len(dz), M = _dim(dz, 1), N = _dim(x, 1)
+    cdef Py_ssize_t K = _dim(dz, 0), M = _dim(dz, 1), N = _dim(x, 1)
     cdef Walk walk = _whole_walk(1, K, False)
     cdef Outer f = _outer(&walk, _contiguous(of_z, K, M), M)
     cdef void* memory = NULL
-    _expect(len(x) == K, "x")
-    _expect(dW.shape == (M, N) and _is_writeable(dW), "dW")
+    _expect(_dim(x, 0) == K, "x")
+    _expect(_dim(dW, 0) == M and _dim(dW, 1) == N and _is_writeable(dW), "dW")
     f.x, f.N, f.dW = _contiguous(of_x, K, N), N, of_W
     if db is not None:
         f.db = _numbers(db, 1, "db")
-        _expect(len(db) == M and _is_writeable(db), "db")
+        _expect(_dim(db, 0) == M and _is_writeable(db), "db")
     if K * M * N == 0:
         dW[...] = 0
         if db is not None:

@@ -99,7 +99,7 @@ cdef Activation _activation(int kind, double alpha, double beta) except *:
 
 cdef Activation _read_activation(activation) except *:
     """Read the tuple (kind, alpha, beta)."""
-    kind, alpha, beta = activation
+    kind, alpha, beta = tuple(activation)
     return _activation(kind, alpha, beta)
 
 

@@ -227,7 +227,7 @@ cdef inline int _read_drawn(object masks, Py_ssize_t cell, Drawn* drawn) except 
 
 
 cdef int _read_masks(object masks, Py_ssize_t cell, Drawn* drawn) except -1:
-    factors, kept_h, kept_c = masks[cell]
+    factors, kept_h, kept_c = tuple(masks[cell])
     if factors is not None:
         drawn.factors = _of(factors, -1, 0)
     if kept_h is not None:
@@ -254,7 +254,7 @@ cdef bint _are_drawn(const Stack* m, object masks, Py_ssize_t T, Py_ssize_t B) e
         cell = m.cells[k]
         if masks[k] is None:
             continue
-        factors, kept_h, kept_c = masks[k]
+        factors, kept_h, kept_c = tuple(masks[k])
         if factors is not None and not (
             _is_ready(factors, 2)
             and _dim(factors, 0) == B
