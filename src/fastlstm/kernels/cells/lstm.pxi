@@ -99,20 +99,10 @@ cdef void _lstm_gates(const Pass* f, const ForwardStep* at, const Team* team) no
     _gate_step(False, False, _finish_lstm, f, at, 0, at.met)
 
 
-cdef void _zoned_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
-    """The only phase of a cell that has zoneout and is plain otherwise."""
-    if f.training:
-        _lstm_gates(f, at, team)
-    else:
-        _variant_gates(f, at, team)
-
-
-cdef inline vec _kept_lanes(
-    const Pass* f, const Flags* flags, Py_ssize_t t, Py_ssize_t s, Py_ssize_t unit
-) noexcept nogil:
-    """The flags of V units of row s: 1 where zoneout keeps the old value; 0 without flags."""
-    cdef const unsigned char* kept = _flags_at(flags, t, _row(&f.walk, s))
-    return vec_of(0) if kept == NULL else vec_of_flags(kept + unit, f.cell.H - unit)
+cdef inline vec _reached(vec dh, vec d_c) noexcept nogil:
+    """1 where a gradient reaches the new h or c; 0 where zoneout keeps the old ones."""
+    cdef real smallest = 4 / LARGEST
+    return vec_if_below(vec_abs(dh) + vec_abs(d_c), vec_of(smallest), vec_of(0), vec_of(1))
 
 
 cdef inline void _cell_backward(
@@ -155,15 +145,6 @@ cdef void _lstm_cells_backward(
     for s in range(at.n):
         _add_to(at.d[0][s] + at.begin, at.dy[s] + at.begin, at.end - at.begin)
     _lstm_units_backward(f, at, at.begin, at.end)
-
-
-cdef void _zoned_cells_backward(
-    const Pass* f, const BackwardStep* at, const Team* team
-) noexcept nogil:
-    """As `_lstm_cells_backward`, for a cell with zoneout."""
-    _output_backward(f, at, team)
-    _lstm_units_backward(f, at, at.begin, at.end)
-    _cut_state(f, at, 1)
 
 
 cdef void _lstm_projected_cells_backward(

@@ -170,6 +170,14 @@ cdef void _variant_gates(const Pass* f, const ForwardStep* at, const Team* team)
     _gate_step(False, False, _finish_variant, f, at, 0, at.met)
 
 
+cdef void _zoned_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
+    """The only phase of a cell that has zoneout and is plain otherwise."""
+    if f.training:
+        _lstm_gates(f, at, team)
+    else:
+        _variant_gates(f, at, team)
+
+
 cdef void _variant_project(
     const Pass* f, const ForwardStep* at, const Team* team
 ) noexcept nogil:
@@ -266,12 +274,6 @@ cdef inline vec _fresh_c(
     )
 
 
-cdef inline vec _reached(vec dh, vec d_c) noexcept nogil:
-    """1 where a gradient reaches the new h or c; 0 where zoneout keeps the old ones."""
-    cdef real smallest = 4 / LARGEST
-    return vec_if_below(vec_abs(dh) + vec_abs(d_c), vec_of(smallest), vec_of(0), vec_of(1))
-
-
 cdef void _variant_cells_backward(
     const Pass* f, const BackwardStep* at, const Team* team
 ) noexcept nogil:
@@ -319,6 +321,15 @@ cdef void _variant_output_and_cells_backward(
     """Both phases in one, for cells in which a unit's gates need the output of this unit only."""
     _output_backward(f, at, team)
     _variant_cells_backward(f, at, team)
+
+
+cdef void _zoned_cells_backward(
+    const Pass* f, const BackwardStep* at, const Team* team
+) noexcept nogil:
+    """As `_lstm_cells_backward`, for a cell with zoneout."""
+    _output_backward(f, at, team)
+    _lstm_units_backward(f, at, at.begin, at.end)
+    _cut_state(f, at, 1)
 
 
 cdef void _variant_state_backward(

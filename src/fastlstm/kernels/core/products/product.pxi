@@ -2,8 +2,8 @@
 
 cdef enum:
     CHUNK = 192  # rows whose pointers are collected for one call of `_multiply`
-    # Bytes of a row that are multiplied at once. With more, the rows and the panel that they meet
-    # would not fit the second cache: a product of 4096 columns takes a third longer.
+    # Bytes of a row that are multiplied at once. With more, the rows and a panel would not fit the
+    # second cache: a product of 128 rows of 4096 float32 took half as long again (Cascade Lake).
     DEEP = 4096
 
 

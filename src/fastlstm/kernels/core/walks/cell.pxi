@@ -194,3 +194,11 @@ cdef struct Pass:
     Py_ssize_t steps  # of all calls for these gradients
     Py_ssize_t later  # steps of earlier calls, which are later in the walk
     real* gradients[MOST_GRADIENTS]  # OUT
+
+
+cdef inline vec _kept_lanes(
+    const Pass* f, const Flags* flags, Py_ssize_t t, Py_ssize_t s, Py_ssize_t unit
+) noexcept nogil:
+    """The flags of V units of row s: 1 where zoneout keeps the old value; 0 without flags."""
+    cdef const unsigned char* kept = _flags_at(flags, t, _row(&f.walk, s))
+    return vec_of(0) if kept == NULL else vec_of_flags(kept + unit, f.cell.H - unit)
