@@ -72,10 +72,9 @@ cdef inline void _store_gru(
 
 
 cdef inline void _finish_gru(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     """The cells with sigmoid and tanh. Both sigmoids need one division together."""
-    cdef const vec* z = <const vec*> sums
     cdef vec pr, qr, pz, qz, inverse, reset_gate, update_gate
     cdef real half = 0.5
     _tanh_fraction(z[0], &pr, &qr)
@@ -87,10 +86,9 @@ cdef inline void _finish_gru(
 
 
 cdef inline void _finish_gru_general(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     """The cells with any activations."""
-    cdef const vec* z = <const vec*> sums
     cdef vec[3] slopes
     cdef vec reset_gate = _gru_gate(f, 0, z[0] + z[0], &slopes[0])
     cdef vec update_gate = _gru_gate(f, 1, z[1] + z[1], &slopes[1])
@@ -123,10 +121,10 @@ cdef inline void _store_gru_slope(
 
 
 cdef void _gru_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
-    _gate_step(True, False, _finish_gru, f, at, 0, at.met)
+    _gate_step(True, False, 0, _finish_gru, f, at, 0, at.met)
 
 
 cdef void _gru_general_gates(
     const Pass* f, const ForwardStep* at, const Team* team
 ) noexcept nogil:
-    _gate_step(True, False, _finish_gru_general, f, at, 0, at.met)
+    _gate_step(True, False, 0, _finish_gru_general, f, at, 0, at.met)

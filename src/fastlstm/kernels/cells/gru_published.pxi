@@ -28,7 +28,7 @@ cdef inline real* _update_of(const Pass* f, Py_ssize_t s) noexcept nogil:
 
 
 cdef inline void _finish_reset(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     """The reset gate and r * h of 4V units."""
     cdef Py_ssize_t H = f.cell.H, k, at_unit, n
@@ -38,7 +38,7 @@ cdef inline void _finish_reset(
         n = H - at_unit
         if n <= 0:
             return
-        gate = _gru_gate(f, 0, (<const vec*> sums)[k], &slope)
+        gate = _gru_gate(f, 0, z[k], &slope)
         kept = gate * _load(at.before[0][s] + at_unit, n)
         _store(_update_of(f, s) + H + at_unit, kept, n)
         _store_gru_slope(f, at, s, at_unit, 0, slope)
@@ -48,7 +48,7 @@ cdef inline void _finish_reset(
 
 
 cdef inline void _finish_update(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     cdef Py_ssize_t H = f.cell.H, k, at_unit, n
     cdef vec gate, slope
@@ -57,7 +57,7 @@ cdef inline void _finish_update(
         n = H - at_unit
         if n <= 0:
             return
-        gate = _gru_gate(f, 1, (<const vec*> sums)[k], &slope)
+        gate = _gru_gate(f, 1, z[k], &slope)
         _store(_update_of(f, s) + at_unit, gate, n)
         _store_gru_slope(f, at, s, at_unit, 1, slope)
         if at.gates != NULL:
@@ -65,7 +65,7 @@ cdef inline void _finish_update(
 
 
 cdef inline void _finish_candidate(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     """The candidate and h'."""
     cdef Py_ssize_t H = f.cell.H, k, at_unit, n
@@ -76,7 +76,7 @@ cdef inline void _finish_candidate(
         n = H - at_unit
         if n <= 0:
             return
-        candidate = _gru_gate(f, 2, (<const vec*> sums)[k], &slope)
+        candidate = _gru_gate(f, 2, z[k], &slope)
         update_gate = _load(_update_of(f, s) + at_unit, n)
         _store(
             at.after[0][s] + at_unit,
@@ -93,8 +93,8 @@ cdef void _published_gates(
     const Pass* f, const ForwardStep* at, const Team* team
 ) noexcept nogil:
     """The phase of the reset and the update gate."""
-    _gate_step(False, True, _finish_reset, f, at, 0, at.met)
-    _gate_step(False, True, _finish_update, f, at, 1, at.met)
+    _gate_step(False, True, 0, _finish_reset, f, at, 0, at.met)
+    _gate_step(False, True, 0, _finish_update, f, at, 1, at.met)
 
 
 cdef void _published_candidate(
@@ -104,4 +104,4 @@ cdef void _published_candidate(
     cdef Py_ssize_t s
     for s in range(at.n):
         at.spare[s] = _update_of(f, s) + f.cell.H
-    _gate_step(False, True, _finish_candidate, f, at, 2, <const real**> at.spare)
+    _gate_step(False, True, 0, _finish_candidate, f, at, 2, <const real**> at.spare)

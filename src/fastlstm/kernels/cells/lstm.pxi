@@ -28,34 +28,30 @@ cdef object _pack_gates(const Weights* weights, bint halved):
 
 
 cdef inline inlined_void _into_cell(
-    const vec* z,  # preactivations of i, f and g; halved for the sigmoids
+    const vec* p,  # numerators of tanh of the preactivations of i, f and g; halved for sigmoids
+    const vec* q,  # their denominators
     vec* input_gate,  # OUT
     vec* forget_gate,  # OUT
     vec* candidate,  # OUT
 ) noexcept nogil:
     """i, f and g by one division."""
-    cdef vec pi, qi, pf, qf, pg, qg, inverse, inverse_if
+    cdef vec inverse = vec_of(1) / (q[0] * q[1] * q[2]), inverse_if = inverse * q[2]
     cdef real half = 0.5
-    _tanh_fraction(z[0], &pi, &qi)
-    _tanh_fraction(z[1], &pf, &qf)
-    _tanh_fraction(z[2], &pg, &qg)
-    inverse = vec_of(1) / (qi * qf * qg)
-    inverse_if = inverse * qg
-    input_gate[0] = half * _clamp(pi * qf * inverse_if) + half
-    forget_gate[0] = half * _clamp(pf * qi * inverse_if) + half
-    candidate[0] = _clamp(pg * (qi * qf) * inverse)
+    input_gate[0] = half * _clamp(p[0] * q[1] * inverse_if) + half
+    forget_gate[0] = half * _clamp(p[1] * q[0] * inverse_if) + half
+    candidate[0] = _clamp(p[2] * (q[0] * q[1]) * inverse)
 
 
 cdef inline inlined_void _out_of_cell(
-    vec z,  # preactivation of o, halved
+    vec po,  # numerator of tanh of the preactivation of o, halved
+    vec qo,  # its denominator
     vec c,
     vec* output_gate,  # OUT
     vec* squashed,  # OUT tanh(c)
 ) noexcept nogil:
     """o and tanh(c) by one division."""
-    cdef vec po, qo, pc, qc, inverse
+    cdef vec pc, qc, inverse
     cdef real half = 0.5
-    _tanh_fraction(z, &po, &qo)
     _tanh_fraction(c, &pc, &qc)
     inverse = vec_of(1) / (qo * qc)
     output_gate[0] = half * _clamp(po * qc * inverse) + half
@@ -63,7 +59,7 @@ cdef inline inlined_void _out_of_cell(
 
 
 cdef inline void _finish_lstm(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     """c' = f c + i g and h = o tanh(c') of V units.
 
@@ -71,13 +67,12 @@ cdef inline void _finish_lstm(
     another.
     """
     cdef Py_ssize_t H = at.H, n = H - unit
-    cdef const vec* z = <const vec*> sums
     cdef vec input_gate, forget_gate, candidate, output_gate, squashed, c, h
     cdef vec c_before = _load(at.before[1][s] + unit, n)
     cdef real* gates
-    _into_cell(z, &input_gate, &forget_gate, &candidate)
+    _into_cell(z, q, &input_gate, &forget_gate, &candidate)
     c = forget_gate * c_before + input_gate * candidate
-    _out_of_cell(z[3], c, &output_gate, &squashed)
+    _out_of_cell(z[3], q[3], c, &output_gate, &squashed)
     h = output_gate * squashed
     if at.zoned:
         c = _where(_kept_lanes(f, &f.drawn.kept_c, at.t, s, unit), c_before, c)
@@ -96,7 +91,7 @@ cdef inline void _finish_lstm(
 
 cdef void _lstm_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
     """The only phase of the plain cell."""
-    _gate_step(False, False, _finish_lstm, f, at, 0, at.met)
+    _gate_step(False, False, 4, _finish_lstm, f, at, 0, at.met)
 
 
 cdef inline vec _reached(vec dh, vec d_c) noexcept nogil:

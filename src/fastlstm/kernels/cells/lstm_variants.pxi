@@ -59,7 +59,8 @@ cdef inline inlined_void _open(
 ) noexcept nogil:
     cdef Py_ssize_t n = H - unit
     cdef const real* peepholes = variant.peepholes + unit
-    cdef vec[3] into
+    cdef vec[3] into, q
+    cdef Py_ssize_t k
     cdef vec zo = z[3], one = vec_of(1)
     cdef vec* no_slope = NULL
     cdef real half = 0.5
@@ -70,7 +71,9 @@ cdef inline inlined_void _open(
     if variant.coupled:  # unused; overwritten, so that it cannot influence the shared division
         into[1] = into[0]
     if variant.usual:
-        _into_cell(into, &opened.i, &opened.f, &opened.g)
+        for k in range(3):
+            _tanh_fraction(into[k], &into[k], &q[k])
+        _into_cell(into, q, &opened.i, &opened.f, &opened.g)
     else:
         opened.i = _gate(
             variant, &variant.gate, into[0] + into[0], &opened.slopes[0] if slopes else no_slope
@@ -88,7 +91,8 @@ cdef inline inlined_void _open(
     if variant.peepholes != NULL:
         zo += half * _load(peepholes + 2 * H, n) * opened.c
     if variant.usual:
-        _out_of_cell(zo, opened.c, &opened.o, &opened.shown)
+        _tanh_fraction(zo, &zo, &q[0])
+        _out_of_cell(zo, q[0], opened.c, &opened.o, &opened.shown)
     else:
         opened.o = _gate(variant, &variant.gate, zo + zo, &opened.slopes[3] if slopes else no_slope)
         opened.shown = _activate(&variant.output, opened.c)
@@ -153,12 +157,12 @@ cdef inline void _store_h(
 
 
 cdef inline void _finish_variant(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     cdef const Variant* variant = _variant(f.cell)
     cdef Opened opened
     cdef vec c_before = _load(at.before[1][s] + unit, f.cell.H - unit)
-    _open(variant, f.cell.H, <const vec*> sums, c_before, unit, variant.slopes > 0, &opened)
+    _open(variant, f.cell.H, z, c_before, unit, variant.slopes > 0, &opened)
     _store_opened(f, at, s, unit, c_before, &opened)
     if f.cell.projection == NULL:
         _store_h(f, at, s, unit, opened.o * opened.shown, at.after[0][s])
@@ -167,7 +171,7 @@ cdef inline void _finish_variant(
 
 
 cdef void _variant_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
-    _gate_step(False, False, _finish_variant, f, at, 0, at.met)
+    _gate_step(False, False, 0, _finish_variant, f, at, 0, at.met)
 
 
 cdef void _zoned_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:

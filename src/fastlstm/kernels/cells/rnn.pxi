@@ -6,7 +6,7 @@ cdef struct RnnOptions:
 
 
 cdef inline void _finish_rnn(
-    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const real* sums
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const vec* z, const vec* q
 ) noexcept nogil:
     """h' of 4V units; in training, the slopes of its activation are saved."""
     cdef const RnnOptions* options = <const RnnOptions*> f.cell.options
@@ -19,16 +19,16 @@ cdef inline void _finish_rnn(
         if n <= 0:
             return
         if options.clip == <real> INFINITY:  # the usual case; a call for each register costs 3 %
-            _activate_lanes(&options.activation, (<const vec*> sums)[k], &h, wanted)
+            _activate_lanes(&options.activation, z[k], &h, wanted)
         else:
-            h = _activate_clipped(&options.activation, options.clip, (<const vec*> sums)[k], wanted)
+            h = _activate_clipped(&options.activation, options.clip, z[k], wanted)
         _store(at.after[0][s] + at_unit, h, n)
         if at.gates != NULL:
             _store(at.gates[s] + at_unit, slope, n)
 
 
 cdef void _rnn_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
-    _gate_step(False, True, _finish_rnn, f, at, 0, at.met)
+    _gate_step(False, True, 0, _finish_rnn, f, at, 0, at.met)
 
 
 cdef void _rnn_cells_backward(

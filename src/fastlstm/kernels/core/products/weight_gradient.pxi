@@ -29,7 +29,8 @@ cdef inline inlined_void _outer_tile(
     for k in range(depth):
         for g in range(GROUPS):
             w[g] = (<const vec*> (panel + k * PANEL))[g]
-            PREFETCH(panel + (k + AHEAD) * PANEL + g * V)
+            if g % VECS_OF_LINE == 0:
+                PREFETCH(panel + (k + AHEAD) * PANEL + g * V)
         for r in range(ROWS):
             factor = left[k * TILE + r]
             for g in range(GROUPS):

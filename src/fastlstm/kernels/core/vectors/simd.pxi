@@ -22,11 +22,38 @@ cdef extern from *:
     #if defined(__GNUC__)
     typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
     #define PREFETCH(address) __builtin_prefetch(address)
+    /* Has a compiler load a vector into a register once, rather than at each use. */
+    #if defined(__x86_64__)
+    #define KEEP(lanes) __asm__("" : "+v"(lanes))
+    #else
+    #define KEEP(lanes)
+    #endif
     static inline vec vec_of(real x) { return x - (vec){0}; }
     /* A loop over lanes. It becomes one instruction if it is not unrolled too early. */
     #define EACH_LANE(statement) \
         _Pragma("GCC unroll 1") \
         for (int j = 0; j < (int) (sizeof(vec) / sizeof(real)); j++) statement
+    /* Whether a compiler makes one instruction of a loop depends on the code around it. Where it
+       mattered, instructions of x86 are named. */
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    #define PASTE(width, name, type) _mm##width##_##name##_##type
+    #define PASTED(width, name, type) PASTE(width, name, type)
+    #if VEC_BYTES == 64
+    #define WIDTH 512
+    #elif VEC_BYTES == 32
+    #define WIDTH 256
+    #else
+    #define WIDTH
+    #endif
+    #ifdef FASTLSTM_FLOAT64
+    #define each_lane(name) PASTED(WIDTH, name, pd)
+    #else
+    #define each_lane(name) PASTED(WIDTH, name, ps)
+    #endif
+    static inline vec vec_min(vec a, vec b) { return (vec) each_lane(min)(a, b); }
+    static inline vec vec_max(vec a, vec b) { return (vec) each_lane(max)(a, b); }
+    #else
     static inline vec vec_min(vec a, vec b) {
         EACH_LANE(a[j] = a[j] < b[j] ? a[j] : b[j]);
         return a;
@@ -35,6 +62,7 @@ cdef extern from *:
         EACH_LANE(a[j] = a[j] > b[j] ? a[j] : b[j]);
         return a;
     }
+    #endif
     static inline vec vec_if_below(vec x, vec bound, vec below, vec otherwise) {
         EACH_LANE(below[j] = x[j] < bound[j] ? below[j] : otherwise[j]);
         return below;
@@ -47,14 +75,10 @@ cdef extern from *:
             for (int j = 0; j < half; j++) sums[j] += sums[j + half];
         return sums[0];
     }
-    /* Whether a compiler makes one instruction of a loop depends on the code around it. */
     #if defined(__AVX512BW__) && defined(__AVX512VL__) && VEC_BYTES == 64
-    #include <immintrin.h>
     #ifdef FASTLSTM_FLOAT64
-    #define masked(name) _mm512_##name##_pd
     typedef __mmask8 vec_mask;
     #else
-    #define masked(name) _mm512_##name##_ps
     typedef __mmask16 vec_mask;
     #endif
     static inline vec_mask first_lanes(int n) {
@@ -62,17 +86,17 @@ cdef extern from *:
                                                        : (vec_mask) ((1u << (n > 0 ? n : 0)) - 1);
     }
     static inline vec vec_load_first(const real *source, int n) {
-        return (vec) masked(maskz_loadu)(first_lanes(n), source);
+        return (vec) each_lane(maskz_loadu)(first_lanes(n), source);
     }
     static inline vec vec_first(vec lanes, int n) {
-        return (vec) masked(maskz_mov)(first_lanes(n), lanes);
+        return (vec) each_lane(maskz_mov)(first_lanes(n), lanes);
     }
     static inline vec vec_of_flags(const unsigned char *flags, int n) {
         __m128i bytes = _mm_maskz_loadu_epi8(first_lanes(n), flags);
-        return (vec) masked(maskz_mov)(_mm_test_epi8_mask(bytes, bytes), masked(set1)(1));
+        return (vec) each_lane(maskz_mov)(_mm_test_epi8_mask(bytes, bytes), each_lane(set1)(1));
     }
     static inline void vec_store_first(real *target, vec lanes, int n) {
-        masked(mask_storeu)(target, first_lanes(n), lanes);
+        each_lane(mask_storeu)(target, first_lanes(n), lanes);
     }
     #else
     static inline vec vec_load_first(const real *source, int n) {
@@ -97,6 +121,7 @@ cdef extern from *:
     #else  /* no vector extensions: one lane, so that the same code compiles */
     typedef real vec;
     #define PREFETCH(address)
+    #define KEEP(lanes)
     static inline vec vec_of(real x) { return x; }
     static inline vec vec_min(vec a, vec b) { return a < b ? a : b; }
     static inline vec vec_max(vec a, vec b) { return a > b ? a : b; }
@@ -146,12 +171,13 @@ cdef extern from *:
     enum {
         V = sizeof(vec) / sizeof(real),  /* lanes */
         PANEL = 4 * V,                   /* reals of one k of one block */
-        MAX_TILE = TILE * PANEL          /* reals of the sums of one tile */
+        MAX_TILE = TILE * PANEL,         /* reals of the sums of one tile */
+        REGISTERS = TILE < 6 ? 16 : 32,
+        VECS_OF_LINE = (64 + sizeof(vec) - 1) / sizeof(vec)  /* vectors of a line of the caches */
     };
 
     /* A subnormal costs a hundred cycles on some processors, so kernels treat it as zero. */
     #if defined(__SSE2__)
-    #include <immintrin.h>
     static inline unsigned flush_subnormals(void) {
         unsigned before = _mm_getcsr();
         _mm_setcsr(before | 0x8040);
@@ -173,7 +199,10 @@ cdef extern from *:
         PANEL
         TILE
         MAX_TILE
+        REGISTERS
+        VECS_OF_LINE
     void PREFETCH(const real* address) nogil
+    void KEEP(vec lanes) nogil
     vec vec_of(real x) nogil
     vec vec_min(vec a, vec b) nogil  # b where a or b is NaN
     vec vec_max(vec a, vec b) nogil  # b where a or b is NaN
