@@ -199,6 +199,40 @@ def test_a_parameter_is_not_assigned(value):
     assert list(model.parameters()) == NAMES[Residual]
 
 
+def test_a_parameter_is_not_deleted():
+    model = Residual(SIZE)
+    with pytest.raises(AttributeError, match="scale: a parameter cannot be deleted"):
+        del model.scale
+    assert list(model.parameters()) == NAMES[Residual] and model.scale.shape == (SIZE,)
+
+
+@pytest.mark.parametrize(
+    "clone",
+    [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), lambda model: model],
+    ids=["copy", "deepcopy", "pickle", "itself"],
+)
+def test_attributes_are_the_parameters_of_this_moment(rng, clone):
+    model = clone(Residual(SIZE))
+    names = {"scale": model, "weight_ih_l0": model.lstm, "bias_hh_l0": model.lstm}
+    for _ in range(2):
+        for name, module in names.items():
+            assert name in dir(module)
+            assert getattr(module, name) is module.parameters()[name]
+            assert not getattr(module, name).flags.writeable
+        new = {k: rng.standard_normal(v.shape).astype(v.dtype) for k, v in model.state_dict().items()}
+        model.load_state_dict(new)
+        assert_same_bits(model.scale, new["scale"])
+        assert_same_bits(model.lstm.bias_hh_l0, new["lstm.bias_hh_l0"])
+
+
+def test_repr_shows_no_parameter_as_an_argument():
+    class Scaled(fl.Module):
+        def __init__(self, scale):
+            self.define(scale=scale)
+
+    assert repr(Scaled(np.ones(2))) == repr(type("Scaled", (fl.Module,), {})())
+
+
 def test_an_unknown_attribute():
     with pytest.raises(AttributeError, match="'Residual' object has no attribute 'gru'"):
         Residual(SIZE).gru  # noqa: B018

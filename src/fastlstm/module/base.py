@@ -3,7 +3,7 @@
 import inspect
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,7 +99,7 @@ class Module:
         """
         own = dict(self.__dict__.get("_parameters", {}))
         for name, value in arrays.items():
-            if name in self.__dict__ or hasattr(type(self), name):
+            if name not in own and hasattr(self, name):
                 raise ValueError(f"{name}: expected a new name, but it is an attribute already")
             array = np.array(read_plain(name, value), order="C")
             if array.dtype not in (np.float32, np.float64):
@@ -306,8 +306,8 @@ class Module:
         if twin is None:
             twin = twins[id(self)] = object.__new__(type(self))
             children = {name: m._bound_copy(twins, bind) for name, m in self._children.items()}
+            twin.__setstate__({k: _with_twins(v, twins) for k, v in self.__getstate__().items()})
             own = twin.__dict__
-            own.update({k: _with_twins(value, twins) for k, value in self.__getstate__().items()})
             own["_child_modules"] = children
             own.pop("_original_module", None)
             if bind:
@@ -318,8 +318,8 @@ class Module:
         """This bound copy of a module without others in it, with the parameters of this moment."""
         renewed = self
         if "_parameters" in self.__dict__:
-            renewed = object.__new__(type(self))
-            renewed.__dict__.update(self.__dict__, _parameters=original._parameters)
+            renewed, parameters = object.__new__(type(self)), original._parameters
+            renewed.__dict__.update(self.__dict__, **parameters.arrays, _parameters=parameters)
         return renewed
 
     @property
@@ -346,11 +346,16 @@ class Module:
         elif name in self._children:
             del self._children[name]
         super().__setattr__(name, value)
-        if name != "_parameters":
+        if name == "_parameters":
+            # An attribute for each, since a `__getattr__` would slow down all attributes.
+            self.__dict__.update(value.arrays)
+        else:
             CHANGES.attributes = object()
         CHANGES.last = object()  # after the other, so that who sees it sees both
 
     def __delattr__(self, name: str) -> None:
+        if name in self.__dict__.get("_parameters", ()):
+            raise AttributeError(f"{name}: a parameter cannot be deleted")
         original = self._unbound
         if original is not self:
             delattr(original, name)
@@ -359,20 +364,25 @@ class Module:
         CHANGES.attributes = object()
         CHANGES.last = object()
 
-    def __getattr__(self, name: str) -> np.ndarray:
-        # Python calls this only for names that are not attributes; while unpickling, even before
-        # `_parameters` exists.
-        parameters: Mapping[str, np.ndarray] = self.__dict__.get("_parameters", {})
-        if name in parameters:
-            return parameters[name]
-        if "_original_module" in self.__dict__:
-            inherited: np.ndarray = getattr(self._unbound, name)
-            return inherited
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> np.ndarray: ...  # parameters are attributes, too
 
     def __getstate__(self) -> dict[str, Any]:
-        """The attributes without what the last call has left for the next one."""
-        return {k: value for k, value in self.__dict__.items() if not k.startswith("_last_")}
+        """The attributes without what the last call has left for the next one.
+
+        And without the parameters as attributes, which are in `_parameters`.
+        """
+        own = self.__dict__.get("_parameters", ())
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if not name.startswith("_last_") and name not in own
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__.update(state.get("_parameters", NO_PARAMETERS).arrays)
 
     def __repr__(self) -> str:
         """The arguments of the constructor that have no default or another value than it.
@@ -414,6 +424,8 @@ class Module:
 
     def _argument(self, name: str, default: Any) -> Any:
         """The value of an argument of the constructor, or `default`."""
+        if name in self.__dict__.get("_parameters", ()):
+            return default
         return self.__dict__.get(name, default)
 
 
