@@ -288,7 +288,8 @@ def in_autocast(layer, x):
 
 
 def test_other_dtypes_and_modes_fall_back_with_one_warning():
-    theirs, ours = pair("LSTM", 5, 7)
+    # Not an LSTM, which torch computes in bfloat16 on some processors only.
+    theirs, ours = pair("GRU", 5, 7)
     x = torch.randn(6, 3, 5)
     with pytest.warns(UserWarning, match="autocast is on") as caught:
         both = in_autocast(ours, x), in_autocast(theirs, x)
