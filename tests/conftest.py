@@ -9,6 +9,7 @@ from builds import compiled as compiled
 from builds import kernels as kernels
 from hypothesis import HealthCheck, settings
 
+import fastlstm as fl
 from fastlstm.engine import prepared
 
 settings.register_profile(
@@ -26,12 +27,23 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    if "avx512" in fl.backends():
+        # Every test of a layer runs once for each build. With a wider build in use, AVX2's runs
+        # beyond the tests of the kernels are left to `-m slow`.
+        for item in items:
+            if "kernels" not in item.path.parts and _build_of(item) == "avx2":
+                item.add_marker("slow")
     if config.option.markexpr:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def _build_of(item):
+    given = getattr(item, "callspec", None)
+    return given and (given.params.get("kernels") or given.params.get("compiled"))
 
 
 @pytest.fixture
