@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ settings.load_profile("fastlstm")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes minutes; runs only with `-m slow`")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
