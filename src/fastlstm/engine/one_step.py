@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.changes import CHANGES
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.reading.plan import RecurrentTape
 from fastlstm.engine.stack import Stack
@@ -59,12 +60,12 @@ class OneStep(Stack):
         TypeError
             An array does not hold real numbers.
         """
-        parameters = self._parameters
-        prepared = self.cells.prepared(kernels(self.dtype), parameters, 1)
-        result = prepared.forward(x, state)
+        change, _, infer = self._last_infer
+        if change is not CHANGES.last:
+            infer = self._get_infer(1)
+        result = infer(x, state)
         if result is NotImplemented:
-            call = self._read(x, state, parameters)
-            result = prepared.forward(*call.arguments)
+            result = infer(*self._read(x, state, self._parameters).arguments)
         return result[1]
 
     def forward(self, x: Any, state: Any = None) -> tuple[Any, RecurrentTape]:  # type: ignore[override]
