@@ -50,7 +50,7 @@ VARIANTS = {
     "peepholes, coupled": Variant(
         {"peepholes": True, "coupled": True}, {"inference": 1.3, "training": 1.3}
     ),
-    "layer norm": Variant({"layer_norm": True}, {"inference": 1.6, "training": 1.6}),
+    "layer norm": Variant({"layer_norm": True}, {"inference": 1.5, "training": 1.5}),
     "recurrent dropout 0.2": Variant({"recurrent_dropout": 0.2}, {"training": 1.15}),
     "zoneout 0.1": Variant({"zoneout": (0.1, 0.1)}, {"training": 1.15}),
 }
