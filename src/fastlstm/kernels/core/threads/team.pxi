@@ -147,7 +147,7 @@ cdef int _lead(
     if threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
     cdef Py_ssize_t members = min(threads, <Py_ssize_t> MOST_PARTS - 1)
-    cdef void* memory = _scratch(scratch)
+    cdef void* memory = _borrow_scratch(scratch)
     if members > 1:
         size = sizeof(Task) + 64 + _team_size(members)
         task = <Task*> PyMem_RawCalloc(1, size)
@@ -167,7 +167,7 @@ cdef int _lead(
             dismiss(job, task.lines + READY)
         elif members > 1:
             PyMem_RawFree(task)
-    PyMem_RawFree(memory)
+    _return_scratch(memory, scratch)
     if stopped:
         raise_pending()
     return 0
