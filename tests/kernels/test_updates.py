@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fastlstm.kernels.arguments import Rule, Update
+from fastlstm.kernels import reference
+from fastlstm.kernels.arguments import MOMENTS, Rule
 
 RULES = {  # and the running means that each has
     "plain": (Rule(0.3), ""),
@@ -37,53 +38,65 @@ def step(rule, p, mean, square, velocity, g):
 
 
 def make(rng, dtype, size, means="msv"):
-    """The arrays of a step; what it writes to is full of 7."""
+    """p, its running means, and g."""
     p, mean, square, velocity, g = rng.standard_normal((5, size)).astype(dtype)
     square = mean**2 + square**2  # so that square - mean² stays above 0
-    old = [
+    moments = tuple(
         array if name in means else None
         for name, array in zip("msv", (mean, square, velocity), strict=True)
-    ]
-    new = [None if array is None else np.full_like(array, 7) for array in (p, *old)]
-    return Update(p, *old, g, *new)
+    )
+    return p, moments, g
 
 
 @pytest.mark.parametrize(("rule", "means"), RULES.values(), ids=RULES)
 @pytest.mark.parametrize("size", SIZES)
 def test_by_loops(module, rng, dtype, rule, means, size):
-    arrays = make(rng, dtype, size, means)
-    before = [None if array is None else array.copy() for array in arrays[:5]]
-    assert module.update(rule, arrays) is True
-    for array, kept in zip(arrays, before, strict=False):
-        assert array is kept is None or (array == kept).all()
+    p, moments, g = make(rng, dtype, size, means)
+    given = p, *moments, g
+    before = [None if array is None else array.copy() for array in given]
+    new_p, new_moments = module.update(rule, p, moments, g)
+    for array, copy in zip(given, before, strict=True):
+        assert array is copy is None or (array == copy).all()
+    for array, old in zip((new_p, *new_moments), given[:4], strict=True):
+        assert array is old is None or (array.shape == (size,) and array.dtype == dtype)
     for k in range(size):
         old = [None if array is None else float(array[k]) for array in before]
-        for array, expected in zip(arrays[5:], step(rule, *old), strict=True):
+        for array, expected in zip((new_p, *new_moments), step(rule, *old), strict=True):
             if array is not None:
                 tolerance = 2e-5 if dtype == np.float32 else 1e-12
                 np.testing.assert_allclose(array[k], expected, tolerance, tolerance)
 
 
+def test_of_matrices(module, rng, dtype):
+    """An array of several axes is read as its elements one after another."""
+    p, moments, g = make(rng, dtype, 30)
+    expected = module.update(RULES["all"][0], p, moments, g)
+    fold = [array.reshape(2, 3, 5) for array in (p, *moments, g)]
+    new_p, new_moments = module.update(RULES["all"][0], fold[0], tuple(fold[1:4]), fold[4])
+    for array, flat in zip((new_p, *new_moments), (expected[0], *expected[1]), strict=True):
+        assert array.shape == (2, 3, 5)
+        np.testing.assert_array_equal(array.ravel(), flat)
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_gradients_that_are_not_finite(module, rng, dtype, value, size):
-    arrays = make(rng, dtype, size)
+    p, moments, g = make(rng, dtype, size)
     for place in {0, size // 2, size - 1}:
-        kept, arrays.g[place] = arrays.g[place], value
-        assert module.update(RULES["all"][0], arrays) is False
-        arrays.g[place] = kept
-    arrays.g[:] = np.finfo(dtype).max  # their sum is not finite
-    assert module.update(RULES["plain"][0], arrays) is True
+        kept, g[place] = g[place], value
+        assert module.update(RULES["all"][0], p, moments, g) is None
+        g[place] = kept
+    g[:] = np.finfo(dtype).max  # their sum is not finite
+    assert module.update(RULES["plain"][0], p, moments, g) is not None
 
 
 def test_subnormal_means_are_zero(build, dtype):
     """Means of gradients that stay zero would become subnormal, and their steps slow."""
     least = np.finfo(dtype).tiny
     old = np.array([least, least], dtype)
-    new = np.full((3, 2), 7, dtype)
     g = np.zeros(2, dtype)
-    build.update(Rule(1.0, beta1=0.5, eps=1.0), Update(g, old, None, None, g, *new[:2], None, None))
-    np.testing.assert_array_equal(new[1], 0)
+    _, (mean, *_) = build.update(Rule(1.0, beta1=0.5, eps=1.0), g, (old, None, None), g)
+    np.testing.assert_array_equal(mean, 0)
     assert old[0] * dtype.type(0.5) > 0  # the mode of the processor is as before
 
 
@@ -93,26 +106,35 @@ WRONG = {
     "swapped bytes": lambda a: a.astype(a.dtype.newbyteorder()),
     "gaps": lambda a: np.repeat(a, 2)[::2],
     "a number too few": lambda a: a[1:].copy(),
-    "none": lambda a: None,
+    "another axis": lambda a: a[None],
 }
 
 
-@pytest.mark.parametrize("field", Update._fields)
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
-def test_arrays_that_do_not_fit(build, rng, dtype, field, change):
-    arrays, rule = make(rng, dtype, 19), RULES["all"][0]
-    wrong = arrays._replace(**{field: change(getattr(arrays, field))})
-    with pytest.raises(ValueError, match="arrays"):
-        build.update(rule, wrong)
-    for array in arrays[5:]:
-        assert (array == 7).all()
+def test_arrays_that_do_not_fit(build, rng, dtype, change):
+    (p, moments, g), rule = make(rng, dtype, 19), RULES["all"][0]
+    assert build.update(rule, p, moments, change(g)) is NotImplemented
+    assert build.update(rule, p, moments, None) is NotImplemented
+    for place in range(len(MOMENTS)):
+        wrong = *moments[:place], change(moments[place]), *moments[place + 1 :]
+        with pytest.raises(ValueError, match="moments"):
+            build.update(rule, p, wrong, g)
+    wrong = change(p)
+    if not isinstance(wrong, np.ndarray) or not wrong.flags.carray or wrong.dtype != p.dtype:
+        with pytest.raises(ValueError, match="p: "):
+            build.update(rule, wrong, moments, g)
 
 
-def test_arrays_that_nobody_may_write(build, rng, dtype):
-    arrays = make(rng, dtype, 19)
-    arrays.new_square.flags.writeable = False
-    for wrong in (arrays, arrays[:-1], list(arrays), None):
-        with pytest.raises(ValueError, match="arrays"):
-            build.update(RULES["all"][0], wrong)
+def test_arguments_that_are_not_tuples(build, rng, dtype):
+    (p, moments, g), rule = make(rng, dtype, 19), RULES["all"][0]
+    for wrong in (moments[:2], (*moments, None), list(moments), None):
+        with pytest.raises(ValueError, match="moments"):
+            build.update(rule, p, wrong, g)
     with pytest.raises(TypeError):
-        build.update((0.1,), make(rng, dtype, 19))
+        build.update((0.1,), p, moments, g)
+
+
+def test_gradients_of_another_form(rng):
+    p, moments, g = make(rng, np.float32, 19)
+    for wrong in (g.tolist(), g.astype("f8"), g[None], g[:1], None):
+        assert reference.update(RULES["all"][0], p, moments, wrong) is NotImplemented

@@ -182,26 +182,10 @@ class Rule(NamedTuple):
     nesterov: bool = False
 
 
-class Moments(NamedTuple):
-    """The running means of a parameter; None for those that an optimizer does without."""
-
-    mean: Array | None
-    square: Array | None
-    velocity: Array | None
-
-
-class Update(NamedTuple):
-    """The arrays of a step, all of one shape: those that it reads, and those that it writes."""
-
-    p: Array
-    mean: Array | None  # as are the next two, of `Moments`
-    square: Array | None
-    velocity: Array | None
-    g: Array
-    new_p: Array  # OUT
-    new_mean: Array | None  # OUT, as are the next two; None where the old one is None
-    new_square: Array | None
-    new_velocity: Array | None
+# The running means of a parameter, in the order of MOMENTS; None for those that an optimizer does
+# without.
+Moments: TypeAlias = tuple[Array | None, Array | None, Array | None]
+MOMENTS = "mean", "square", "velocity"
 
 
 class Kernels(Protocol):
@@ -217,7 +201,7 @@ class Kernels(Protocol):
     def weight_gradient(
         self, dz: Array, x: Array, dW: Array, db: Array | None = None, /
     ) -> None: ...
-    def update(self, rule: Rule, arrays: Update, /) -> bool: ...
+    def update(self, rule: Rule, p: Array, moments: Moments, g: Array, /) -> Any: ...
 
     def pack_lstm(
         self, weights: LSTMWeights, options: LSTMOptions, backward: bool = False

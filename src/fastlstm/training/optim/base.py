@@ -18,7 +18,7 @@ from fastlstm.checks import (
     read_size,
 )
 from fastlstm.kernels import kernels
-from fastlstm.kernels.arguments import Moments, Rule, Update
+from fastlstm.kernels.arguments import MOMENTS, Moments, Rule
 from fastlstm.module import Gradients, Module
 
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
@@ -103,20 +103,21 @@ class Optimizer:
         for name, p in parameters.items():
             if self.freeze and name.startswith(self.freeze):
                 continue
-            g = grads.params[name]
-            if not _is_ready(g, p):
-                g = _read_gradient(f"grads.params[{name!r}]", g, p)
+            update = kernels(p.dtype).update
+            own = rule if self._decays(p) else spared
             old = self._moments.get(name) or self._first_moments(p)
-            new_p, made = np.empty_like(p), Moments._make(map(_empty_like, old))
-            arrays = Update(p, *old, g, new_p, *made)
-            if not kernels(p.dtype).update(rule if self._decays(p) else spared, arrays):
+            made = update(own, p, old, grads.params[name])
+            if made is NotImplemented:
+                g = _read_gradient(f"grads.params[{name!r}]", grads.params[name], p)
+                made = update(own, p, old, g)
+            if made is None:
                 if not self.skip_nonfinite:
                     raise NonfiniteError(
                         f"grads.params[{name!r}]: expected finite numbers, got inf or NaN"
                     )
                 self.skipped += 1
                 return
-            new[name], moments[name] = new_p, made
+            new[name], moments[name] = made
         change = module._replace(new)
         self._moments = moments
         self._module = weakref.ref(module)
@@ -173,8 +174,10 @@ class Optimizer:
         return True
 
     def _first_moments(self, parameter: np.ndarray) -> Moments:
-        kept = (kind in self._moment_names for kind in Moments._fields)
-        return Moments(*(np.zeros_like(parameter) if keeps else None for keeps in kept))
+        mean, square, velocity = (
+            np.zeros_like(parameter) if kind in self._moment_names else None for kind in MOMENTS
+        )
+        return mean, square, velocity
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a step depends on beside the constructor's arguments, as numbers and arrays.
@@ -188,7 +191,7 @@ class Optimizer:
         state: dict[str, Any] = {"lr": self.lr, "steps": self.steps, "skipped": self.skipped}
         for kind in self._moment_names:
             for name, moments in self._moments.items():
-                state[f"{kind}.{name}"] = getattr(moments, kind).copy()
+                state[f"{kind}.{name}"] = np.array(moments[MOMENTS.index(kind)])
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -235,8 +238,8 @@ class Optimizer:
         if steps and arrays and not names and self.freeze == ():
             raise ValueError(f"state_dict: expected running means of {kind} after {steps} steps")
         self._lr, self.steps, self.skipped = lr, steps, skipped
-        of_kinds = [arrays.get(kind, {}) for kind in Moments._fields]
-        self._moments = {name: Moments(*(own.get(name) for own in of_kinds)) for name in names}
+        mean, square, velocity = (arrays.get(kind, {}) for kind in MOMENTS)
+        self._moments = {n: (mean.get(n), square.get(n), velocity.get(n)) for n in names}
         self._module = None
 
     def __repr__(self) -> str:
@@ -253,7 +256,7 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         # joblib.load(path, mmap_mode="r") gives a subclass of arrays.
         plain = {
-            name: Moments(*(None if part is None else np.asarray(part) for part in moments))
+            name: tuple(None if part is None else np.asarray(part) for part in moments)
             for name, moments in state["_moments"].items()
         }
         self.__dict__.update(state, _moments=plain)
@@ -264,20 +267,6 @@ def check_params(name: str, grads: Gradients) -> None:
     if not isinstance(grads.params, Mapping):
         got = type(grads.params).__name__
         raise TypeError(f"{name}.params: expected a mapping of names to arrays, got {got}")
-
-
-def _empty_like(array: np.ndarray | None) -> np.ndarray | None:
-    return None if array is None else np.empty_like(array)
-
-
-def _is_ready(gradient: Any, parameter: np.ndarray) -> bool:
-    """Whether kernels can read a gradient as it is."""
-    return (
-        type(gradient) is np.ndarray
-        and gradient.dtype is parameter.dtype
-        and gradient.shape == parameter.shape
-        and gradient.flags.carray
-    )
 
 
 def _read_gradient(name: str, gradient: Any, parameter: np.ndarray) -> np.ndarray:

@@ -18,28 +18,6 @@ cdef extern from *:
 
     /* The arrays of a step: those that it reads, and those that it writes. */
     enum { VALUE, MEAN, SQUARE, VELOCITY, GRADIENT, NEW, ARRAYS = NEW + GRADIENT };
-
-    /* Sets `data` to the data of arrays, or NULL for None. Returns their size; -1 if they are not
-       ready, or if one that is read lacks the one that is written. */
-    static Py_ssize_t read_arrays(PyObject *arrays, real **data) {
-        Py_ssize_t n = -1;
-        if (!PyTuple_Check(arrays) || PyTuple_GET_SIZE(arrays) != ARRAYS) return -1;
-        for (int k = 0; k < ARRAYS; k++) {
-            PyArrayObject *array = (PyArrayObject *) PyTuple_GET_ITEM(arrays, k);
-            int flags = k < NEW ? NPY_ARRAY_CARRAY_RO : NPY_ARRAY_CARRAY;
-            data[k] = NULL;
-            if ((PyObject *) array != Py_None) {
-                if (!PyArray_CheckExact(array) || !PyArray_CHKFLAGS(array, flags)
-                    || PyArray_TYPE(array) != (sizeof(real) == 4 ? NPY_FLOAT : NPY_DOUBLE)
-                    || PyArray_ISBYTESWAPPED(array) || (k && PyArray_SIZE(array) != n)) return -1;
-                n = PyArray_SIZE(array);
-                data[k] = (real *) PyArray_DATA(array);
-            }
-            if ((k == VALUE || k == GRADIENT) && !data[k]) return -1;
-            if (k >= NEW && !data[k] != !data[k - NEW]) return -1;
-        }
-        return n;
-    }
     """
     vec vec_sqrt(vec x) nogil
     enum:
@@ -50,13 +28,12 @@ cdef extern from *:
         GRADIENT
         NEW
         ARRAYS
-    Py_ssize_t read_arrays(object arrays, real** data)
 
 cdef extern from "Python.h":
     bint PyArg_ParseTuple(object values, const char* format, ...) except False
 
 
-cdef struct Rule:  # see `Rule` and `Update` in fastlstm/kernels/arguments.py
+cdef struct Rule:  # see `Rule` in fastlstm/kernels/arguments.py
     double lr, decay, shrink, beta1, beta2, eps, momentum, centered, nesterov
 
 
@@ -112,13 +89,36 @@ cdef called_void _update(
     finite[0] = vec_sum(lost) == 0
 
 
-def update(rule, arrays, /):
-    """Compute one step of an optimizer: see reference/core/updates.py."""
+cdef inline bint _is_like(object array, object other) noexcept:
+    """Whether `array` is ready, without gaps, and of the shape of `other`."""
+    return (
+        cnp.PyArray_CheckExact(array)
+        and _is_dense(array)
+        and cnp.PyArray_SAMESHAPE(<cnp.ndarray> array, <cnp.ndarray> other)
+    )
+
+
+cdef inline object _new_like(object array, real** data):
+    """An uninitialized array of an array's shape, whose data `data` is set to."""
+    new = cnp.PyArray_EMPTY(_ndim(array), cnp.PyArray_DIMS(<cnp.ndarray> array), REAL, 0)
+    data[0] = _data(new)
+    return new
+
+
+def update(rule, p, moments, g, /):
+    """Compute one step of an optimizer: see reference/core/updates.py.
+
+    Returns NotImplemented if g is not ready.
+    """
     cdef Rule r
     cdef real* data[ARRAYS]
     cdef bint finite
-    cdef Py_ssize_t n = read_arrays(arrays, data)
-    _expect(n >= 0, "arrays")
+    cdef Py_ssize_t k, n
+    cdef list new = []
+    _expect(cnp.PyArray_CheckExact(p) and _is_dense(p), "p")
+    _expect(isinstance(moments, tuple) and len(<tuple> moments) == VELOCITY, "moments")
+    if not _is_like(g, p):
+        return NotImplemented
     PyArg_ParseTuple(
         rule,
         "ddddddddd",
@@ -132,6 +132,16 @@ def update(rule, arrays, /):
         &r.centered,
         &r.nesterov,
     )
+    n = _size(p)
+    data[VALUE], data[GRADIENT] = _data(p), _data(g)
+    new_p = _new_like(p, &data[NEW])
+    for k, old in enumerate(<tuple> moments, MEAN):
+        data[k] = data[NEW + k] = NULL
+        if old is not None:
+            _expect(_is_like(old, p), "moments")
+            data[k] = _data(old)
+            old = _new_like(p, &data[NEW + k])
+        new.append(old)
     with nogil:
         _update(&r, data, n, &finite)
-    return finite
+    return (new_p, tuple(new)) if finite else None

@@ -1,19 +1,25 @@
 """Steps of optimizers."""
 
+from typing import Any
+
 import numpy as np
 
-from fastlstm.kernels.arguments import Rule, Update
+from fastlstm.kernels.arguments import Array, Moments, Rule
 from fastlstm.kernels.reference.core.walk import quiet
 
 
 @quiet
-def update(rule: Rule, arrays: Update, /) -> bool:
-    """Compute one step; returns whether all gradients are finite. If not, the result is undefined.
+def update(rule: Rule, p: Array, moments: Moments, g: Any, /) -> Any:
+    """Compute one step: return the new p and running means, or None if g is not finite.
 
-    All arrays are contiguous and of this build's dtype.
+    p and the running means are contiguous, of one shape, and of this build's dtype. Returns
+    NotImplemented if g is not.
     """
-    p, mean, square, velocity, g = arrays[:5]
-    finite = bool(np.isfinite(g).all())
+    if type(g) is not np.ndarray or g.dtype != p.dtype or g.shape != p.shape:
+        return NotImplemented
+    mean, square, velocity = moments
+    if not np.isfinite(g).all():
+        return None
     if rule.decay:
         g = g + rule.decay * p
     d = g
@@ -30,7 +36,4 @@ def update(rule: Rule, arrays: Update, /) -> bool:
         velocity = rule.momentum * velocity + d
         d = d + rule.momentum * velocity if rule.nesterov else velocity
     p = rule.shrink * p - rule.lr * d
-    for target, value in zip(arrays[5:], (p, mean, square, velocity), strict=True):
-        if target is not None:
-            target[...] = value
-    return finite
+    return p, (mean, square, velocity)
