@@ -1,4 +1,4 @@
-"""One model, trained by several processes: which of two marked numbers came first, the larger?
+"""One model, trained by several processes: did the larger of two marked numbers come first?
 
     mpiexec -n 2 python -m mpi4py examples/distributed.py
 

@@ -29,7 +29,7 @@ def main():
     x, labels = make_tones(rng, 1000)
     model = fl.Sequential(
         fl.LSTM(1, 24, bidirectional=True, rng=rng),
-        fl.Last(),  # where each direction ends: 24 numbers of both
+        fl.Last(),  # where each direction ends: 24 numbers of each
         fl.Linear(48, 3, rng=rng),
     )
     trainer = fl.Trainer(model, "cross_entropy", fl.optim.Adam(1e-2), clip_norm=1.0)

@@ -127,3 +127,13 @@ def test_pages(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = importlib.import_module("run_page").run_page(text, path.name)
     assert result.count("```") >= text.count("```")
+
+
+def test_excerpts_are_the_source():
+    """The page on writing a kernel quotes lines of the RNN's, with comments of its own."""
+    own = (SRC / "fastlstm/kernels/cells/rnn.pxi").read_text(encoding="utf-8")
+    text = (ROOT / "docs/writing-a-kernel.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^```cython\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [re.sub(" # .*", "", line).strip() for line in "".join(quoted).splitlines()]
+    assert len(lines) > 20
+    assert set(lines) <= {line.strip() for line in own.splitlines()}

@@ -13,7 +13,7 @@ class Cell(Protocol):
 
     A cell of this library packs its parameters for the kernels of a build. The `pack` of a cell
     that is written in Python alone returns an object with the methods `step` and `step_backward`:
-    see `fastlstm.kernels.reference.core.cell.PythonCell`. Both kinds run on every build.
+    see `fastlstm.engine.PythonCell`. Both kinds run on every build.
 
     Attributes
     ----------

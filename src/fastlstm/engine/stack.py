@@ -469,7 +469,7 @@ class Stack(Module):
 
     # Within `fastlstm.in_torch`.
 
-    def calls_with(
+    def _calls_with(
         self, parameters: Parameters, threads: int, training: bool = False
     ) -> Whole | Chain:
         """Return the calls of this stack, prepared for other parameters than its own."""

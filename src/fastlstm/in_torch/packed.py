@@ -127,7 +127,7 @@ class Packed:
         if self._calls is not None:
             return self._calls
         threads = min(get_num_threads(), torch.get_num_threads())
-        calls = self._stack.calls_with(self._parameters, threads, training)
+        calls = self._stack._calls_with(self._parameters, threads, training)
         if self._bits is None:
             self._calls = calls
         return calls

@@ -37,8 +37,9 @@ def load(
     prefix : str, optional
         For a file of arrays with several recurrent layers: the beginning of the names of one.
     batch_first : bool, optional
-        The layout of the layer's calls. If None, as where the file comes from: True from Keras,
-        False otherwise.
+        The layout of the layer's calls, for files that leave it open: if None, True from Keras and
+        False otherwise. Files from `save` and ONNX have a layout and refuse it; a torch module in
+        a file keeps its own if None.
     nonlinearity, recurrent_activation : str, optional
         "tanh" or "relu" for an RNN of torch's; "sigmoid" or "hard_sigmoid" for Keras' weights.
         Their files do not say it, so it must be said here.

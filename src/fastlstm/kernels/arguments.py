@@ -102,11 +102,21 @@ class RNNOptions(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """The random numbers of one cell in a training call; None for those it does not use."""
+    """The random numbers of one cell in a training call; None for those it does not use.
 
-    recurrent: Array | None = None  # [B, P]: factors of the h that R multiplies, for all steps
-    kept_h: Array | None = None  # bool [T, B, P]: where zoneout keeps the old h
-    kept_c: Array | None = None  # bool [T, B, H]: where zoneout keeps the old c
+    Attributes
+    ----------
+    recurrent : array (B, P), optional
+        Factors of the h that R multiplies, for all steps.
+    kept_h : bool array (T, B, P), optional
+        Where zoneout keeps the old h.
+    kept_c : bool array (T, B, H), optional
+        Where zoneout keeps the old c.
+    """
+
+    recurrent: Array | None = None
+    kept_h: Array | None = None
+    kept_c: Array | None = None
 
 
 class Thresholds(NamedTuple):

@@ -141,7 +141,7 @@ class GRUCell(_Options, OneStep):
     """One step of a GRU; `torch.nn.GRUCell` in names, shapes and numbers.
 
     ``h = cell(x, h)`` takes x (B, I) and h (B, H), or (I,) and (H,); None stands for a zero h.
-    Equations and arguments are those of `GRU`.
+    Equations are those of `GRU`, as are the arguments, but for those of several layers.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class LinearTape(Tape):
 
 
 class Linear(Module):
-    """y = x · Wᵀ + b. The result of a row does not depend on the other rows.
+    """y = x · Wᵀ + b. In a compiled build, a row's bits do not depend on the other rows.
 
     Parameters
     ----------

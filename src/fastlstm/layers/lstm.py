@@ -69,8 +69,9 @@ class LSTM(_Options, Recurrent):
         LN(W x) ∗ weight_ln_ih + LN(R h) ∗ weight_ln_hh + biases, and the output is
         h' = o ∗ tanh(LN(c') ∗ weight_ln_c + bias_ln_c), with ε = 1e-5.
     activations : tuple of three
-        The activations of the gates, the candidate and the output: each a name of ONNX's list, in
-        lower case with underscores ("hard_sigmoid"), or (name, alpha) or (name, alpha, beta).
+        The activations of the gates, the candidate and the output: sigmoid, tanh, relu, affine,
+        leaky_relu, thresholded_relu, scaled_tanh, hard_sigmoid, elu, softsign or softplus, or
+        (name, alpha) or (name, alpha, beta), as ONNX defines them.
     clip : ...
     recurrent_dropout : float in [0, 1]
         In training, the probability that a number of h is zeroed before R multiplies it, with one
@@ -107,9 +108,9 @@ class LSTM(_Options, Recurrent):
 
     Notes
     -----
-    Within one backend, the bits of a row's result do not depend on the other rows of the batch, on
-    padding, on the number of threads, or on how a sequence is cut into calls. One model may be
-    called from many threads at once.
+    Within one compiled build, the bits of a row's result do not depend on the other rows of the
+    batch, on padding, on the number of threads, or on how a sequence is cut into calls. One model
+    may be called from many threads at once.
 
     Examples
     --------
@@ -184,7 +185,8 @@ class LSTMCell(_Options, OneStep):
     """One step of an LSTM; `torch.nn.LSTMCell` in names, shapes and numbers.
 
     ``h, c = cell(x, (h, c))`` takes x (B, I) and arrays of the state (B, H), or (I,) and (H,); None
-    stands for a zero state. Equations and arguments are those of `LSTM`.
+    stands for a zero state. Equations are those of `LSTM`, as are the arguments, but for those of
+    several layers or steps.
 
     Attributes
     ----------

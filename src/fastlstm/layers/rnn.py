@@ -124,7 +124,7 @@ class RNNCell(_Options, OneStep):
     """One step of an RNN; `torch.nn.RNNCell` in names, shapes and numbers.
 
     ``h = cell(x, h)`` takes x (B, I) and h (B, H), or (I,) and (H,); None stands for a zero h.
-    Equation and arguments are those of `RNN`.
+    The equation is that of `RNN`, as are the arguments, but for those of several layers.
 
     Attributes
     ----------

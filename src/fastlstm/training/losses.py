@@ -9,6 +9,7 @@ even NaN, and their gradient is exactly zero.
 Parts of several batches add up, which means do not. Σ w may be 0.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
@@ -119,7 +120,10 @@ def _loss(terms: Callable[..., _Terms]) -> Loss:
         return total / weight, gradient
 
     mean.parts = parts  # type: ignore[attr-defined]
-    mean.__annotations__ = {**terms.__annotations__, "return": tuple[float, np.ndarray]}
+    returned = tuple[float, np.ndarray]
+    mean.__annotations__ = {**terms.__annotations__, "return": returned}
+    signature = inspect.signature(terms).replace(return_annotation=returned)
+    mean.__signature__ = signature  # type: ignore[attr-defined]
     return cast(Loss, mean)
 
 
@@ -266,6 +270,13 @@ def cross_entropy(
     TypeError
         The logits are not real numbers, the labels not integers, or the mask no bools,
         nor 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> loss, d_logits = fl.losses.cross_entropy(np.zeros((3, 2)), [0, 1, 1])
+    >>> round(loss, 4), d_logits.shape  # the logarithm of 2 classes
+    (0.6931, (3, 2))
     """
     logits = read_floats("logits", logits)
     if logits.ndim == 0:

@@ -326,6 +326,11 @@ class Trainer:
         -------
         dict of str to float
             "loss", and the metrics by name.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit`.
         """
         options = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
         source = _read_source(x, y, options)
@@ -353,6 +358,11 @@ class Trainer:
         -------
         array (N, ...), or of every step (N, T, ...); a list of arrays (T_k, ...) if x is a list
             Zeros at steps that do not count. (L, ...) of `Streams`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit`.
         """
         batch_size = read_size("batch_size", batch_size)
         if isinstance(x, Streams):

@@ -12,9 +12,9 @@ from fastlstm.training.data.batch import Batch, Order, Share
 class Streams:
     """A long stream for truncated back-propagation through time (Williams & Peng 1990).
 
-    The stream is divided into `rows` parts of equal length, to one step, which are read side by
-    side. A batch has the next `steps` steps of every part. The state is carried over from batch to
-    batch, and its gradient is not. Every epoch begins anew, without a state.
+    The stream is divided into `rows` parts, which are read side by side and differ in length by at
+    most one step. A batch has the next `steps` steps of every part. The state is carried over from
+    batch to batch, and its gradient is not. Every epoch begins anew, without a state.
 
     Parameters
     ----------
