@@ -54,7 +54,6 @@ start, expected = time.perf_counter(), x
 for k in range(layers):
     backward = loop(gates[f"_l{k}_reverse"], expected[::-1])[::-1]
     expected = np.hstack([loop(gates[f"_l{k}"], expected), backward])
-# The layer's time has that of making it.
 between, (y, _) = time.perf_counter(), layer_of(gates, layers, I, H)(x)
 print(f"loop: {between - start:.3f} s, layer: {time.perf_counter() - between:.3f} s")
 assert np.abs(y - expected).max() < 1e-5, "expected the same outputs"

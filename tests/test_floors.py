@@ -60,7 +60,7 @@ FLOORS = {
         *("engine", "files", "layers", "onnx", "interop", "inspection", "_config"),
     ),
     "commands": ("fastlstm",),
-    "__main__": ("fastlstm", "commands"),
+    "__main__": ("checks", "fastlstm", "commands"),
 }
 
 

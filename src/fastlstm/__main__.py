@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import fastlstm as fl
+from fastlstm.checks import LARGEST
 from fastlstm.commands import CommandError
 
 USAGE_ERROR = 2
@@ -87,8 +88,8 @@ def whole_number(minimum: int) -> Callable[[str], int]:
             number = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
-        if number < minimum:
-            raise argparse.ArgumentTypeError(f"expected at least {minimum}, got {number}")
+        if not minimum <= number <= LARGEST:
+            raise argparse.ArgumentTypeError(f"expected {minimum} to {LARGEST}, got {number}")
         return number
 
     return parse

@@ -204,6 +204,14 @@ def read_size(name: str, value: Any, minimum: int = 1) -> int:
     return number
 
 
+def read_index(name: str, value: Any, count: int) -> int:
+    """Return `value`, from -count to count - 1, as an index from 0."""
+    index = read_size(name, value, -LARGEST)
+    if not -count <= index < count:
+        raise ValueError(f"{name}: expected {-count} to {count - 1}, got {index}")
+    return index % count
+
+
 def read_flag(name: str, value: Any) -> bool:
     """Return `value`, which must be True or False, as a bool."""
     if not isinstance(value, (bool, np.bool_)):
@@ -212,17 +220,24 @@ def read_flag(name: str, value: Any) -> bool:
 
 
 def read_number(
-    name: str, value: Any, low: float, high: float, *, open_above: bool = False
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    open_below: bool = False,
+    open_above: bool = False,
 ) -> float:
-    """Return `value` as a finite float in [low, high], or in [low, high) with `open_above`."""
+    """Return `value` as a finite float from `low` to `high`, each of which may be left out."""
     array = None if isinstance(value, (list, tuple)) else read_plain(name, value)
     if array is None or array.ndim or array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected a number, got {brief(value)}")
     number = float(array)
-    inside = low <= number < high if open_above else low <= number <= high
-    if not inside or not np.isfinite(number):
-        bounds = f"[{low}, {high}{')' if open_above else ']'}"
-        raise ValueError(f"{name}: expected a number in {bounds}, got {brief(value)}")
+    left_out = (open_below and number == low) or (open_above and number == high)
+    if left_out or not low <= number <= high or not np.isfinite(number):
+        kind = "a finite number" if np.isinf(high) and not open_above else "a number"
+        bounds = f"{'(' if open_below else '['}{low}, {high}{')' if open_above else ']'}"
+        raise ValueError(f"{name}: expected {kind} in {bounds}, got {brief(value)}")
     return number
 
 

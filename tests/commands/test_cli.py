@@ -81,6 +81,7 @@ def test_version():
         (["demo", "--seconds", "nan"], "--seconds"),
         (["demo", "--hidden", "0"], "--hidden"),
         (["demo", "--hidden", "1.5"], "--hidden"),
+        (["demo", "--hidden", "3000000000"], "--hidden"),
         (["demo", "--threads", "-1"], "--threads"),
         (["demo", "--colour", "red"], "--colour"),
     ],

@@ -296,7 +296,7 @@ def test_the_memory_of_ragged_rows_counts_from_their_ends(rng, monkeypatch):
         ({"model": fl.LSTMCell(I, H)}, TypeError, "model: expected a layer"),
         ({"x": [np.ones((2, I))]}, TypeError, "x: expected an array, got a list"),
         ({"x": np.ones(I)}, ValueError, "x: expected axes of steps"),
-        ({"target": H}, ValueError, f"target: expected a unit below {H}, got {H}"),
+        ({"target": H}, ValueError, f"target: expected -{H} to {H - 1}, got {H}"),
         ({"target": 0.5}, TypeError, "target: expected a whole number"),
         ({"target": lambda y: y}, TypeError, r"target: expected a function that returns"),
         ({"lengths": [T + 1, 1]}, ValueError, "lengths: expected 0 to"),
@@ -314,7 +314,7 @@ def test_what_does_not_fit_raises(change, error, message, x):
 def test_a_memory_needs_steps_and_finite_numbers(x):
     with pytest.raises(ValueError, match="x: expected at least one step"):
         effective_memory(lstm(), x[:0])
-    with pytest.raises(ValueError, match="threshold: expected a number above 0"):
+    with pytest.raises(ValueError, match=r"threshold: expected a number in \(0, 1\]"):
         effective_memory(lstm(), x, 0)
     x[0] = np.nan
     with pytest.raises(ValueError, match="expected finite outputs"):

@@ -368,7 +368,7 @@ def test_the_lstms_gradient_lives_where_the_rnns_dies(rng):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"loss_at": 7}, ValueError, "loss_at: expected -7 to 6, a step of x, got 7"),
+        ({"loss_at": 7}, ValueError, "loss_at: expected -7 to 6, got 7"),
         ({"loss_at": 1.5}, TypeError, "loss_at: expected a whole number, got 1.5"),
         ({"loss_at": 2, "dy": np.ones((7, 2, 4))}, ValueError, "loss_at: dy says what"),
         ({"dy": np.ones((7, 2, 3))}, ValueError, "dy: expected shape"),
@@ -382,6 +382,8 @@ def test_what_gradient_flow_refuses(options, error, message):
 
 
 def test_what_compare_flow_refuses():
+    with pytest.raises(TypeError, match=r"models: expected a mapping of names to models, got \{\}"):
+        compare_flow({}, np.ones((3, 2, 3)))
     with pytest.raises(TypeError, match="models: expected a mapping"):
         compare_flow([fl.LSTM(3, 4)], np.ones((7, 2, 3)))
 

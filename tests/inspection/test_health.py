@@ -192,7 +192,7 @@ def test_one_step_has_nothing_to_move(x):
 
 
 def test_what_does_not_fit_raises(x):
-    with pytest.raises(ValueError, match="still: expected a number"):
+    with pytest.raises(ValueError, match="still: expected a finite number"):
         diagnose(fl.GRU(I, H), x, still=-1)
     with pytest.raises(ValueError, match="x: expected at least one step"):
         diagnose(fl.GRU(I, H), x, lengths=[0] * B)
@@ -241,6 +241,8 @@ def test_the_summary_of_other_modules():
     assert row.multiply_adds == 4 * H * (I + 5) + 5 * H
     assert row.bytes == 8 * layer.num_parameters()
     assert rows(summary(fl.GRUCell(I, H))) == [("", "GRUCell", ("B", H), 3 * H * (I + H))]
+    assert summary(fl.Sequential(fl.Linear(I, 2), fl.Activation("relu"))).multiply_adds == 2 * I
+    assert summary(fl.Backwards(fl.RNN(I, H))).multiply_adds == H * (I + H)
     own = summary(Residual(I), np.ones((5, 2, I)))
     assert [row.shape for row in own.rows] == [(5, 2, I), ("T", "B", I)]
     assert own.multiply_adds is None

@@ -182,6 +182,11 @@ def test_a_skip_connection_in_a_sequential(rng):
         out = np.empty((B, model(x)[0].shape[-1]), np.float32)
         assert model.step(x[0], model.zero_state(B), out=out) is out
         np.testing.assert_array_equal(out, model.step(x[0], model.zero_state(B)))
+        state = skip.zero_state(B)
+        for wrong in (np.zeros((B, 9), np.float32), np.zeros_like(out, np.float64), state[0][0]):
+            with pytest.raises((ValueError, TypeError), match="out: "):
+                skip.step(x[0], state, out=wrong)
+        assert not any(array.any() for array in state[0])
     with pytest.raises(TypeError, match=r"x: .*Sequential"):
         skip([x[:, 0]])
     with pytest.raises(ValueError, match="channels: expected 1 or as many as outputs, 3, got 2"):
@@ -328,3 +333,17 @@ def test_cases_of_rtneural(cases):
         model = fl.Sequential(*(fl.load(path, prefix=prefix) for prefix in prefixes))
         y, _ = model(samples(cases / f"{file}_torch_x_python.csv"))
         np.testing.assert_allclose(y, samples(cases / f"{file}_torch_y_python.csv"), atol=3e-7)
+
+
+def test_a_skip_connection_around_no_recurrent_layer(rng):
+    skip, x = fl.interop.audio.Skip(fl.Linear(1, 1, rng=0)), rng.standard_normal((4, 2, 1))
+    tape = skip.forward(x)[1]
+    for call in (
+        lambda: skip(x, np.zeros(3)),
+        lambda: skip(x, lengths=[4, 2]),
+        lambda: skip.forward(x, threads=1),
+        lambda: skip.backward(tape, x, np.zeros(3)),
+    ):
+        with pytest.raises(ValueError, match="no layer is recurrent, so expected none"):
+            call()
+    assert skip.backward(tape, x).x.shape == x.shape

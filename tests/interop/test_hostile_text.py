@@ -10,7 +10,7 @@ import pytest
 from audio_files import nam, proteus, rnnoise, rtneural
 
 import fastlstm as fl
-from fastlstm.interop.reading import MARGIN, MOST_TIMES, read_json, read_numbers
+from fastlstm.interop.reading import MARGIN, MOST_TIMES, read_json, read_json_numbers
 from fastlstm.interop.rnnoise import USUAL
 
 VALUES = (
@@ -158,13 +158,13 @@ def test_names_stand_once():
 
 
 def test_numbers_are_numbers():
-    np.testing.assert_array_equal(read_numbers("a", [[1, 2.5], [3, 4]]), [[1, 2.5], [3, 4]])
-    assert read_numbers("a", [[], []]).shape == (2, 0)
+    np.testing.assert_array_equal(read_json_numbers("a", [[1, 2.5], [3, 4]]), [[1, 2.5], [3, 4]])
+    assert read_json_numbers("a", [[], []]).shape == (2, 0)
     for wrong in (1.0, [True], ["1"], [None], [[1], 2], [1, [2]], [[1], [2, 3]], {"a": 1}, [{}]):
         with pytest.raises(ValueError, match="a: expected"):
-            read_numbers("a", wrong)
+            read_json_numbers("a", wrong)
     for wrong in (float("nan"), float("inf"), 1e39, 10**400, -(10**400)):
         with pytest.raises(ValueError, match="a: expected finite numbers of float32"):
-            read_numbers("a", [0.0, wrong])
+            read_json_numbers("a", [0.0, wrong])
     with pytest.raises(ValueError, match=r"a: expected shape \(2, any\), got \(3, 1\)"):
-        read_numbers("a", [[1], [2], [3]], 2, None)
+        read_json_numbers("a", [[1], [2], [3]], 2, None)

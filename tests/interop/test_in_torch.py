@@ -349,6 +349,14 @@ def test_bad_input_raises_torchs_error(x, state):
     assert str(found.value) == str(expected.value)
 
 
+@pytest.mark.parametrize("nonlinearity", ["elu", "sigmoid", "Tanh"])
+def test_an_unknown_nonlinearity_raises_torchs_error(nonlinearity):
+    _, ours = pair("RNNCell", 5, 7)
+    ours.nonlinearity = nonlinearity
+    with pytest.raises(RuntimeError, match="Unknown nonlinearity"):
+        ours(torch.ones(3, 5))
+
+
 def test_empty_batch():
     theirs, ours = pair("GRU", 5, 7)
     assert_same(ours(torch.ones(6, 0, 5)), theirs(torch.ones(6, 0, 5)), 0)

@@ -242,6 +242,7 @@ def test_a_layer_of_two_biases_goes_to_keras(rng):
         (fl.LSTM(3, 4, peepholes=True), "peepholes has no counterpart"),
         (fl.LSTM(3, 4, proj_size=2), "proj_size has no counterpart"),
         (fl.GRU(3, 4, clip=1.0), "clip has no counterpart"),
+        (fl.LSTM(3, 4, zoneout=(0.0, 0.5)), "zoneout has no counterpart"),
         (fl.Dropout(0.5), "expected LSTM, GRU, RNN, Linear or Embedding"),
     ],
 )

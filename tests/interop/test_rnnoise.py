@@ -184,6 +184,23 @@ def test_files_that_are_cut_short(rng, tmp_path):
             fl.load(tmp_path / "model")
 
 
+def test_a_step_that_fails_leaves_all_states(rng):
+    model, x = made(rng), rng.standard_normal((B, F)).astype(np.float32)
+    good = model.zero_state(B)
+    v, n, g = good
+    model.step(x, good)
+    before = [array.copy() for array in good]
+    for state in ((v, n[:, :1].copy(), g), (v, n.tolist(), g), (v, n, v), (v, n, g.astype("f8"))):
+        with pytest.raises((ValueError, TypeError), match="state"):
+            model.step(x, state)
+    with pytest.raises(ValueError, match="out: the result is a tuple"):
+        model.step(x, good, out=np.zeros((B, 3), np.float32))
+    for array, old in zip(good, before, strict=True):
+        np.testing.assert_array_equal(array, old)
+    gains, vad = fl.Sequential(model).step(x, (good,))
+    assert len(gains) == len(vad) == B
+
+
 def test_arrays_that_are_refused(rng):
     _, arrays, _ = rnnoise(rng, F, SIZES, BANDS, USUAL)
 

@@ -47,6 +47,14 @@ def test_basic_lstm_cell(rng, dtype, forget_bias):
     np.testing.assert_array_equal(default, tensorflow.lstm(kernel, bias, forget_bias=1).bias_ih_l0)
 
 
+@pytest.mark.parametrize("kind", [int, np.uint8, bool])
+def test_a_bias_of_integers_takes_any_forget_bias(kind):
+    made = tensorflow.lstm(np.ones((8, 20)), np.zeros(20, kind), forget_bias=-0.5)
+    expected = tensorflow.lstm(np.ones((8, 20)), np.zeros(20), forget_bias=-0.5)
+    np.testing.assert_array_equal(made.bias_ih_l0, expected.bias_ih_l0)
+    assert (made.bias_ih_l0[5:10] == -0.5).all()
+
+
 def test_what_tensorflow_refuses():
     for shape in [(8, 19), (5, 20), (4, 20), (8,), (8, 0), (0, 0)]:
         with pytest.raises(ValueError, match="kernel: expected shape"):
@@ -156,6 +164,8 @@ def test_what_tflite_refuses(rng):
     refused(
         r"W_projection: expected shape \(2, 5\)", arrays=projected, W_projection=np.ones((2, 4))
     )
+    with pytest.raises(ValueError, match=r"W_f: expected a matrix, got shape \(\)"):
+        tflite.lstm(operator(rng, 3, 5) | {"W_f": np.float32(1)})
     with pytest.raises(ValueError, match="arrays: expected 20 or 24 inputs, got 5"):
         tflite.lstm([None] * 5)
     with pytest.raises(TypeError, match="arrays: expected a sequence or a mapping, got str"):

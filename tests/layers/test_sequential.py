@@ -417,6 +417,16 @@ def test_a_module_of_ones_own_may_swap_the_axes(rng):
     [
         (lambda: fl.Sequential(fl.Linear(3, 5), np.tanh), TypeError, r"modules\[1\]: "),
         (lambda: fl.Sequential([fl.Linear(3, 5)]), TypeError, r"modules\[0\]: "),
+        (
+            lambda: fl.Sequential(fl.Embedding(9, 4), fl.LSTM(3, 5)),
+            ValueError,
+            r"modules\[1\]: expected a layer of 4 inputs, .* got LSTM of 3",
+        ),
+        (
+            lambda: fl.Sequential(fl.LSTM(3, 5, bidirectional=True), fl.Linear(5, 2)),
+            ValueError,
+            r"modules\[1\]: expected a layer of 10 inputs, .* got Linear of 5",
+        ),
         (twice, ValueError, "modules: .*0.weight is also 1.1.weight"),
         (lambda: DENSE(X, PAIR), ValueError, "state: no layer is recurrent"),
         (lambda: DENSE(X, ()), ValueError, "state: no layer is recurrent"),

@@ -104,6 +104,16 @@ def test_backwards_reads_from_the_end(kind, batch_first, rng):
     assert_same_bits(y, layer(turned)[0][0] if batch_first else layer(turned)[0][:, 0])
 
 
+def test_backwards_leaves_errors_to_the_layer():
+    for x in ([1.0, 2.0], [np.ones((2, 4))], np.ones(3), np.ones((2, 3, 4, 5))):
+        layer = fl.GRU(3, 4)
+        with pytest.raises(ValueError, match="x") as expected:
+            layer(x)
+        with pytest.raises(ValueError, match="x") as found:
+            fl.Backwards(layer)(x)
+        assert str(found.value) == str(expected.value)
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_backwards_on_ragged_rows(batch_first, rng):
     """Each row is turned round within its length, as the sequence by itself."""
@@ -298,7 +308,8 @@ def test_gradients_of_masking(output, ragged, rng):
 
 def test_masking_needs_whole_sequences(rng):
     model = fl.Masking(lstm(rng))
-    for outer in (model, fl.Sequential(model), fl.Sequential(lstm(rng, H), fl.Dropout(0.1), model)):
+    before = fl.Linear(I, I, dtype=np.float64), fl.Dropout(0.1)
+    for outer in (model, fl.Sequential(model), fl.Sequential(*before, model)):
         with pytest.raises(ValueError, match="expected no Masking, for one step"):
             outer.step(np.ones((B, I)), outer.zero_state(B))
 

@@ -389,10 +389,12 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(x, y):
     with pytest.raises(NotFittedError):
         model.predict(x)
     model.set_params(lr=1e-2).fit(x, y)
-    before = model.predict(x)
-    with pytest.raises(DivergedError):
-        model.set_params(lr=1e30).fit(x, y)
-    np.testing.assert_array_equal(model.predict(x), before)
+    before, steps = model.predict(x), model._optimizer.steps
+    for options in ({}, {"warm_start": True, "weight_decay": 1e9}):
+        with pytest.raises(DivergedError):
+            model.set_params(lr=1e30, **options).fit(x, y)
+        np.testing.assert_array_equal(model.predict(x), before)
+        assert model._optimizer.steps == steps
 
 
 def test_progress_is_shown_when_wanted(x, y):

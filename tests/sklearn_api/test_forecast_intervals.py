@@ -103,6 +103,8 @@ def test_too_few_errors():
         forecaster.predict_interval(5)
     with pytest.raises(ValueError, match=r"at least 19 .* for 0\.95, got 12 at 1 step ahead"):
         forecaster.predict_interval(1, coverage=0.95)
+    with pytest.raises(ValueError, match="held-out errors for 1, got 12"):  # at once
+        forecaster.predict_interval(1, coverage=1 - 1e-9)
     for coverage in (0, 1, 1.5, np.nan):
         with pytest.raises(ValueError, match="coverage: expected a number"):
             forecaster.predict_interval(1, coverage=coverage)

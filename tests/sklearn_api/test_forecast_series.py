@@ -174,7 +174,7 @@ BAD_FITS = [
     ({"validation_fraction": 0}, (Y,), "validation_fraction: expected above 0 for early_stopping"),
     ({"window": 0}, (Y,), "window: expected 1 to"),
     ({"max_epochs": 0}, (Y,), "max_epochs: expected 1 to"),
-    ({"lr": -1}, (Y,), "lr: expected a number in"),
+    ({"lr": -1}, (Y,), "lr: expected a finite number in"),
     ({"hidden_size": 0}, (Y,), "hidden_size: expected 1 to"),
     ({"cell": "qrnn"}, (Y,), 'cell: expected "lstm", "gru" or "rnn"'),
     ({"dtype": "int8"}, (Y,), "dtype: expected float32 or float64"),

@@ -301,3 +301,13 @@ def test_a_whole_folder_gives_no_warning(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(folder, epochs=EPOCHS)
+
+
+def test_a_checkpoint_that_somebody_removed_is_not_missed(whole, tmp_path):
+    def remove(_):
+        for path in tmp_path.glob("*.safetensors"):
+            path.unlink()
+
+    watch = Watch(step=7, do=remove)
+    assert run(tmp_path, 1, epochs=EPOCHS, callbacks=[watch]) == whole
+    assert watch.losses[7:]

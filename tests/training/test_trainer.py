@@ -603,6 +603,11 @@ def test_a_pickled_trainer_goes_on(loss, rng):
         ({"mask": [np.ones(3, bool)] * 2}, r"mask\[1\]: expected shape \(2,\)"),
         ({"sample_weight": [np.ones(3)] * 2}, r"sample_weight\[1\]: expected shape \(2,\)"),
         ({"sample_weight": 1.0}, "sample_weight: expected shape"),
+        ({"sample_weight": []}, "sample_weight: expected shape"),
+        ({"checkpoint_every": 3}, "checkpoint_every: without checkpoint, expected 'epoch', got 3"),
+        ({"validation": ([], [], {}, {})}, "validation: expected a fraction"),
+        ({"metrics": "recall"}, "metrics: "),
+        ({"metrics": None}, "metrics: .* got None"),
         ({"sample_weight": [1.0, -1.0]}, "sample_weight: expected finite numbers"),
     ],
 )
@@ -620,6 +625,7 @@ def test_errors_of_lists(options, message, rng):
         ({"validation": ("text", np.zeros(4))}, "validation: x: expected real"),
         ({"early_stopping": 3}, "early_stopping: expected EarlyStopping"),
         ({"progress": 1}, "progress: expected True"),
+        ({"checkpoint": True}, "checkpoint: expected the path of a folder, got True"),
     ],
 )
 def test_errors_of_kinds(options, message):
@@ -632,6 +638,7 @@ def test_errors_of_the_trainer():
         (3, "mse", fl.optim.SGD(0.1), TypeError, "model"),
         (tagger(), "msee", fl.optim.SGD(0.1), ValueError, "loss: expected one of"),
         (tagger(), "mse", "adam", TypeError, "optimizer"),
+        (tagger(), "mse", fl.optim.Adam, TypeError, "optimizer"),
         (
             fl.Sequential(fl.LSTM(3, 3), Swap(), fl.LSTM(3, 3, batch_first=True)),
             *("mse", fl.optim.SGD(0.1), ValueError, "batch_first"),
@@ -639,3 +646,38 @@ def test_errors_of_the_trainer():
     ):
         with pytest.raises(error, match=message):
             fl.Trainer(model, loss, optimizer)
+
+
+def test_errors_of_forms(rng):
+    x, y = np.zeros((4, 5, 3)), np.zeros((4, 5, 2))
+    trainer = trainer_of()
+    with pytest.raises(ValueError, match=r"sample_weight: expected shape \(4,\), got \(\)"):
+        trainer.fit(x, y, epochs=1, sample_weight=2.0, **QUIET)
+    with pytest.raises(ValueError, match=r"x: expected shape \(N, T, ...\), got \(\)"):
+        trainer.predict(5)
+    streams = fl.training.Streams(np.zeros((20, 3)), np.zeros((20, 2)), rows=2, steps=5)
+    for options in ({"lengths": [3]}, {"mask": np.ones(20, bool)}):
+        with pytest.raises(ValueError, match="x has its own, so expected None"):
+            trainer.predict(streams, **options)
+    with pytest.raises(TypeError, match=r"loss: expected a function that returns \(mean, d_pred\)"):
+        trainer_of(loss=lambda pred, target: 0.5).fit(x, y, epochs=1, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lengths": [5, -1, 5, 5]}, "lengths: expected 0 to 5, got -1 to 5"),
+        ({"lengths": [5, 9, 5, 5]}, "lengths: expected 0 to 5, got 5 to 9"),
+        ({"sample_weight": np.ones(6)}, r"sample_weight: expected shape \(4,\), got \(6,\)"),
+        ({"sample_weight": 1.0}, r"sample_weight: expected shape \(4,\), got \(\)"),
+        ({"sample_weight": np.ones((4, 4))}, r"sample_weight: expected shape \(4, 5\)"),
+    ],
+)
+def test_errors_of_batches(changes, message):
+    model = fl.Sequential(fl.Linear(3, 2))
+    batch = fl.training.Batch(np.zeros((4, 5, 3)), np.zeros((4, 5, 2)), **changes)
+    with pytest.raises(ValueError, match=f"x, batch 0: {message}"):
+        trainer_of(model).fit([batch], epochs=1, **QUIET)
+    good = fl.training.Batch(np.zeros((4, 5, 3)), np.zeros((4, 5, 2)))
+    with pytest.raises(ValueError, match=f"validation, batch 0: {message}"):
+        trainer_of(model).fit([good], epochs=1, validation=[batch], **QUIET)

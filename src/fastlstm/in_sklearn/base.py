@@ -1,5 +1,6 @@
 """What the classifier and the regressor share: how they are fitted, and the network's outputs."""
 
+import copy
 import os
 import re
 from collections.abc import Iterator
@@ -118,8 +119,7 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
     ) -> None:
         """Train for all epochs; `validation` is X, y and lengths, or None for each."""
         callback = Epochs(self, X, y, sample_weight, lengths)
-        before = dict(self.__dict__)
-        try:
+        with self._as_before_an_error():
             goes_on = read_flag("warm_start", self.warm_start) and hasattr(self, "model_")
             data = self._read(X, y, sample_weight, lengths, reset=not goes_on)
             random = check_random_state(self.random_state)
@@ -141,30 +141,31 @@ class SequenceEstimator(CallbackSupport, BaseEstimator):
                 early_stopping=stopping,
                 callbacks=[callback],
             )
-        except BaseException:
-            self._set_back(before)
-            raise
         _warn_if(interrupted)
 
     def _fit_once(
         self, X: Any, y: Any, sample_weight: Any, lengths: Any, classes: Any = None
     ) -> None:
         """Train for one more epoch."""
-        before = dict(self.__dict__)
-        try:
+        with self._as_before_an_error():
             reset = not hasattr(self, "model_")
             data = self._read(X, y, sample_weight, lengths, reset=reset, classes=classes)
             random = check_random_state(self.random_state)
             interrupted = self._train(data, None, random, epochs=1)
-        except BaseException:
-            self._set_back(before)
-            raise
         _warn_if(interrupted)
 
-    def _set_back(self, before: dict[str, Any]) -> None:
-        """Be what the estimator was before a fit that failed."""
-        self.__dict__.clear()
-        self.__dict__.update(before)
+    @contextmanager
+    def _as_before_an_error(self) -> Iterator[None]:
+        """If the block raises, leave the estimator as it was before, its network too."""
+        before = dict(self.__dict__)
+        for name in {"model_", "_optimizer"} & before.keys():
+            before[name] = copy.copy(before[name])
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, lengths: Any, *, reset: bool, classes: Any = None

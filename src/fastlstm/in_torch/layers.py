@@ -181,6 +181,8 @@ class _Cell(_Layer, nn.RNNCellBase):
         return kind if kind != "RNN" else f"RNN_{str(self.nonlinearity).upper()}"
 
     def _compute(self, input: Any, hx: Any) -> Any:
+        if getattr(self, "nonlinearity", "tanh") not in ("tanh", "relu"):
+            return None  # torch raises an error
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights = self._own_weights(names[: 4 if self.bias else 2])
         state = self._parts_of(hx)

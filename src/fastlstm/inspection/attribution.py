@@ -235,9 +235,7 @@ def effective_memory(
     >>> forgets.by_gradient < keeps.by_gradient
     True
     """
-    threshold = read_number("threshold", threshold, 0, 1)
-    if not threshold:
-        raise ValueError("threshold: expected a number above 0, got 0")
+    threshold = read_number("threshold", threshold, 0, 1, open_below=True)
     inference = Inference(model, x, lengths=lengths)
     if not inference.batch.lengths.any():
         raise ValueError("x: expected at least one step, got none")

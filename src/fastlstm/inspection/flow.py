@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import quiet
+from fastlstm.checks import quiet, read_index
 from fastlstm.engine.one_step import OneStep
 from fastlstm.inspection.calls.by_step import LayerCall
 from fastlstm.inspection.calls.watch import Watch
@@ -243,7 +243,7 @@ def compare_flow(models: Mapping[str, Any], x: Any, **options: Any) -> FlowCompa
     >>> bool(flows["LSTM"].hidden[0] > 1e3 * flows["RNN"].hidden[0])
     True
     """
-    if not isinstance(models, Mapping):
+    if not isinstance(models, Mapping) or not models:
         raise TypeError(f"models: expected a mapping of names to models, got {models!r}")
     return FlowComparison({name: gradient_flow(m, x, **options) for name, m in models.items()})
 
@@ -261,10 +261,7 @@ def _of_sum(watch: Watch, y: Any, loss_at: Any) -> np.ndarray:
     if call.kept is not None:
         raise ValueError("dy: the model masks steps of its own, so expected a gradient, got None")
     T = len(call.live)
-    if not isinstance(loss_at, (int, np.integer)) or isinstance(loss_at, bool):
-        raise TypeError(f"loss_at: expected a whole number, got {loss_at!r}")
-    if not -T <= loss_at < T:
-        raise ValueError(f"loss_at: expected {-T} to {T - 1}, a step of x, got {loss_at}")
+    read_index("loss_at", loss_at, T)
     ends = call.live.sum(axis=0)
     steps = ends + loss_at if loss_at < 0 else np.full(len(ends), loss_at)
     rows = np.nonzero((steps >= 0) & (steps < ends))[0]

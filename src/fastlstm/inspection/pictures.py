@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import brief, import_pyplot, read_integers
+from fastlstm.checks import import_pyplot, read_index, read_integers
 
 INK, GREY, BLUE, ORANGE = "#222222", "#bbbbbb", "#1f6fb4", "#e08a1e"
 COLORS = BLUE, ORANGE, "#3b8f5a", "#8a5fb0"
@@ -169,17 +169,6 @@ def by_activity(values: np.ndarray) -> np.ndarray:
     known = values[np.isfinite(values).all(axis=1)].astype(np.float64)
     deviations = known.std(axis=0) if len(known) else np.zeros(values.shape[1])
     return np.argsort(-deviations, kind="stable")
-
-
-def read_index(name: str, value: Any, count: int) -> int:
-    """Return `value` as an index of one of `count`; negative ones count from the end."""
-    try:
-        index = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {brief(value)}") from None
-    if not -count <= index < count:
-        raise ValueError(f"{name}: expected {-count} to {count - 1}, got {index}")
-    return index % count
 
 
 def signed_colors(name: str = "signed", colors: Iterable[str] = SIGNED) -> Any:

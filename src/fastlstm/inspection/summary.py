@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 
 from fastlstm.engine.stack import Stack
+from fastlstm.layers.activation import Activation
 from fastlstm.layers.dropout import Dropout
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.linear import Linear
 from fastlstm.layers.pool import Pool
 from fastlstm.layers.sequential import Sequential
+from fastlstm.layers.steps.backwards import Backwards
+from fastlstm.layers.steps.merge import Merge
 from fastlstm.module import Module, Output
 
 Shape = tuple[int | str, ...]
+WITHOUT_PRODUCTS = Embedding, Dropout, Pool, Activation, Merge, Backwards  # of matrices
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def _rows(name: str, module: Any, before: Output, x: Any) -> tuple[list[SummaryR
     if isinstance(module, Stack):
         return list(_rows_of_stack(name, module, y)), y
     own_arrays = [array for key, array in module.parameters().items() if "." not in key]
-    known = isinstance(module, (Linear, Embedding, Dropout, Pool))
+    known = isinstance(module, (Linear, *WITHOUT_PRODUCTS))
     row = SummaryRow(
         name.removesuffix("."),
         type(module).__name__,

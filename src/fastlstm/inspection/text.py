@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import import_pyplot
+from fastlstm.checks import import_pyplot, read_index
 from fastlstm.inspection import pictures
 from fastlstm.inspection.trace import trace
 from fastlstm.layers.embedding import Embedding
@@ -214,7 +214,7 @@ def text_trace(
         _check_reads_bytes(model)
         encode = _bytes_of
     layers = trace(model, encode(text)).layers
-    record = layers[pictures.read_index("layer", layer, len(layers))]
+    record = layers[read_index("layer", layer, len(layers))]
     if what not in record.arrays:
         raise ValueError(f"what: expected one of {list(record.arrays)}, got {what!r}")
     values = record.arrays[what]
@@ -225,7 +225,7 @@ def text_trace(
         values = np.tanh(values)
     if unit is None:
         unit = int(pictures.by_activity(values)[0])
-    unit = pictures.read_index("unit", unit, values.shape[1])
+    unit = read_index("unit", unit, values.shape[1])
     return TextTrace(text, values[:, unit].copy(), what, unit, record.name)
 
 

@@ -179,7 +179,7 @@ def member(value: Any, field: str, kind: type, of: str = "") -> Any:
     return value[field]
 
 
-def read_numbers(field: str, value: Any, *shape: int | None) -> np.ndarray:
+def read_json_numbers(field: str, value: Any, *shape: int | None) -> np.ndarray:
     """Return nested lists of JSON as a float32 array; None in `shape` stands for any size."""
     flat, sizes = [value], []
     while type(flat[0]) is list:

@@ -54,6 +54,7 @@ def lstm(kernel: Any, bias: Any, *, forget_bias: float = 1.0, batch_first: bool 
             f"got {kernel.shape}"
         )
     check_shape("bias", bias, 4 * H)
+    bias = bias.astype(np.result_type(bias, np.float32))  # an integer has no place for forget_bias
     added = np.repeat([0, 0, read_number("forget_bias", forget_bias, -np.inf, np.inf), 0], H)
     arrays = {
         "weight_ih": kernel[:I].T,

@@ -86,14 +86,14 @@ def lstm(
     if not wanted <= own.keys() <= known:
         missing, unknown = sorted(wanted - own.keys()), sorted(own.keys() - known)
         raise ValueError(f"arrays: missing {missing}, without the others of their kind {unknown}")
+    if own["W_f"].ndim != 2:
+        raise ValueError(f"W_f: expected a matrix, got shape {own['W_f'].shape}")
     H = len(own["W_f"])
     own_projection = own.get("W_projection")
     P = H if own_projection is None else len(own_projection)
     shapes = {"W": own["W_f"].shape, "R": (H, P), "b": (H,), "P": (H,)}
     for name in sorted(wanted):
         check_shape(name, own[name], *shapes[name[0]])
-    if own["W_f"].ndim != 2:
-        raise ValueError(f"W_f: expected a matrix, got shape {own['W_f'].shape}")
     if coupled:
         own |= {f"{part}_i": -own[f"{part}_f"] for part in "WRbP" if f"{part}_f" in own}
     parts = {

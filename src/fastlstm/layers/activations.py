@@ -58,7 +58,4 @@ def read_clip(name: str, value: Any) -> float | None:
     """Read `value`: a bound above 0, or None for no bound."""
     if value is None:
         return None
-    clip = read_number(name, value, 0, np.inf)
-    if not clip:
-        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
-    return clip
+    return read_number(name, value, 0, np.inf, open_below=True)

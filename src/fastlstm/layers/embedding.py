@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import (
-    LARGEST,
     check_shape,
     memory_for,
     no_memory_for,
@@ -14,6 +13,7 @@ from fastlstm.checks import (
     read_array,
     read_dtype,
     read_generator,
+    read_index,
     read_integers,
     read_size,
 )
@@ -80,9 +80,9 @@ class Embedding(Module):
         self.num_embeddings = read_size("num_embeddings", num_embeddings)
         self.embedding_dim = read_size("embedding_dim", embedding_dim)
         self.dtype = read_dtype("dtype", dtype)
-        self.padding_idx = (
-            None if padding_idx is None else _read_index(padding_idx, self.num_embeddings)
-        )
+        if padding_idx is not None:
+            padding_idx = read_index("padding_idx", padding_idx, self.num_embeddings)
+        self.padding_idx = padding_idx
         shape = (self.num_embeddings, self.embedding_dim)
         generator = read_generator("rng", rng)
         with memory_for("num_embeddings, embedding_dim", shape):
@@ -175,11 +175,3 @@ class Embedding(Module):
     def __repr__(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"Embedding({self.num_embeddings}, {self.embedding_dim}{padding})"
-
-
-def _read_index(value: Any, size: int) -> int:
-    """An index from -size to size - 1 as one from 0."""
-    index = read_size("padding_idx", value, -LARGEST)
-    if not -size <= index < size:
-        raise ValueError(f"padding_idx: expected {-size} to {size - 1}, got {index}")
-    return index % size

@@ -121,7 +121,9 @@ class Recurrent(Stack):
         self.hidden_size: int | list[int] = _read_hidden_size(hidden_size)
         widths = self.hidden_size
         if not isinstance(widths, list):
-            least = self.num_layers, 500 + 2 * widths  # a layer has objects, and rows of weights
+            # An error now, by name, if memory lacks for so many layers: each has objects of about
+            # 2 kB, and rows of weights.
+            least = self.num_layers, 500 + 2 * widths
             with memory_for("num_layers, hidden_size", least):
                 np.empty(least, np.float32)
             widths = [widths] * self.num_layers

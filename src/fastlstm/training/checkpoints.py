@@ -10,14 +10,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from fastlstm._version import __version__
-from fastlstm.checks import read_size, warn_user
+from fastlstm.checks import brief, read_size, warn_user
 from fastlstm.distributed.ranks import Place
 from fastlstm.safetensors import read_safetensors, write_safetensors
 from fastlstm.training.callbacks import pack, unpack
@@ -49,6 +49,8 @@ class Saver:
     """
 
     def __init__(self, folder: Any, every: Any, settings: Mapping[str, str]):
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(f"checkpoint: expected the path of a folder, got {brief(folder)}")
         self.folder = os.fspath(folder)
         self.every = None if every == "epoch" else read_size("checkpoint_every", every)
         self.settings = dict(settings)
@@ -77,7 +79,8 @@ class Saver:
         self._steps = sorted({*self._steps, run.step})
         kept = {*self._steps[-KEPT:], self._best}
         for step in [step for step in self._steps if step not in kept]:
-            os.unlink(self._path(step))
+            with suppress(FileNotFoundError):
+                os.unlink(self._path(step))
             self._steps.remove(step)
 
     def opened(self) -> AbstractContextManager[None]:

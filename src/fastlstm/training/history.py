@@ -102,7 +102,9 @@ class History(Mapping[str, np.ndarray]):
         ImportError
             matplotlib is not installed: ``pip install "fastlstm[plot]"``.
         """
-        names = [n for n in self if n.endswith("loss")] if names is None else list(names)
+        if names is None:
+            names = [name for name in self if name.endswith("loss")]
+        names = [names] if isinstance(names, str) else list(names)
         curves = {name: self[name] for name in names}
         pyplot = import_pyplot()
         from matplotlib.ticker import MaxNLocator

@@ -219,9 +219,7 @@ def huber(
     loss, d_pred
         As of `mse`.
     """
-    delta = read_number("delta", delta, 0, np.inf, open_above=True)
-    if not delta:
-        raise ValueError("delta: expected a number above 0, got 0")
+    delta = read_number("delta", delta, 0, np.inf, open_below=True, open_above=True)
     positions, error = _errors(pred, target, mask, sample_weight, broadcast)
     size = np.abs(error, dtype=np.float64)
     inner = np.minimum(size, delta)

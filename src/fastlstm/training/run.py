@@ -73,8 +73,9 @@ class Run:
         self.ranks = trainer.ranks
         self.early_stopping, self.callbacks = early_stopping, of_rank(self.ranks.rank, callbacks)
         self._restores = restore_best and validation is not None
-        names = ["loss", *(metric.name for metric in metrics)]
-        names += [f"val_{name}" for name in names] if validation is not None else []
+        self.names = names = ["loss", *(metric.name for metric in metrics)]  # of a step's values
+        if validation is not None:
+            names = [*names, *(f"val_{name}" for name in names)]
         monitor = early_stopping.monitor if early_stopping else None
         monitor = monitor or ("val_loss" if validation is not None else "loss")
         if monitor not in names:
@@ -101,7 +102,6 @@ class Run:
         named = with_states(callbacks).items()  # the same names on all ranks
         self._with_states = {name: one for name, one in named if of_rank(self.ranks.rank, [one])}
         self._has_begun = False  # whether callbacks were told of the fit
-        self.names = ["loss", *(metric.name for metric in metrics)]  # of a step's values
         self._flat = Flat(self.model.parameters()) if self.ranks.size > 1 else None
         self._rows = 0  # of the last step, of all ranks
         self._interrupt = _InterruptOnce()

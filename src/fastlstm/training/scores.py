@@ -121,7 +121,12 @@ class Objective:
             if is_share and not own_weight:  # by class weights; others may count
                 return Part(0.0, 0.0), None
             return Part(total, own_weight), gradient / own_weight if is_share else gradient
-        mean, gradient = self.loss(pred, target, **options)
+        result = self.loss(pred, target, **options)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"loss: expected a function that returns (mean, d_pred), got {brief(result)} of it"
+            )
+        mean, gradient = result
         counts = float(weights.sum())
         return Part(float(mean) * counts, counts), np.asarray(gradient)
 
@@ -140,7 +145,7 @@ class Metric:
             self.name = getattr(metric, "__name__", type(metric).__name__)
             self._function = metric
         else:
-            raise ValueError(f'metrics: expected "accuracy" or a function, got {brief(metric)}')
+            raise ValueError(f'metrics: expected "accuracy" or functions, got {brief(metric)}')
 
     def __call__(self, pred: np.ndarray, batch: Batch) -> Part:
         target = batch.y
@@ -160,7 +165,7 @@ class Metric:
 
 def read_metrics(metrics: Any) -> list[Metric]:
     """The metrics of a call, checked."""
-    given = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
+    given = metrics if isinstance(metrics, (list, tuple)) else [metrics]
     read = [Metric(metric) for metric in given]
     names = [metric.name for metric in read]
     if len({"loss", "lr", *names}) != 2 + len(names):

@@ -133,7 +133,8 @@ class Trainer:
             self.model = model
             self.objective = Objective(loss)
             self.objective.check(model)
-            if not callable(getattr(optimizer, "step", None)):
+            has_step = callable(getattr(optimizer, "step", None)) and hasattr(optimizer, "lr")
+            if isinstance(optimizer, type) or not has_step:
                 raise TypeError(f"optimizer: expected an Optimizer, got {brief(optimizer)}")
             self.optimizer = optimizer
             if schedule is not None and not callable(schedule):
@@ -141,9 +142,7 @@ class Trainer:
             self.schedule = schedule
             self.clip_norm = None
             if clip_norm is not None:
-                self.clip_norm = read_number("clip_norm", clip_norm, 0, np.inf)
-                if not self.clip_norm:
-                    raise ValueError("clip_norm: expected a number above 0, got 0")
+                self.clip_norm = read_number("clip_norm", clip_norm, 0, np.inf, open_below=True)
             self.seed = read_size("seed", seed, 0)
             self.epoch = self.step = 0
             self._metrics: Sequence[Metric] = ()  # of the last fit
@@ -250,6 +249,10 @@ class Trainer:
         epochs, batch_size = read_size("epochs", epochs), read_size("batch_size", batch_size)
         if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
             raise TypeError(f"early_stopping: expected EarlyStopping, got {brief(early_stopping)}")
+        if checkpoint is None and checkpoint_every != "epoch":
+            raise ValueError(
+                f"checkpoint_every: without checkpoint, expected 'epoch', got {checkpoint_every!r}"
+            )
         options = {"lengths": lengths, "mask": mask, "sample_weight": sample_weight}
         source = _read_source(x, y, options)
         self.caller.check(source)
@@ -366,6 +369,7 @@ class Trainer:
         """
         batch_size = read_size("batch_size", batch_size)
         if isinstance(x, Streams):
+            _read_source(x, None, {"lengths": lengths, "mask": mask})
             results, state = [], None
             for batch in x.batches(batch_size, None, 0):
                 pred, state = self.caller.infer(batch, state if batch.carries else None)
@@ -394,27 +398,27 @@ class Trainer:
         return means.means()
 
 
-def _read_source(x: Any, y: Any, options: dict[str, Any]) -> Source:
+def _read_source(x: Any, y: Any, options: dict[str, Any], name: str = "x") -> Source:
     """What is read in batches, from the arguments of a fit or of its `validation`."""
     if y is not None and not isinstance(x, Streams):
         return Sequences(x, y, **options)
-    for name, value in {"y": y, **options}.items():
+    for option, value in {"y": y, **options}.items():
         if value is not None:
-            raise ValueError(f"{name}: x has its own, so expected None")
+            raise ValueError(f"{option}: x has its own, so expected None")
     if isinstance(x, Streams):
         return x
     are_sequences = isinstance(x, list) and bool(x) and isinstance(x[0], (np.ndarray, list))
     is_array = isinstance(x, np.ndarray) or not (callable(x) or hasattr(x, "__iter__"))
     if is_array or are_sequences:
         raise ValueError("y: expected targets, got None")
-    return Batches(x)
+    return Batches(x, name)
 
 
 def _read_validation(validation: Any) -> Source | None:
     if not isinstance(validation, tuple):
-        return None if validation is None else _read_source(validation, None, {})
-    x, y, *rest = validation if len(validation) > 1 else (None, None, None, None)
-    if len(rest) > 1 or not all(isinstance(options, dict) for options in rest):
+        return None if validation is None else _read_source(validation, None, {}, "validation")
+    x, y, *rest = validation if len(validation) in (2, 3) else (None, None, None)
+    if not all(isinstance(options, dict) for options in rest):
         raise ValueError("validation: expected a fraction, (x, y) or (x, y, options)")
     unknown = set(chain(*rest)) - {"lengths", "mask", "sample_weight"}
     if unknown:

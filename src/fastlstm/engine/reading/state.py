@@ -161,9 +161,10 @@ def parts_of(state: Any) -> tuple[Any, ...]:
 
 
 def arrays_of(state: Any) -> list[np.ndarray]:
-    """All arrays of a state."""
-    parts = () if state is None else parts_of(state)
-    return [array for part in parts for array in (part if isinstance(part, list) else [part])]
+    """All arrays of a state, or of the states of several layers."""
+    if isinstance(state, (tuple, list)):
+        return [array for part in state for array in arrays_of(part)]
+    return [] if state is None else [state]
 
 
 def form_of(parts: Sequence[Any]) -> Any:

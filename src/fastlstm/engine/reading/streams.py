@@ -1,14 +1,14 @@
 """How the arguments of `step` are checked, which updates a state in place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_integers
-from fastlstm.engine.reading.plan import Call, Form, check_out
-from fastlstm.engine.reading.state import form_of, ready
+from fastlstm.engine.reading.plan import Form, check_array_out
+from fastlstm.engine.reading.state import arrays_of, form_of, ready
 from fastlstm.kernels.arguments import has_own_elements
 
 
@@ -29,36 +29,32 @@ def read_step(x: Any, state: Any, rows: Any, out: Any, form: Form, is_forward: b
     if x.ndim != 2 or x.shape[1] != form.inputs:
         raise ValueError(f"x: expected shape (rows, {form.inputs}), got {x.shape}")
     state, arrays = _read_state(state, form)
-    check_apart([[array] for array in arrays])
+    check_together(arrays)
     rows = _read_rows(rows, len(x), arrays[0].shape[-2])
     if out is not None:
-        check_out(out, Call(x), form)
-        check_step_out(out, [x, *arrays])
+        check_step_out(out, (len(x), form.outputs), form.dtype, x, state)
         out = out if ready(out) is out else None
     return Step(ready(x), state, rows, out)
 
 
-def check_apart(groups: Sequence[Sequence[np.ndarray]]) -> None:
-    """Raise if arrays of two groups share memory."""
+def check_together(states: Sequence[Any]) -> None:
+    """Raise if states of several layers share memory, or have different numbers of rows."""
+    groups = [arrays_of(state) for state in states]
     for one, other in combinations(groups, 2):
         for a, b in product(one, other):
             if np.shares_memory(a, b):
                 raise ValueError("state: expected arrays that share no memory, but two of them do")
+    rows = {array.shape[-2] for own in groups for array in own}
+    if len(rows) > 1:
+        raise ValueError(f"state: expected the same rows in every layer, got {sorted(rows)}")
 
 
-def check_step_out(out: np.ndarray, others: list[np.ndarray]) -> None:
-    """Raise if `out` shares memory with x or the state."""
-    if any(np.shares_memory(out, array) for array in others):
+def check_step_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, x: Any, state: Any) -> None:
+    """Raise unless a step's result of this shape can be stored in `out`."""
+    check_array_out(out, shape, dtype)
+    given = (array for array in (x, *arrays_of(state)) if isinstance(array, np.ndarray))
+    if any(np.shares_memory(out, array) for array in given):
         raise ValueError("out: expected an array that shares no memory with x and the state")
-
-
-def arrays_in(state: Any) -> Iterator[np.ndarray]:
-    """All arrays of a state, or of the states of several layers."""
-    for part in state if isinstance(state, (tuple, list)) else (state,):
-        if isinstance(part, (tuple, list)):
-            yield from arrays_in(part)
-        else:
-            yield part
 
 
 def _read_state(state: Any, form: Form) -> tuple[Any, list[np.ndarray]]:
@@ -86,7 +82,7 @@ def _read_state(state: Any, form: Form) -> tuple[Any, list[np.ndarray]]:
                 f"state: {name}: expected a list of {len(sizes)} arrays, one for each layer, whose "
                 f"widths differ; got {type(part).__name__}"
             )
-    arrays = list(arrays_in(parts))
+    arrays = arrays_of(parts)
     B = arrays[0].shape[-2]
     for array in arrays:
         check_shape("state", array, *array.shape[:-2], B, array.shape[-1])

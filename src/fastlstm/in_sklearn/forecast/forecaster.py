@@ -7,13 +7,14 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
-from fastlstm.checks import read_number, read_size, warn_user
+from fastlstm.checks import read_size, warn_user
 from fastlstm.in_sklearn.forecast.carried import Carried, Network
 from fastlstm.in_sklearn.forecast.fitting import read_settings, train
 from fastlstm.in_sklearn.forecast.intervals import HeldOut, radius
 from fastlstm.in_sklearn.forecast.layout import Layout, read_layout
 from fastlstm.in_sklearn.forecast.windows import training_size
 from fastlstm.in_sklearn.scaling import measure_scaling
+from fastlstm.training.data.sequences import read_fraction
 
 
 class LSTMForecaster(BaseEstimator):
@@ -275,9 +276,7 @@ class LSTMForecaster(BaseEstimator):
         not change the widths. With ``log=True`` they are widths of logarithms.
         """
         check_is_fitted(self, "model_")
-        coverage = read_number("coverage", coverage, 0, 1, open_above=True)
-        if not coverage:
-            raise ValueError("coverage: expected a number above 0, got 0")
+        coverage = read_fraction("coverage", coverage)
         if not self._tails:
             raise ValueError(
                 "validation_fraction: expected a tail held out in fit, for intervals, got 0"

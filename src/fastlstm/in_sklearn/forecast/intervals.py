@@ -73,9 +73,7 @@ def radius(errors: np.ndarray, coverage: float, lead: int) -> np.ndarray:
     n = len(errors)
     rank = rank_of(n, coverage)
     if rank > n:
-        needed = n + 1
-        while rank_of(needed, coverage) > needed:
-            needed += 1
+        needed = math.ceil((coverage - 1e-9) / (1 - coverage))  # as `rank_of` rounds
         raise ValueError(
             f"coverage: expected at least {needed} held-out errors for {coverage:g}, got {n} at "
             f"{lead} {'step' if lead == 1 else 'steps'} ahead; a shorter horizon, a lower coverage "

@@ -14,7 +14,7 @@ MOST = 4096  # windows of an epoch; of more, they begin every few steps
 
 def training_size(length: int, fraction: float) -> int:
     """Return the number of steps of a series before its tail."""
-    return length - max(1, round(fraction * length)) if fraction else length
+    return max(0, length - max(1, round(fraction * length))) if fraction else length
 
 
 class Data(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.checks import read_floats, read_integers, read_size
+from fastlstm.checks import read_floats, read_index, read_integers
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.reading.mask import read_lengths, within
@@ -191,9 +191,7 @@ class Inference:
         rows, is_last = self.last(dy)
         units: Any = slice(None)
         if target is not None:
-            units = read_size("target", target, -rows.shape[-1])
-            if units >= rows.shape[-1]:
-                raise ValueError(f"target: expected a unit below {rows.shape[-1]}, got {target}")
+            units = read_index("target", target, rows.shape[-1])
         chosen = np.zeros(rows.shape[-1], y.dtype)
         chosen[units] = 1
         rows[is_last] = chosen

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.interop.reading import MOST_LAYERS, Hints, member, read_count, read_numbers, shown
+from fastlstm.interop.reading import (
+    MOST_LAYERS,
+    Hints,
+    member,
+    read_count,
+    read_json_numbers,
+    shown,
+)
 from fastlstm.interop.recurrent import make, make_linear
 from fastlstm.layers.sequential import Sequential
 
@@ -31,7 +38,7 @@ def read(file: dict[str, Any], hints: Hints) -> Sequential:
     outputs = read_count("config.out_channels", config.get("out_channels", 1))
     if read_count("config.in_channels", config.get("in_channels", I)) != I:
         raise ValueError(f"config.in_channels: expected {I}, got {config['in_channels']}")
-    weights = read_numbers("weights", member(file, "weights", list), None)
+    weights = read_json_numbers("weights", member(file, "weights", list), None)
     rest = H * (4 * (H + 1) + 2)  # of a layer, without the columns for x
     expected = 4 * H * I + rest + (layers - 1) * (4 * H * H + rest) + outputs * (H + 1)
     if len(weights) != expected:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.arrays import read_layer
-from fastlstm.interop.reading import MOST_MEMBERS, Hints, read_count, read_numbers, shown
+from fastlstm.interop.reading import MOST_MEMBERS, Hints, read_count, read_json_numbers, shown
 from fastlstm.interop.recurrent import make_linear
 
 
@@ -24,7 +24,7 @@ def read(file: dict[str, Any], hints: Hints) -> Any:
                 f"Proteus, got {shown(value)}"
             )
         own = name.rpartition(".")[2]
-        array = read_numbers(f"{shown(name)}", value)
+        array = read_json_numbers(f"{shown(name)}", value)
         layers.setdefault(name.removesuffix(own), {})[own] = array
     prefix = hints.get("prefix")
     if prefix is None and len(layers) > 1:

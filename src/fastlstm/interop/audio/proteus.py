@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.audio.skip import Skip
-from fastlstm.interop.reading import MOST_LAYERS, Hints, member, read_count, read_numbers, shown
+from fastlstm.interop.reading import (
+    MOST_LAYERS,
+    Hints,
+    member,
+    read_count,
+    read_json_numbers,
+    shown,
+)
 from fastlstm.interop.recurrent import KINDS, make, make_linear
 from fastlstm.layers.sequential import Sequential
 
@@ -39,7 +46,7 @@ def read(file: dict[str, Any], hints: Hints) -> Any:
     shapes = {"weight_hh": (gates * H, H), "bias_ih": (gates * H,), "bias_hh": (gates * H,)}
 
     def take(name: str, *shape: int) -> np.ndarray:
-        return read_numbers(f"state_dict.{name}", left.pop(name, None), *shape)
+        return read_json_numbers(f"state_dict.{name}", left.pop(name, None), *shape)
 
     parts = []
     for layer in range(layers):

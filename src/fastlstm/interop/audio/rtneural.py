@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from fastlstm.interop.audio.skip import Skip
-from fastlstm.interop.reading import MOST_LAYERS, Hints, member, read_count, read_numbers, shown
+from fastlstm.interop.reading import (
+    MOST_LAYERS,
+    Hints,
+    member,
+    read_count,
+    read_json_numbers,
+    shown,
+)
 from fastlstm.interop.recurrent import ZRH, make, make_linear, reorder
 from fastlstm.layers.activation import Activation
 from fastlstm.layers.sequential import Sequential
@@ -68,7 +75,7 @@ def _read_layer(name: str, layer: Any, inputs: int, hints: Hints) -> list[Module
     if function not in ("", "tanh"):
         raise ValueError(f"{name}.activation: expected tanh in {kind}, got {function!r}")
     gates = 4 if kind == "lstm" else 3
-    R = read_numbers(f"{name}.weights[1]", _weights(name, layer, 3)[1], None, None)
+    R = read_json_numbers(f"{name}.weights[1]", _weights(name, layer, 3)[1], None, None)
     H = len(R)
     bias_shape = (4 * H,) if kind == "lstm" else (2, 3 * H)
     W, R, bias = _read_arrays(name, layer, (inputs, gates * H), (H, gates * H), bias_shape)
@@ -83,7 +90,7 @@ def _read_layer(name: str, layer: Any, inputs: int, hints: Hints) -> list[Module
 def _read_arrays(name: str, layer: Any, *shapes: tuple[int | None, ...]) -> list[np.ndarray]:
     values = _weights(name, layer, len(shapes))
     return [
-        read_numbers(f"{name}.weights[{index}]", value, *shape)
+        read_json_numbers(f"{name}.weights[{index}]", value, *shape)
         for index, (value, shape) in enumerate(zip(values, shapes, strict=True))
     ]
 

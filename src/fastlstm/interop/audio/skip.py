@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array, read_floats, read_integers, read_size
-from fastlstm.engine.reading.plan import check_array_out
+from fastlstm.engine.reading.streams import check_step_out
 from fastlstm.module import Gradients, Module, Output, Tape, check_tape
 
 
@@ -61,6 +61,7 @@ class Skip(Module):
         -------
         y, or (y, state)
         """
+        self._check_options(state, options)
         x, valid = self._read(x, options.get("lengths"))
         if not self.is_recurrent:
             return self._add(self.model(x), x, valid)
@@ -82,6 +83,7 @@ class Skip(Module):
         tape : SkipTape
             The argument of one `backward`.
         """
+        self._check_options(state, options)
         x, valid = self._read(x, options.get("lengths"))
         if self.is_recurrent:
             (y, state), inner = self.model.forward(x, state, **options)
@@ -119,6 +121,8 @@ class Skip(Module):
         dy = np.zeros(shape, dtype) if dy is None else read_array("dy", dy, dtype)
         check_shape("dy", dy, *shape)
         more = {"dstate": dstate, "threads": threads} if self.is_recurrent else {}
+        if not self.is_recurrent and (dstate is not None or threads is not None):
+            raise ValueError("dstate, threads: no layer is recurrent, so expected none of them")
         gradients = self.model.backward(tape.inner, dy, **more)
         tape.claim()
         through = dy if tape.valid is None else np.where(tape.valid, dy, 0)
@@ -146,12 +150,21 @@ class Skip(Module):
         y : array (n, outputs)
         """
         x = read_floats("x", x)
+        if out is not None:
+            features, dtype, *_ = self._output(Output())
+            if features is None or dtype is None:
+                raise ValueError("out: the model's result has an unknown form, so expected None")
+            check_step_out(out, (len(x), features), dtype, x, state)
         y = self._add(self.model.step(x, state, rows), x, None)
         if out is None:
             return y
-        check_array_out(out, y.shape, y.dtype)
         out[...] = y
         return out
+
+    def _check_options(self, state: Any, options: dict[str, Any]) -> None:
+        if not self.is_recurrent and (state is not None or options):
+            given = ", ".join(["state"] * (state is not None) + list(options))
+            raise ValueError(f"{given}: no layer is recurrent, so expected none")
 
     def _add(self, y: np.ndarray, x: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         skipped = x[..., : self.channels].astype(y.dtype)

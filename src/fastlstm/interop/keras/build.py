@@ -53,22 +53,20 @@ class Builder:
     def _add(self, layer: Layer, later: list[Layer]) -> None:
         kind = layer.kind
         if kind == "TimeDistributed":
-            inner = inner_layer(layer, version=self.version)
+            inner = inner_layer(layer, self.version)
             if inner.kind not in ("Dense", "Activation", "Dropout"):
                 raise ValueError(f"{layer}: expected a Dense layer in it, got {inner.kind!r:.60}")
             if inner.kind == "Dense":
                 self._add_dense(inner, self.stored.arrays(layer))
             else:
                 self._add(inner, later)
-        elif kind == "TimeDistributedDense" and self.version.major < 2:
-            self._add_dense(layer, self.stored.arrays(layer))
         elif kind == "InputLayer":
             shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
             if isinstance(shape, list) and len(shape) > 2 and type(shape[-1]) is int:
                 self.features = shape[-1]
         elif is_recurrent(layer):
             self._add_recurrent(layer)
-        elif kind == "Dense":
+        elif kind == "Dense" or (kind == "TimeDistributedDense" and self.version.major < 2):
             self._add_dense(layer, self.stored.arrays(layer))
         elif kind == "Embedding":
             self._add_embedding(layer, later)

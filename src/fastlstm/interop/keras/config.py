@@ -125,12 +125,12 @@ def snake_case(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def inner_layer(layer: Layer, key: str = "layer", version: Version | None = None) -> Layer:
+def inner_layer(layer: Layer, version: Version, key: str = "layer") -> Layer:
     """Return the layer that a wrapper holds."""
     field = f"{layer}: {key}"
     kind, config = _class_and_config(field, layer.config.get(key))
     config = _mapping(field, config)
-    if version is not None and version.major < 2:
+    if version.major < 2:
         config = _modern(kind, config)
     return Layer(kind, layer.name, config, layer.place)
 

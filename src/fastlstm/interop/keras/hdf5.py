@@ -84,7 +84,9 @@ class Tree:
         name = "/".join(path)
         found = self._find(path)
         if found is None or not hasattr(found, "shape"):
-            raise ValueError(f"{name}: expected an array, got {found and 'a group'}")
+            raise ValueError(
+                f"{name}: expected an array, got {'none' if found is None else 'a group'}"
+            )
         with _parsing(name):
             shape, dtype = found.shape, found.dtype
             if not isinstance(dtype, np.dtype) or not isinstance(shape, tuple):

@@ -12,7 +12,10 @@ from fastlstm.layers.linear import Linear
 from fastlstm.layers.lstm import LSTM
 from fastlstm.layers.rnn import RNN
 
-WITHOUT = "proj_size", "peepholes", "coupled", "layer_norm", "clip", "learn_initial_state"
+WITHOUT = (
+    *("proj_size", "peepholes", "coupled", "layer_norm", "clip", "zoneout"),
+    "learn_initial_state",
+)
 
 
 def to_arrays(layer: Any) -> list[np.ndarray]:
@@ -59,7 +62,7 @@ def to_arrays(layer: Any) -> list[np.ndarray]:
     if layer.num_layers > 1:
         raise ValueError(f"layer: expected one layer, as Keras has, got {layer.num_layers}")
     for name in WITHOUT:
-        if getattr(layer, name, None):
+        if np.any(getattr(layer, name, None)):
             raise ValueError(f"layer: {name} has no counterpart in Keras")
     parameters = layer.parameters()
     suffixes = ("_l0", "_l0_reverse") if layer.bidirectional else ("_l0",)

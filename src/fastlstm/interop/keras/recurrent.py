@@ -49,11 +49,11 @@ def directions_of(layer: Layer, version: Version) -> tuple[Layer, Any]:
     """
     if layer.kind != "Bidirectional":
         return layer, ""
-    inner = inner_layer(layer, version=version)
+    inner = inner_layer(layer, version)
     if inner.kind not in KINDS:
         raise ValueError(f"{layer}: expected a recurrent layer in it, got {inner.kind!r:.60}")
     if layer.config.get("backward_layer") is not None:
-        other = inner_layer(layer, "backward_layer", version)
+        other = inner_layer(layer, version, "backward_layer")
         keys = [key for key in SHARED if inner.config.get(key) != other.config.get(key)]
         if other.kind != inner.kind or keys:
             raise ValueError(f"{layer}: expected two directions alike, got other {keys or 'kinds'}")

@@ -93,9 +93,9 @@ class ByName:
             named = self._named(layer)
             arrays = [array for _, array in named]
             if len(arrays) in (9, 12, 18, 24) and not any("kernel" in name for name, _ in named):
-                gates = {9: 9, 18: 9, 12: 12, 24: 12}[len(arrays)]
-                pairs = (arrays[:gates], arrays[gates:])
-                found[layer] = [join_keras1(part) for part in pairs if part]
+                count = 12 if len(arrays) % 12 == 0 else 9  # arrays of one direction
+                both = arrays[:count], arrays[count:]
+                found[layer] = [join_keras1(own) for own in both if own]
                 continue
             starts = [k for k, (name, _) in enumerate(named) if _last(name) == "recurrent_kernel"]
             directions = []

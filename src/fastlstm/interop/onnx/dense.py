@@ -9,7 +9,7 @@ from fastlstm.interop.onnx import patterns, views
 from fastlstm.interop.onnx.chain import FEATURES, Chain, Value
 from fastlstm.interop.onnx.constants import known_constant
 from fastlstm.interop.onnx.graph import attribute
-from fastlstm.interop.onnx.nodes import as_written
+from fastlstm.interop.onnx.nodes import shortest_decimal
 from fastlstm.interop.onnx.out.activations import SINGLE
 from fastlstm.interop.recurrent import make_linear
 from fastlstm.layers.activation import SELU_ALPHA, SELU_SCALE, Activation
@@ -42,7 +42,7 @@ def activation(chain: Chain, node: Any) -> Value:
         defaults = zip(("alpha", "beta"), PARAMETERS.get(name, ()), strict=False)
         numbers = [attribute(node, key, default) for key, default in defaults]
         if x.dtype == np.float32:
-            numbers = as_written(numbers)
+            numbers = shortest_decimal(numbers)
         layer = Activation(name, *numbers)
     return replace(x, modules=(*x.modules, layer))
 

@@ -214,7 +214,7 @@ def _describe(scope: Scope, node: Any) -> Description:
     if any(array.dtype != np.float64 for array in shown.values()):
         for name in ("activation_alpha", "activation_beta", "clip"):
             if name in attributes:
-                attributes[name] = as_written(attributes[name])
+                attributes[name] = shortest_decimal(attributes[name])
     operator = CHECKED[node.op_type](**shown, **attributes)
     lengths = inputs.get("sequence_lens")
     if lengths is not None and known_constant(scope, lengths) is not None:
@@ -262,10 +262,10 @@ def _weight(scope: Scope, name: str) -> tuple[np.ndarray, np.dtype]:
     return array, array.dtype
 
 
-def as_written(value: Any) -> Any:
+def shortest_decimal(value: Any) -> Any:
     """The shortest number of that float32, or of each in a list: 0.3 for 0.30000001192."""
     return (
-        [as_written(part) for part in value]
+        [shortest_decimal(part) for part in value]
         if isinstance(value, list)
         else float(str(np.float32(value)))
     )

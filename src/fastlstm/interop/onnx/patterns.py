@@ -9,7 +9,7 @@ import onnx
 from fastlstm.interop.onnx.chain import Chain, Value
 from fastlstm.interop.onnx.constants import known_constant
 from fastlstm.interop.onnx.graph import is_standard
-from fastlstm.interop.onnx.nodes import as_written
+from fastlstm.interop.onnx.nodes import shortest_decimal
 from fastlstm.interop.onnx.out.activations import add_activation
 from fastlstm.interop.onnx.out.writer import Writer
 from fastlstm.layers.activation import Activation
@@ -52,7 +52,7 @@ def activation(chain: Chain, node: Any) -> Value | None:
             raise chain.other(node, "its input holds indices")
         numbers = [found[name] for name in ("alpha", "beta") if name in found]
         if x.dtype == np.float32:
-            numbers = as_written(numbers)
+            numbers = shortest_decimal(numbers)
         layer = Activation(pattern.kind, *numbers)
         return replace(x, modules=(*x.modules, layer))
     return None

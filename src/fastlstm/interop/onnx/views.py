@@ -88,19 +88,19 @@ def join(x: Value) -> Value:
 
 def reshape(chain: Chain, node: Any) -> Value:
     x, shape = chain.value(node.input[0]), sizes_of(chain, node, node.input[1])
-    kept = [size_of(chain, node, x, axis) for axis in x.axes[:-2]]
+    kept = [size_of(chain, x, axis) for axis in x.axes[:-2]]
     joins = (
         x.axes[-2:] == (DIRECTIONS, UNITS)
         and len(shape) == len(kept) + 1
         and all(size in (0, own) for size, own in zip(shape, kept, strict=False))
-        and shape[-1] in (-1, size_of(chain, node, x, FEATURES))
+        and shape[-1] in (-1, size_of(chain, x, FEATURES))
     )
     if not joins or attribute(node, "allowzero", 0):
         raise chain.other(node, f"it makes {shape} of the axes {x.axes}")
     return join(replace(x, axes=(*x.axes[:-2], UNITS)))
 
 
-def size_of(chain: Chain, node: Any, x: Value, axis: Any) -> Any:
+def size_of(chain: Chain, x: Value, axis: Any) -> Any:
     """The size of an axis: a number, or its name where it is known in a run only."""
     if axis in (0, 1):
         part = next(part for part in chain.graph.input if part.name == chain.data)
@@ -124,7 +124,7 @@ def sizes_of(chain: Chain, node: Any, name: str) -> list[Any]:
     if kind == "Shape":
         x = chain.value(source.input[0])
         begin, end = attribute(source, "start", 0), attribute(source, "end", None)
-        return [size_of(chain, node, x, axis) for axis in x.axes[begin:end]]
+        return [size_of(chain, x, axis) for axis in x.axes[begin:end]]
     if kind in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
         return sizes_of(chain, node, source.input[0])
     if kind == "Concat":

@@ -154,5 +154,6 @@ def _read_array(name: str, mapping: Mapping[str, Any]) -> np.ndarray:
     if array.ndim != (1 if name.endswith("bias") else 2):
         raise ValueError(f"{name}: expected a matrix or a vector, got shape {array.shape}")
     if array.size and not -128 <= array.min() <= array.max() <= 127:
-        raise ValueError(f"{name}: expected integers from -128 to 127")
+        got = f"{array.min()} to {array.max()}"
+        raise ValueError(f"{name}: expected integers from -128 to 127, got {got}")
     return (array / SCALE).astype(np.float32)

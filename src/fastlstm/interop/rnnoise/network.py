@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.checks import read_floats
+from fastlstm.engine.reading.streams import check_together
 from fastlstm.module import Gradients, Module, Tape, check_tape
 
 INPUTS = {
@@ -190,7 +191,9 @@ class RNNoise(Module):
         """Return the state in which B rows begin, for `step`: that of each GRU."""
         return tuple(getattr(self, name).zero_state(B) for name in NAMES if name.endswith("_gru"))
 
-    def step(self, x: Any, state: Any, rows: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def step(
+        self, x: Any, state: Any, rows: Any = None, out: None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Compute one frame of some rows, as inference, and update their state in place.
 
         Parameters
@@ -200,11 +203,24 @@ class RNNoise(Module):
             From `zero_state`.
         rows : array (n,) of ints, optional
             The row of the state for each row of x; all rows in order if None.
+        out : None
+            The result is two arrays, so there is no array for it.
 
         Returns
         -------
         gains, vad : arrays (n, bands) and (n, 1)
+
+        Raises
+        ------
+        ValueError
+            A shape does not fit. The state is then unchanged.
         """
+        if out is not None:
+            raise ValueError("out: the result is a tuple of arrays, so expected None")
+        grus = (getattr(self, name) for name in NAMES if name.endswith("_gru"))
+        for gru, own in zip(grus, _read_tuple("state", state, 3), strict=True):
+            gru._check_streams(own)
+        check_together(state)
 
         def run(name: str, x: np.ndarray, *state: Any) -> Any:
             module = getattr(self, name)

@@ -7,8 +7,7 @@ import numpy as np
 
 from fastlstm.changes import CHANGES
 from fastlstm.checks import read_size
-from fastlstm.engine.reading.plan import check_array_out
-from fastlstm.engine.reading.streams import arrays_in, check_apart, check_step_out
+from fastlstm.engine.reading.streams import check_step_out, check_together
 from fastlstm.engine.recompute import read_recompute
 from fastlstm.engine.stack import Stack
 from fastlstm.layers.linear import Linear
@@ -211,11 +210,7 @@ class Sequential(Row):
         for module, entry in zip(recurrent, entries, strict=True):
             if isinstance(module, (Stack, Sequential)):
                 module._check_streams(entry)
-        arrays = [list(arrays_in(entry)) for entry in entries]
-        check_apart(arrays)
-        rows = {array.shape[-2] for own in arrays for array in own}
-        if len(rows) > 1:
-            raise ValueError(f"state: expected the same rows in every layer, got {sorted(rows)}")
+        check_together(entries)
 
     def _check_step_out(self, out: Any, x: Any, entries: Any) -> None:
         """Raise unless a step's result can be stored in `out`."""
@@ -223,9 +218,7 @@ class Sequential(Row):
         if features is None or dtype is None:
             name = type(self._modules[-1]).__name__
             raise ValueError(f"out: the result of {name} has an unknown form, so expected None")
-        check_array_out(out, (len(x), features), dtype)
-        given = [array for array in (x, *arrays_in(entries)) if isinstance(array, np.ndarray)]
-        check_step_out(out, given)
+        check_step_out(out, (len(x), features), dtype, x, entries)
 
     def forward(
         self,
@@ -363,7 +356,7 @@ class Sequential(Row):
             lengths=lengths, resets=resets, mask=mask, masked_output=repeat, threads=threads
         )
         options = {} if threads is None else {"threads": given.pop("threads")}
-        if not given and not self._is_list(x):
+        if not given and not self._marks_steps and not self._is_list(x):
             return x, options, None
         ragged = read_ragged(
             x,
@@ -374,8 +367,13 @@ class Sequential(Row):
             list(self._leaves()),
             batch_first=self._before.batch_first,
             reverse=self._output(self._before).reverse if repeat else (),
+            features=self._features_in(x),
         )
         return ragged.batch.x, options, ragged
+
+    def _features_in(self, x: Any) -> tuple[int, ...] | None:
+        """The axes of x after those of steps and rows, if they are known."""
+        return None
 
     def _is_list(self, x: Any) -> bool:
         """Whether x is a list of sequences; a tuple may be else to a module of one's own."""

@@ -177,9 +177,9 @@ class Backwards(Module):
         if resets is not None:
             raise ValueError("resets: expected None, since a layer that reads backwards takes none")
         if isinstance(x, (list, tuple)):
-            turned = [read_numbers(f"x[{k}]", part)[::-1] for k, part in enumerate(x)]
+            turned = [_flipped(read_numbers(f"x[{k}]", part)) for k, part in enumerate(x)]
             if isinstance(mask, (list, tuple)):
-                mask = [read_bools(f"mask[{k}]", part)[::-1] for k, part in enumerate(mask)]
+                mask = [_flipped(read_bools(f"mask[{k}]", part)) for k, part in enumerate(mask)]
             return turned, mask, None, lengths
         x = read_numbers("x", x)
         if x.ndim not in (2, 3):
@@ -196,6 +196,10 @@ class Backwards(Module):
 
     def _output(self, before: Output) -> Output:
         return self.layer._output(before)
+
+
+def _flipped(array: np.ndarray) -> np.ndarray:
+    return array[::-1] if array.ndim else array  # the layer says what is wrong
 
 
 def _turn(array: np.ndarray, axes: Axes, lengths: np.ndarray | None) -> np.ndarray:

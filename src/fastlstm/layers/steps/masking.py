@@ -8,7 +8,7 @@ from fastlstm.checks import read_array, read_floats, read_number
 from fastlstm.engine.reading.mask import OUTPUTS
 from fastlstm.layers.embedding import Embedding
 from fastlstm.layers.sequential.model import Sequential
-from fastlstm.layers.sequential.ragged import Ragged, read_ragged
+from fastlstm.layers.sequential.ragged import Ragged
 from fastlstm.module import Module
 
 
@@ -75,12 +75,12 @@ class Masking(Sequential):
             A slice leaves out the first layer, whose input has the marks, or takes others than the
             next ones. ``Sequential(*model)`` has all layers without the marks.
         """
-        part = super().__getitem__(index)
         if not isinstance(index, slice):
-            return part
+            return super().__getitem__(index)
         start, _, step = index.indices(len(self))
         if start or step != 1:
             raise ValueError(f"index: expected a slice [:n] of a Masking, got {index}")
+        part = super().__getitem__(index)
         outputs: Any = self.masked_output
         if not isinstance(outputs, str):
             outputs = outputs[: sum(module.is_recurrent for module in part)]
@@ -96,28 +96,13 @@ class Masking(Sequential):
     def _read(
         self, x: Any, lengths: Any, resets: Any, mask: Any, masked_output: Any, threads: Any
     ) -> tuple[Any, dict[str, Any], Ragged | None]:
-        repeat = None if masked_output == "zero" else True
-        given = self._options(
-            lengths=lengths, resets=resets, mask=mask, masked_output=repeat, threads=threads
-        )
-        leaves = list(self._leaves())
-        has_indices = bool(leaves) and isinstance(leaves[0], Embedding)
-        features = None if isinstance(x, (list, tuple)) else np.shape(x)[-1:]
-        ragged = read_ragged(
-            x,
-            lengths,
-            resets,
-            mask,
-            masked_output,
-            leaves,
-            batch_first=self._before.batch_first,
-            reverse=self._output(self._before).reverse if repeat else (),
-            features=() if has_indices else features,
-        )
-        steps = ragged.batch.x
-        if not has_indices:
+        steps, options, ragged = super()._read(x, lengths, resets, mask, masked_output, threads)
+        assert ragged is not None  # since it marks steps
+        if not self._has_indices():
             # The value is compared with what the layers see.
-            dtypes = [leaf.dtype for leaf in leaves if getattr(leaf, "dtype", None) is not None]
+            dtypes = [
+                d for leaf in self._leaves() if (d := getattr(leaf, "dtype", None)) is not None
+            ]
             steps = read_array("x", steps, dtypes[0]) if dtypes else read_floats("x", steps)
             kept = (steps != self.value).any(axis=-1)
             steps = np.where(kept[..., None], steps, steps.dtype.type(0))
@@ -126,4 +111,12 @@ class Masking(Sequential):
         ragged = ragged._replace(
             batch=ragged.batch._replace(x=steps), mask=kept, masked_output=self._outputs
         )
-        return steps, {"threads": threads} if "threads" in given else {}, ragged
+        return steps, options, ragged
+
+    def _features_in(self, x: Any) -> tuple[int, ...] | None:
+        if self._has_indices():
+            return ()
+        return None if isinstance(x, (list, tuple)) else np.shape(x)[-1:]
+
+    def _has_indices(self) -> bool:
+        return isinstance(next(self._leaves(), None), Embedding)

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastlstm.checks import brief, read_array, read_bools, read_integers, read_numbers
+from fastlstm.checks import (
+    brief,
+    check_shape,
+    read_array,
+    read_bools,
+    read_integers,
+    read_numbers,
+)
 
 
 class Batch(NamedTuple):
@@ -94,8 +101,8 @@ class Batches:
 
     size = None
 
-    def __init__(self, made: Iterable[Any] | Callable[[int], Iterable[Any]]):
-        self._made = made
+    def __init__(self, made: Iterable[Any] | Callable[[int], Iterable[Any]], name: str = "x"):
+        self._made, self._name = made, name
         self._read = False
         self.seen = 0  # a digest of some numbers of the batches that were shared so far
 
@@ -110,13 +117,13 @@ class Batches:
         if once:
             if self._read:
                 raise ValueError(
-                    "x: expected an iterable that gives its batches again in every epoch, "
-                    f"got {type(made).__name__}; a list does, or a function of the epoch"
+                    f"{self._name}: expected an iterable that gives its batches again in every "
+                    f"epoch, got {type(made).__name__}; a list does, or a function of the epoch"
                 )
             self._read = True
         for number, batch in enumerate(made):
             if number >= start:
-                read = read_batch(f"x, batch {number}", batch)
+                read = read_batch(f"{self._name}, batch {number}", batch)
                 if share is not None:
                     self.seen = zlib.crc32(_sample(read), self.seen)
                     read = read.part(share(len(read.x)))
@@ -142,11 +149,20 @@ def read_batch(name: str, value: Any) -> Batch:
             array = read(f"{name}: {field}", array)
             if array.shape != shape:
                 raise ValueError(f"{name}: {field}: expected shape {shape}, got {array.shape}")
+            if field == "lengths":
+                check_lengths(f"{name}: lengths", array, x.shape[1])
             batch = Batch(**{**batch._asdict(), field: array})
     if batch.sample_weight is not None:
         weight = read_array(f"{name}: sample_weight", batch.sample_weight, np.dtype(np.float64))
+        check_shape(f"{name}: sample_weight", weight, *x.shape[: min(max(weight.ndim, 1), 2)])
         batch = batch._replace(sample_weight=weight)
     return batch
+
+
+def check_lengths(name: str, lengths: np.ndarray, T: int) -> None:
+    """Raise unless rows may have these numbers of the T steps."""
+    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= T:
+        raise ValueError(f"{name}: expected 0 to {T}, got {lengths.min()} to {lengths.max()}")
 
 
 def _sample(batch: Batch) -> bytes:

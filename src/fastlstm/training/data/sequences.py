@@ -14,7 +14,7 @@ from fastlstm.checks import (
     read_numbers,
 )
 from fastlstm.draws import ORDER, SPLIT, philox
-from fastlstm.training.data.batch import Batch, Order, Share
+from fastlstm.training.data.batch import Batch, Order, Share, check_lengths
 
 WINDOW = 32  # batches whose rows are sorted by length together
 Ragged = np.ndarray | list[np.ndarray]
@@ -33,6 +33,8 @@ class Sequences:
         sample_weight: Any = None,
     ):
         self.x = _read("x", x)
+        if isinstance(self.x, np.ndarray) and self.x.ndim < 2:
+            raise ValueError(f"x: expected shape (N, T, ...), got {self.x.shape}")
         self.size = N = len(self.x)
         if not N:
             raise ValueError("x: expected at least one sequence, got none")
@@ -45,15 +47,12 @@ class Sequences:
                 check_shape(f"x[{k}]", one, len(one), *features)
             self.dtype = np.result_type(*{one.dtype for one in self.x})
         else:
-            if self.x.ndim < 2:
-                raise ValueError(f"x: expected shape (N, T, ...), got {self.x.shape}")
             T = self.x.shape[1]
             own = np.full(N, T)
             if lengths is not None:
                 own = read_integers("lengths", lengths)
                 check_shape("lengths", own, N)
-                if not 0 <= own.min() <= own.max() <= T:
-                    raise ValueError(f"lengths: expected 0 to {T}, got {own.min()} to {own.max()}")
+                check_lengths("lengths", own, T)
         self.lengths = own
         self.y = None if y is None else self._read_targets(y)
         self.mask = None if mask is None else self._read_mask(mask)
@@ -81,12 +80,13 @@ class Sequences:
 
     def _read_weight(self, weight: Any) -> Ragged:
         float64 = np.dtype(np.float64)
-        if isinstance(self.x, list) and isinstance(weight, (list, tuple)) and np.ndim(weight[0]):
-            of_steps = self._of_steps("sample_weight", weight)
-            return [one.astype(np.float64) for one in of_steps]
+        is_list = isinstance(self.x, list) and isinstance(weight, (list, tuple))
+        if is_list and len(weight) and np.ndim(weight[0]):
+            arrays = self._of_steps("sample_weight", weight)
+            return [one.astype(np.float64) for one in arrays]
         array = read_array("sample_weight", weight, float64)
-        shape = np.shape(self.x)[: array.ndim] if isinstance(self.x, np.ndarray) else (self.size,)
-        check_shape("sample_weight", array, *shape[:2])
+        of_steps = isinstance(self.x, np.ndarray) and array.ndim > 1
+        check_shape("sample_weight", array, *np.shape(self.x)[:2] if of_steps else (self.size,))
         return array
 
     def _of_steps(self, name: str, value: Any) -> list[np.ndarray]:
@@ -187,10 +187,7 @@ class Sequences:
 
 def read_fraction(name: str, value: Any) -> float:
     """Return `value` as a float above 0 and below 1."""
-    fraction = read_number(name, value, 0, 1, open_above=True)
-    if not fraction:
-        raise ValueError(f"{name}: expected a fraction above 0, got 0")
-    return fraction
+    return read_number(name, value, 0, 1, open_below=True, open_above=True)
 
 
 def _read(name: str, value: Any) -> Ragged:

@@ -33,6 +33,7 @@ class Adam(Optimizer):
         `skipped`, instead of refused.
     """
 
+    _fixed: tuple[str, ...] = ("betas", "eps")
     _moment_names = ("mean", "square")
 
     def __init__(

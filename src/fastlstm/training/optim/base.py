@@ -44,11 +44,12 @@ class Optimizer:
         How many steps were skipped (`skip_nonfinite`).
     """
 
+    _fixed: tuple[str, ...] = ()  # names of arguments that cannot be set later
     _moment_names: tuple[str, ...] = ()  # of the running means that are stored of each parameter
 
     def __init__(self, lr: float, weight_decay: float, freeze: Sequence[str], skip_nonfinite: bool):
         self.lr = lr
-        self.weight_decay = read_number("weight_decay", weight_decay, 0, np.inf, open_above=True)
+        self.weight_decay = weight_decay
         if not isinstance(freeze, (tuple, list)) or not all(isinstance(p, str) for p in freeze):
             raise TypeError(f"freeze: expected a tuple of names' prefixes, got {freeze!r}")
         self.freeze = tuple(freeze)
@@ -58,6 +59,16 @@ class Optimizer:
         self._module: weakref.ref[Module] | None = None
         # The change that the last step made, its `freeze`, and the parameters after it.
         self._after_last: tuple[object, Any, Mapping[str, np.ndarray]] = None, None, {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._fixed and name in self.__dict__:
+            raise AttributeError(
+                f"{name}: expected a new optimizer for another value than "
+                f"{getattr(self, name)!r}, got {value!r}"
+            )
+        if name == "weight_decay":
+            value = read_number(name, value, 0, np.inf, open_above=True)
+        super().__setattr__(name, value)
 
     @property
     def lr(self) -> float:

@@ -34,16 +34,15 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
         `grads` is not Gradients, or a gradient is not a writable array of floats.
     """
     measures = isinstance(max_norm, (float, np.floating)) and max_norm == np.inf
-    max_norm = np.inf if measures else read_number("max_norm", max_norm, 0, np.inf)
-    if not max_norm:
-        raise ValueError("max_norm: expected a number above 0, got 0")
+    if not measures:
+        max_norm = read_number("max_norm", max_norm, 0, np.inf, open_below=True)
     group = [grads] if isinstance(grads, Gradients) else grads
     if not isinstance(group, (list, tuple)) or not all(isinstance(g, Gradients) for g in group):
         raise TypeError(f"grads: expected Gradients or a list of them, got {brief(grads)}")
     for k, gradients in enumerate(group):
         check_params("grads" if gradients is grads else f"grads[{k}]", gradients)
-    arrays = [array for gradients in group for array in gradients.params.values()]
-    for array in arrays:
+    every = [array for gradients in group for array in gradients.params.values()]
+    for array in every:
         if (
             not isinstance(array, np.ndarray)
             or isinstance(array, np.ma.MaskedArray)
@@ -52,9 +51,9 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
         ):
             raise TypeError("grads: expected params that are writable arrays of floats")
     with quiet():
-        norm = _norm(arrays)
+        norm = _norm(every)
         if np.isfinite(norm) and norm > max_norm:
-            for array in arrays:
+            for array in {id(array): array for array in every}.values():
                 np.multiply(array, max_norm / norm, out=array, dtype=_wide(max_norm / norm, array))
     return norm
 

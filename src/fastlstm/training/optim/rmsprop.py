@@ -38,6 +38,8 @@ class RMSprop(Optimizer):
         `skipped`, instead of refused.
     """
 
+    _fixed = "alpha", "eps", "momentum", "centered"
+
     def __init__(
         self,
         lr: float = 1e-2,

@@ -33,6 +33,8 @@ class SGD(Optimizer):
         `skipped`, instead of refused.
     """
 
+    _fixed = "momentum", "nesterov"
+
     def __init__(
         self,
         lr: float = 1e-3,
