@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from compare import assert_close, assert_same_result
+from compare import assert_close, assert_same_bits, assert_same_result
 from slopes import assert_slope_along
 from toys import EQUATIONS, Forgetful, Leaky, LeakyStep, Momentum
 
@@ -309,3 +309,42 @@ def test_beside_a_cell_of_the_library(kernels, rng):
     stack = Stack([[Leaky(3, 4)], [native]], dtype=np.float64, rng=rng)
     (y, _), tape = stack.forward(rng.standard_normal((5, 2, 3)))
     assert set(stack.backward(tape, y).params) == set(stack.parameters())
+
+
+OF_THIS_LIBRARY = {  # with states of the same sizes
+    "RNN, GRU": (fl.RNN(I, 40, rng=1), fl.GRU(I, 40, rng=2)),
+    "RNN, GRU of the paper": (
+        fl.RNN(I, 40, rng=1),
+        fl.GRU(I, 40, linear_before_reset=False, rng=2),
+    ),
+    "LSTMs": (fl.LSTM(I, 40, rng=1), fl.LSTM(I, 40, layer_norm=True, peepholes=True, rng=2)),
+}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("layers", OF_THIS_LIBRARY.values(), ids=OF_THIS_LIBRARY)
+def test_two_kinds_of_cell_as_directions(compiled, rng, layers, order):
+    """Scratch memory is measured by both."""
+    cells = [layer.cells.by_layer[0][0] for layer in layers[::order]]
+    both = Stack([cells], reverse=BOTH, rng=0)
+    x = rng.standard_normal((T, 70, I)).astype(np.float32)
+    y, _ = both(x)
+    (trained, _), tape = both.forward(x)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    grads = both.backward(tape, dy)
+    dx = 0.0
+    for k, (cell, part) in enumerate(zip(cells, np.split(dy, 2, axis=-1), strict=True)):
+        suffix = "_reverse" if k else ""
+        alone = Stack([[cell]], reverse=(bool(k),), rng=0)
+        names = {name.removesuffix("_reverse"): name for name in alone.state_dict()}
+        alone.load_state_dict(
+            {own: both.state_dict()[name + suffix] for name, own in names.items()}
+        )
+        (expected, _), own_tape = alone.forward(x)
+        for result in (y, trained):
+            assert_same_bits(result[..., 40 * k : 40 * (k + 1)], expected)
+        own = alone.backward(own_tape, part)
+        for name, array in own.params.items():
+            assert_same_bits(grads.params[name.removesuffix("_reverse") + suffix], array)
+        dx = dx + own.x
+    assert_close(grads.x, dx, np.float32)

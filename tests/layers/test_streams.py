@@ -470,6 +470,39 @@ def test_what_is_refused_of_layers_of_several_widths(kernels, rng, changed):
     assert_refused(lstm, ValueError, next(iter(changed)), state=state, **arguments)
 
 
+class Interrupted(Leaky):
+    """A cell whose steps raise while `now` is True."""
+
+    now = False
+
+    def pack(self, kernels, parameters, backward):
+        made = super().pack(kernels, parameters, backward)
+        step = made.step
+
+        def or_raise(*arguments):
+            if self.now:
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        made.step = or_raise
+        return made
+
+
+@pytest.mark.parametrize("rows", [None, [4, 1]], ids=str)
+def test_a_step_that_is_interrupted_leaves_every_layer(kernels, rng, rows, monkeypatch):
+    stack = Stack([[Leaky(I, H)], [Interrupted(H, H + 1)]], reverse=(False,), rng=0)
+    x, state = rng.standard_normal((2 if rows else B, I)), stack.zero_state(B)
+    y = stack.step(x, state, rows)
+    kept = [array.copy() for array in arrays_in(state)]
+    monkeypatch.setattr(Interrupted, "now", True)
+    with pytest.raises(KeyboardInterrupt):
+        stack.step(x, state, rows)
+    for array, expected in zip(arrays_in(state), kept, strict=True):
+        assert_same_bits(array, expected)
+    monkeypatch.setattr(Interrupted, "now", False)
+    assert not (stack.step(x, state, rows) == y).all()
+
+
 @pytest.mark.parametrize("layer", [fl.LSTMCell, fl.GRU], ids=["LSTMCell", "GRU"])
 @pytest.mark.parametrize("of", ["x", "state", "rows of the state"])
 def test_out_that_overlaps(kernels, rng, layer, of):

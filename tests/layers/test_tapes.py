@@ -283,3 +283,19 @@ def test_a_tape_is_not_pickled_or_copied(layer, how):
     _, tape = layer.forward(np.ones((5, 2, 3)))
     with pytest.raises(TypeError, match=r"^tape: cannot be pickled or copied: .* layer$"):
         how(tape)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_wrong_dy_beside_lengths(kernels, batch_first):
+    """Only numbers after a row's end may be beyond the dtype's range."""
+    layer = fl.GRU(3, 4, batch_first=batch_first)
+    shape = (2, 5, 4) if batch_first else (5, 2, 4)
+    _, tape = layer.forward(np.ones((*shape[:2], 3)), lengths=[5, 2])
+    huge, wrong = np.ones(shape), np.full((3, 7, 4), 1e300)
+    huge[(1, 4) if batch_first else (4, 1)] = 1e300
+    late = np.full((2, 7, 4) if batch_first else (7, 2, 4), 1e300)
+    for dy in (wrong, wrong[:, :2], late, np.full(shape, 1e300)):
+        with pytest.raises(ValueError, match=r"^dy: expected"):
+            layer.backward(tape, dy)
+    grads = layer.backward(tape, huge)
+    assert np.isfinite(grads.x).all()

@@ -9,7 +9,7 @@ import numpy as np
 from fastlstm.checks import memory_for, quiet
 from fastlstm.engine.cell import Cell
 from fastlstm.engine.prepared import Chain, Whole, prepare
-from fastlstm.engine.reading.state import StateLayout, parts_of
+from fastlstm.engine.reading.state import StateLayout, form_of, parts_of
 from fastlstm.kernels.arguments import Kernels
 from fastlstm.module import Parameters
 
@@ -101,21 +101,14 @@ class Cells:
 
     def learned_state(self, parameters: Parameters, batch: tuple[int, ...]) -> Any:
         """Return the learned initial state of (B,) rows, or of one row without an axis, ()."""
-        directions = len(self.reverse)
         by_layer = []
         for layer in range(len(self.by_layer)):
-            suffixes = [self.suffix(layer, direction) for direction in range(directions)]
-            rows = [
-                np.stack([parameters[f"initial_{part}{suffix}"] for suffix in suffixes])
-                for part in self.layout.names
-            ]
-            shapes = [(directions, *batch, row.shape[1]) for row in rows]
-            axes = [row.reshape(directions, *(1 for _ in batch), -1) for row in rows]
-            arrays = tuple(
-                np.array(np.broadcast_to(row, shape), order="C")
-                for row, shape in zip(axes, shapes, strict=True)
-            )
-            by_layer.append(arrays if len(arrays) > 1 else arrays[0])
+            suffixes = [self.suffix(layer, direction) for direction in range(len(self.reverse))]
+            parts = []
+            for name in self.layout.names:
+                rows = [parameters[f"initial_{name}{suffix}"] for suffix in suffixes]
+                parts.append(np.stack([np.tile(row, (*batch, 1)) for row in rows]))
+            by_layer.append(form_of(parts))
         return self.layout.joined(by_layer)
 
     # Gradients.

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastlstm.engine.dropout import Dropped
-from fastlstm.engine.reading.state import StateLayout
+from fastlstm.engine.reading.state import StateLayout, arrays_of
 from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
 
 # The limits from which the work of a layer is divided among threads.
@@ -149,9 +149,17 @@ class Chain(NamedTuple):
         return tuple(layer.sums(steps, rows) for layer in self.layers)
 
     def step(self, x: Any, state: Any, rows: Any, out: Any) -> Any:
-        for k, layer in enumerate(self.layers):
-            target = out if k == len(self.layers) - 1 else None
-            x = layer.step(x, self.layout.of_layer(state, k), rows, target)
+        stepped = slice(None) if rows is None else rows
+        places = arrays_of(state)
+        before = [array[..., stepped, :].copy() for array in places]
+        try:
+            for k, layer in enumerate(self.layers):
+                target = out if k == len(self.layers) - 1 else None
+                x = layer.step(x, self.layout.of_layer(state, k), rows, target)
+        except BaseException:  # also of a signal, while some layers are ahead
+            for array, old in zip(places, before, strict=True):
+                array[..., stepped, :] = old
+            raise
         return x
 
     def _masks(self, drawn: Drawn, layer: int) -> tuple[Masks | None, ...]:

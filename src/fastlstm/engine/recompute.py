@@ -64,7 +64,7 @@ def prepare_legs(
     return groups
 
 
-class Kept(NamedTuple):
+class Checkpoints(NamedTuple):
     """What `forward` keeps besides its arguments."""
 
     inputs: list[np.ndarray]  # of every group, before dropout
@@ -92,26 +92,27 @@ class Recomputing(NamedTuple):
     ) -> Any:
         lengths = None if lengths is None else lengths.copy()
         resets = None if resets is None else resets.copy()
-        arguments = kept(x), None, lengths, resets  # `whole` has the state
-        y, whole = arguments[0], Kept([], [], _with_bits(drawn))
+        arguments = kept(x), None, lengths, resets  # the checkpoints have the state
+        y, saved = arguments[0], Checkpoints([], [], _with_bits(drawn))
         finals: list[list[State]] = []
         for g, (legs, firsts) in enumerate(zip(self.groups, self._split(state), strict=True)):
-            part = self._part(g, y, lengths, resets, whole.drawn)
+            part = self._part(g, y, lengths, resets, saved.drawn)
+            # A group is one layer, or all: then the last layer's width.
             width = self.layout.sizes[0][g - len(self.groups)]
             shape = (*x.shape[:-1], self.layout.directions * width)
             with memory_for("x", shape):
                 y = np.empty(shape, x.dtype)
-            whole.inputs.append(part.x)
-            whole.states.append([])
+            saved.inputs.append(part.x)
+            saved.states.append([])
             finals.append([])
             for d, (leg, first) in enumerate(zip(legs, firsts, strict=True)):
                 states = part.forward(d, leg, first, y[..., leg.columns])
                 if states is NotImplemented:
                     return NotImplemented
                 finals[g].append(states.pop())
-                whole.states[g].append(states)
+                saved.states[g].append(states)
         y.flags.writeable = False
-        return y, self._joined(finals), whole, arguments
+        return y, self._joined(finals), saved, arguments
 
     def backward(
         self,
@@ -120,7 +121,7 @@ class Recomputing(NamedTuple):
         lengths: np.ndarray | None,
         resets: np.ndarray | None,
         drawn: None,
-        whole: Kept,
+        saved: Checkpoints,
         dy: np.ndarray | None,
         dstate: Any,
     ) -> Any:
@@ -128,12 +129,12 @@ class Recomputing(NamedTuple):
         gradients: list[Any] = []
         dlasts = self._split(dstate)
         for g, legs in reversed(list(enumerate(self.groups))):
-            part = self._part(g, whole.inputs.pop(), lengths, resets, whole.drawn)
+            part = self._part(g, saved.inputs.pop(), lengths, resets, saved.drawn)
             with memory_for("x", part.x.shape):
                 dx = np.empty(part.x.shape, part.x.dtype)
             dfirsts.insert(0, [])
             of_group: list[Any] = []
-            kept_and_last = zip(whole.states.pop(), dlasts[g], strict=True)
+            kept_and_last = zip(saved.states.pop(), dlasts[g], strict=True)
             for d, (states, last) in enumerate(kept_and_last):
                 of_leg = None if dy is None else dy[..., legs[d].columns]
                 dfirst, of_cells = part.backward(d, legs[d], states, of_leg, last, dx)
@@ -144,7 +145,7 @@ class Recomputing(NamedTuple):
             dy = dx
         return dy, self._joined(dfirsts), tuple(gradients)
 
-    def _part(self, g: int, x: np.ndarray, lengths: Any, resets: Any, drawn: Any) -> "Part":
+    def _part(self, g: int, x: np.ndarray, lengths: Any, resets: Any, drawn: Any) -> "GroupCall":
         axis = int(self.batch_first and x.ndim == 3)
         T = x.shape[axis]
         every = math.isqrt(max(T - 1, 0)) + 1 if isinstance(self.every, str) else self.every
@@ -154,7 +155,7 @@ class Recomputing(NamedTuple):
             if isinstance(drawn, Drawn):
                 masks, dropped = drawn.masks, drawn.dropped[g]
             by_leg = [None if masks is None else (masks[2 * g + d],) for d in range(2)]
-        return Part(x, lengths, resets, by_leg, dropped, axis, every)
+        return GroupCall(x, lengths, resets, by_leg, dropped, axis, every)
 
     def _split(self, state: Any) -> list[list[State]]:
         """A state of the whole stack, by group and leg."""
@@ -172,7 +173,7 @@ class Recomputing(NamedTuple):
         return self.layout.joined([tuple(map(np.concatenate, parts)) for parts in by_part])
 
 
-class Part(NamedTuple):
+class GroupCall(NamedTuple):
     """The arguments of one group, which its legs take span by span."""
 
     x: np.ndarray  # before dropout

@@ -481,11 +481,7 @@ class Stack(Module):
         """The function of inference, for a caller's arguments before they are checked."""
         change, k, parameters = CHANGES.last, kernels(self.dtype), self._parameters
         limit = _most_threads(threads)
-        infer = parameters.derived.get((k, limit))
-        if infer is None:
-            infer = parameters.derive(
-                (k, limit), self.cells.prepared(k, parameters, limit).get_infer
-            )
+        infer = self.cells.prepared(k, parameters, limit).get_infer()
         if not have_choices():
             self.__dict__["_last_infer"] = change, threads, infer
         return infer

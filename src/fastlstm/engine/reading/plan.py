@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlstm.checks import check_shape, read_array
-from fastlstm.engine.reading.mask import Given, read_batch, read_lengths
+from fastlstm.engine.reading.mask import Given, read_batch, within
 from fastlstm.engine.reading.state import StateLayout, arrays_of, read_ready, ready
 from fastlstm.kernels.arguments import Kernels, has_own_elements
 from fastlstm.module import Parameters, Tape
@@ -121,8 +121,9 @@ def _read_steps(name: str, value: Any, lengths: Any, form: Form) -> np.ndarray:
         if lengths is None or array.ndim != 3:
             raise
         rows = array if form.batch_first else array.swapaxes(0, 1)
-        B, T = rows.shape[:2]
-        rows[np.arange(T) >= read_lengths("lengths", lengths, T, B)[:, None]] = 0
+        if len(rows) != len(lengths):
+            raise
+        rows[~within(lengths, rows.shape[1])] = 0
         return read_array(name, array, form.dtype)
 
 

@@ -7,7 +7,7 @@ cdef struct GruOptions:
     Activation gate
     Activation candidate
     real clip
-    Py_ssize_t slopes  # index of the saved array of slopes; 0 if slopes are not saved
+    bint linear_before_reset
 
 
 cdef inline const GruOptions* _gru_options(const Cell* cell) noexcept nogil:
@@ -95,9 +95,8 @@ cdef inline void _finish_gru_general(
     cdef vec candidate = _gru_gate(f, 2, z[2] + reset_gate * z[3], &slopes[2])
     cdef Py_ssize_t gate
     _store_gru(f, at, s, unit, reset_gate, update_gate, candidate, z[3])
-    if f.training:
-        for gate in range(3):
-            _store_gru_slope(f, at, s, unit, gate, slopes[gate])
+    for gate in range(3):
+        _store_gru_slope(f, at, s, unit, gate, slopes[gate])
 
 
 cdef inline vec _gru_gate(const Pass* f, Py_ssize_t gate, vec z, vec* slope) noexcept nogil:
@@ -115,9 +114,11 @@ cdef inline void _store_gru_slope(
     Py_ssize_t gate,
     vec slope,
 ) noexcept nogil:
-    cdef Py_ssize_t place = _gru_options(f.cell).slopes, H = f.cell.H
-    if f.training and place:
-        _store(_at(&f.saved[place], at.t, _row(&f.walk, s)) + gate * H + unit, slope, H - unit)
+    cdef Py_ssize_t H = f.cell.H
+    cdef real* slopes
+    if f.training and f.cell.slopes:
+        slopes = _at(&f.saved[f.cell.slopes], at.t, _row(&f.walk, s))
+        _store(slopes + gate * H + unit, slope, H - unit)
 
 
 cdef void _gru_gates(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:

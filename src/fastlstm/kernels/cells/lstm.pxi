@@ -146,13 +146,9 @@ cdef void _lstm_projected_cells_backward(
     const Pass* f, const BackwardStep* at, const Team* team
 ) noexcept nogil:
     """As `_lstm_cells_backward`, for a cell with a projection."""
-    cdef Py_ssize_t begin, end, s
-    _even_part(team, _blocks(f.cell.H, PANEL), &begin, &end)
-    begin, end = begin * PANEL, min(end * PANEL, f.cell.H)
+    cdef Py_ssize_t begin, end
+    _even_part(team, f.cell.H, PANEL, &begin, &end)
     _lstm_units_backward(f, at, begin, end)
-    for s in range(at.n):
-        if _is_cut(&f.walk, at.i, s):
-            memset(at.d[1][s] + begin, 0, (end - begin) * sizeof(real))
 
 
 cdef void _lstm_units_backward(
@@ -178,6 +174,8 @@ cdef void _lstm_units_backward(
                 _kept_lanes(f, &f.drawn.kept_c, at.t, s, unit) if zoned else vec_of(0),
             )
             unit += V
+        if _is_cut(&f.walk, at.i, s):
+            memset(at.d[1][s] + begin, 0, (end - begin) * sizeof(real))
 
 
 cdef void _lstm_state_backward(
@@ -187,9 +185,7 @@ cdef void _lstm_state_backward(
     _product_into_state(f, at, &f.saved[0], 4 * f.cell.H, f.cell.recurrent[0], False)
     if f.drawn.factors.data != NULL:
         _drop_state(f, at)
-    _cut_state(f, at, 0)
-    if f.cell.P == f.cell.H:
-        _cut_state(f, at, 1)
+    _cut_state(f, at)
 
 
 cdef Py_ssize_t _lstm_sums(const Pass* f, Outer* sums) noexcept nogil:

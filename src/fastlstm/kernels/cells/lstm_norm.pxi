@@ -4,7 +4,7 @@
 cdef void _norm_sums(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
     """The phase of W x and R h, as separate sums in scratch memory of the whole team."""
     cdef const Cell* cell = f.cell
-    cdef Py_ssize_t s, rows, b, width, most = TILE // _even(max(at.n, 1), TILE)
+    cdef Py_ssize_t s, rows, b, width, most = _most_blocks(at.n)
     cdef Py_ssize_t size = cell.blocks * PANEL, block = (1 + cell.inputs + cell.P) * PANEL
     cdef Tile tile
     tile.panel_block, tile.sums_row, tile.start_row = block, cell.shared, 0
@@ -46,7 +46,7 @@ cdef inline void _copy_sums(
 cdef void _norm_cells(const Pass* f, const ForwardStep* at, const Team* team) noexcept nogil:
     """The phase of the cells; each thread computes some of the rows."""
     cdef Py_ssize_t s, begin, end
-    _even_part(team, at.n, &begin, &end)
+    _even_part(team, at.n, 1, &begin, &end)
     for s in range(begin, end):
         _norm_row(f, at, s)
 
@@ -60,7 +60,7 @@ cdef void _norm_row(const Pass* f, const ForwardStep* at, Py_ssize_t s) noexcept
     cdef real* output_gate = normal + blocks * V
     cdef real* scales = NULL  # [2, 4]: of W x and R h
     cdef vec[4] into
-    cdef vec c_before, h
+    cdef vec h
     cdef real scale_x, scale_h, half = 0.5
     cdef Opened opened
     cdef real* normal_x = NULL  # [4, H]
@@ -87,12 +87,10 @@ cdef void _norm_row(const Pass* f, const ForwardStep* at, Py_ssize_t s) noexcept
             )
             if g != 2:
                 into[g] *= half
-        c_before = _load(at.before[1][s] + unit, n)
-        _open(variant, H, into, c_before, unit, variant.slopes > 0, &opened)
-        _store_opened(f, at, s, unit, c_before, &opened)
+        _open(variant, H, into, _load(at.before[1][s] + unit, n), unit, &opened)
+        _store_opened(f, at, s, unit, &opened)
         (<vec*> (output_gate + unit))[0] = opened.o
-        (<vec*> (normal + unit))[0] = vec_of(0)
-        _store(normal + unit, opened.c, n)
+        (<vec*> (normal + unit))[0] = vec_first(opened.c, n)
     _standardize(normal, V, H, NULL)
     for b in range(blocks):
         unit = b * V
@@ -127,7 +125,7 @@ cdef void _norm_cells_backward(
 ) noexcept nogil:
     """The phase that replaces gates, W x and R h by their gradients; each thread does some rows."""
     cdef Py_ssize_t s, begin, end
-    _even_part(team, at.n, &begin, &end)
+    _even_part(team, at.n, 1, &begin, &end)
     for s in range(begin, end):
         _norm_row_backward(f, at, s)
 
@@ -154,8 +152,7 @@ cdef void _norm_row_backward(
     cdef vec dh, o, shown, slope
     for b in range(blocks):
         unit = b * V
-        (<vec*> (normal + unit))[0] = vec_of(0)
-        _store(normal + unit, _fresh_c(f, at, s, unit), H - unit)
+        (<vec*> (normal + unit))[0] = vec_first(_fresh_c(f, at, s, unit), H - unit)
     scale = _standardize(normal, V, H, NULL)
     for b in range(blocks):
         unit = b * V
@@ -165,7 +162,7 @@ cdef void _norm_row_backward(
             &variant.output, _shown(variant, (<const vec*> (normal + unit))[0], H, unit), &slope
         )
         _store(d_shown + unit, dh * o * slope, n)
-        _store(d_output + unit, dh * shown * _slope_of(f, at.t, row, 3, unit, o * (one - o)), n)
+        _store(d_output + unit, dh * shown * _slope_of(f, at, s, 3, unit, o * (one - o)), n)
     _add_to(d_cell_bias, d_shown, H)
     _standardize_backward(d_shown, normal, scale, variant.cell_gain, d_shown, d_cell_gain, H)
     for b in range(blocks):

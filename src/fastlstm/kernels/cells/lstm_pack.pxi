@@ -49,7 +49,7 @@ def pack_lstm(weights, options, bint backward=False):
         _pack_norm(&cell, &variant, norm, bias_ih, bias_hh, H, arrays)
         read.bias_ih.axes = 0
     if not variant.usual:
-        variant.slopes = cell.saved
+        cell.slopes = cell.saved
         _save_as(&cell, 4, H)
     cell.panels = _panels(_pack_gates(&read, norm is None), arrays)
 

@@ -18,9 +18,8 @@ cdef struct Variant:
     const real* gate_bias  # [4, H]
     const real* cell_gain  # [H]
     const real* cell_bias  # [H]
-    # Indices of saved arrays; 0 if the cell does not save them.
-    Py_ssize_t slopes
-    Py_ssize_t normal  # the first of three: normalized W x, normalized R h, scales
+    # Index of the first of three saved arrays: normalized W x, normalized R h, scales; or 0.
+    Py_ssize_t normal
     # Indices of gradients; 0 if the cell has no such parameter.
     Py_ssize_t projection_gradient
     Py_ssize_t peephole_gradient
@@ -35,7 +34,7 @@ cdef struct Opened:
     vec o
     vec c
     vec shown  # the output's activation of c; not used with layer norm
-    vec[4] slopes  # slopes of i, f, g, o by their preactivations
+    vec[4] slopes  # slopes of i, f, g, o by their preactivations; unset if these are `usual`
 
 
 cdef inline const Variant* _variant(const Cell* cell) noexcept nogil:
@@ -54,7 +53,6 @@ cdef inline inlined_void _open(
     const vec* z,  # [4] preactivations of i, f, g, o without peepholes; halved but for g
     vec c_before,
     Py_ssize_t unit,
-    bint slopes,  # whether to compute slopes; False if the activations are `usual`
     Opened* opened,  # OUT
 ) noexcept nogil:
     cdef Py_ssize_t n = H - unit
@@ -62,7 +60,6 @@ cdef inline inlined_void _open(
     cdef vec[3] into, q
     cdef Py_ssize_t k
     cdef vec zo = z[3], one = vec_of(1)
-    cdef vec* no_slope = NULL
     cdef real half = 0.5
     into[0], into[1], into[2] = z[0], z[1], z[2]
     if variant.peepholes != NULL:
@@ -75,15 +72,9 @@ cdef inline inlined_void _open(
             _tanh_fraction(into[k], &into[k], &q[k])
         _into_cell(into, q, &opened.i, &opened.f, &opened.g)
     else:
-        opened.i = _gate(
-            variant, &variant.gate, into[0] + into[0], &opened.slopes[0] if slopes else no_slope
-        )
-        opened.f = _gate(
-            variant, &variant.gate, into[1] + into[1], &opened.slopes[1] if slopes else no_slope
-        )
-        opened.g = _gate(
-            variant, &variant.candidate, into[2], &opened.slopes[2] if slopes else no_slope
-        )
+        opened.i = _gate(variant, &variant.gate, into[0] + into[0], &opened.slopes[0])
+        opened.f = _gate(variant, &variant.gate, into[1] + into[1], &opened.slopes[1])
+        opened.g = _gate(variant, &variant.candidate, into[2], &opened.slopes[2])
     if variant.coupled:
         opened.f = one - opened.i
         opened.slopes[1] = vec_of(0)
@@ -94,40 +85,44 @@ cdef inline inlined_void _open(
         _tanh_fraction(zo, &zo, &q[0])
         _out_of_cell(zo, q[0], opened.c, &opened.o, &opened.shown)
     else:
-        opened.o = _gate(variant, &variant.gate, zo + zo, &opened.slopes[3] if slopes else no_slope)
+        opened.o = _gate(variant, &variant.gate, zo + zo, &opened.slopes[3])
         opened.shown = _activate(&variant.output, opened.c)
 
 
 cdef inline vec _zoned(
-    vec before, vec fresh, const unsigned char* kept, real chance, Py_ssize_t n
+    const Pass* f,
+    const ForwardStep* at,
+    Py_ssize_t s,
+    Py_ssize_t unit,
+    int part,  # of the state
+    const Flags* flags,
+    real chance,
+    vec fresh,
 ) noexcept nogil:
-    """Zoneout: `before` where `kept`, else `fresh`; without flags, their mean by `chance`."""
+    """V numbers of the state after zoneout: old ones where flagged; in inference, their mean."""
+    cdef Py_ssize_t n = f.cell.sizes[part] - unit
+    cdef const unsigned char* kept = _flags_at(flags, at.t, _row(&f.walk, s))
+    cdef vec before
+    if kept == NULL and (f.training or chance == 0):
+        return fresh
+    before = _load(at.before[part][s] + unit, n)
     if kept != NULL:
-        return _where(vec_of_flags(kept, n), before, fresh)
+        return _where(vec_of_flags(kept + unit, n), before, fresh)
     if chance == 1:
         return before
     return vec_of(chance) * before + (vec_of(1) - vec_of(chance)) * fresh
 
 
 cdef inline void _store_opened(
-    const Pass* f,
-    const ForwardStep* at,
-    Py_ssize_t s,
-    Py_ssize_t unit,
-    vec c_before,
-    const Opened* opened,
+    const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, const Opened* opened
 ) noexcept nogil:
     """Store the new c of V units; in training, gates and slopes too."""
-    cdef const Variant* variant = _variant(f.cell)
-    cdef Py_ssize_t H = f.cell.H, n = H - unit, row = _row(&f.walk, s), k
-    cdef const unsigned char* kept = _flags_at(&f.drawn.kept_c, at.t, row)
+    cdef Py_ssize_t H = f.cell.H, n = H - unit, k
     cdef real* gates
     cdef real* slopes
-    cdef vec c = opened.c
-    if kept != NULL:
-        c = _zoned(c_before, c, kept + unit, 0, n)
-    elif variant.zoneout_c > 0 and not f.training:
-        c = _zoned(c_before, c, NULL, variant.zoneout_c, n)
+    cdef vec c = _zoned(
+        f, at, s, unit, 1, &f.drawn.kept_c, _variant(f.cell).zoneout_c, opened.c
+    )
     _store(at.after[1][s] + unit, c, n)
     if at.gates == NULL:
         return
@@ -136,8 +131,8 @@ cdef inline void _store_opened(
     _store(gates + H, opened.f, n)
     _store(gates + 2 * H, opened.g, n)
     _store(gates + 3 * H, opened.o, n)
-    if variant.slopes:
-        slopes = _at(&f.saved[variant.slopes], at.t, row) + unit
+    if f.cell.slopes:
+        slopes = _at(&f.saved[f.cell.slopes], at.t, _row(&f.walk, s)) + unit
         for k in range(4):
             _store(slopes + k * H, opened.slopes[k], n)
 
@@ -146,14 +141,8 @@ cdef inline void _store_h(
     const Pass* f, const ForwardStep* at, Py_ssize_t s, Py_ssize_t unit, vec h, real* target
 ) noexcept nogil:
     """Store V numbers of the new h, after zoneout."""
-    cdef const Variant* variant = _variant(f.cell)
-    cdef Py_ssize_t n = f.cell.P - unit
-    cdef const unsigned char* kept = _flags_at(&f.drawn.kept_h, at.t, _row(&f.walk, s))
-    if kept != NULL:
-        h = _zoned(_load(at.before[0][s] + unit, n), h, kept + unit, 0, n)
-    elif variant.zoneout_h > 0 and not f.training:
-        h = _zoned(_load(at.before[0][s] + unit, n), h, NULL, variant.zoneout_h, n)
-    _store(target + unit, h, n)
+    h = _zoned(f, at, s, unit, 0, &f.drawn.kept_h, _variant(f.cell).zoneout_h, h)
+    _store(target + unit, h, f.cell.P - unit)
 
 
 cdef inline void _finish_variant(
@@ -162,8 +151,8 @@ cdef inline void _finish_variant(
     cdef const Variant* variant = _variant(f.cell)
     cdef Opened opened
     cdef vec c_before = _load(at.before[1][s] + unit, f.cell.H - unit)
-    _open(variant, f.cell.H, z, c_before, unit, variant.slopes > 0, &opened)
-    _store_opened(f, at, s, unit, c_before, &opened)
+    _open(variant, f.cell.H, z, c_before, unit, &opened)
+    _store_opened(f, at, s, unit, &opened)
     if f.cell.projection == NULL:
         _store_h(f, at, s, unit, opened.o * opened.shown, at.after[0][s])
     else:
@@ -188,10 +177,10 @@ cdef void _variant_project(
     """The phase that projects the hidden units to y and applies zoneout to y."""
     cdef Py_ssize_t begin, end, s, unit
     _project(f, at, team)
-    _even_part(team, _blocks(f.cell.P, PANEL), &begin, &end)
+    _even_part(team, f.cell.P, PANEL, &begin, &end)
     for s in range(at.n):
-        unit = begin * PANEL
-        while unit < min(end * PANEL, f.cell.P):
+        unit = begin
+        while unit < end:
             _store_h(f, at, s, unit, _load(at.y[s] + unit, f.cell.P - unit), at.y[s])
             unit += V
 
@@ -231,11 +220,11 @@ cdef inline void _variant_units_backward(
     d_i = d_c * g
     if variant.coupled:
         d_i -= d_f
-    d_i *= _slope_of(f, at.t, row, 0, unit, i * (one - i))
+    d_i *= _slope_of(f, at, s, 0, unit, i * (one - i))
     d_f *= vec_of(0) if variant.coupled else (
-        _slope_of(f, at.t, row, 1, unit, forget_gate * (one - forget_gate))
+        _slope_of(f, at, s, 1, unit, forget_gate * (one - forget_gate))
     )
-    d_g = d_c * i * _slope_of(f, at.t, row, 2, unit, one - g * g)
+    d_g = d_c * i * _slope_of(f, at, s, 2, unit, one - g * g)
     if reached != NULL:  # slopes of dropped units may be NaN
         d_i, d_f, d_g = _drop(d_i, reached[0]), _drop(d_f, reached[0]), _drop(d_g, reached[0])
     past += d_c * forget_gate
@@ -252,16 +241,6 @@ cdef inline void _variant_units_backward(
     _store(gates + H, d_f, n)
     _store(gates + 2 * H, d_g, n)
     _store(gates + 3 * H, d_o, n)
-
-
-cdef inline vec _slope_of(
-    const Pass* f, Py_ssize_t t, Py_ssize_t row, Py_ssize_t gate, Py_ssize_t unit, vec usual
-) noexcept nogil:
-    """A gate's slope by its preactivation: the saved one, or `usual` if slopes are not saved."""
-    cdef Py_ssize_t slopes = _variant(f.cell).slopes, H = f.cell.H
-    if not slopes:
-        return usual
-    return _load(_at(&f.saved[slopes], t, row) + gate * H + unit, H - unit)
 
 
 cdef inline vec _fresh_c(
@@ -288,8 +267,7 @@ cdef void _variant_cells_backward(
     cdef bint zoned = f.cell.zoned
     cdef real one = 1
     if f.cell.projection_transposed != NULL:
-        _even_part(team, _blocks(H, PANEL), &begin, &end)
-        begin, end = begin * PANEL, min(end * PANEL, H)
+        _even_part(team, H, PANEL, &begin, &end)
     for s in range(at.n):
         unit = begin
         while unit < end:
@@ -307,7 +285,7 @@ cdef void _variant_cells_backward(
                 slope = one - shown * shown
             else:
                 shown = _activate_both(&variant.output, c, &slope)
-            d_o = dh * shown * _slope_of(f, at.t, _row(&f.walk, s), 3, unit, o * (one - o))
+            d_o = dh * shown * _slope_of(f, at, s, 3, unit, o * (one - o))
             if zoned:
                 d_o = _drop(d_o, reached)
             _variant_units_backward(
@@ -333,7 +311,6 @@ cdef void _zoned_cells_backward(
     """As `_lstm_cells_backward`, for a cell with zoneout."""
     _output_backward(f, at, team)
     _lstm_units_backward(f, at, at.begin, at.end)
-    _cut_state(f, at, 1)
 
 
 cdef void _variant_state_backward(
@@ -354,7 +331,7 @@ cdef void _variant_state_backward(
                 f.shared + s * f.cell.back_shared + at.begin,
                 at.end - at.begin,
             )
-    _cut_state(f, at, 0)
+    _cut_state(f, at)
 
 
 cdef Py_ssize_t _variant_sums(const Pass* f, Outer* sums) noexcept nogil:

@@ -55,7 +55,7 @@ cdef void _rnn_state_backward(
 ) noexcept nogil:
     """The phase that computes the gradient of the h before from that of the preactivations."""
     _product_into_state(f, at, &f.saved[0], f.cell.H, f.cell.recurrent[0], False)
-    _cut_state(f, at, 0)
+    _cut_state(f, at)
 
 
 cdef Py_ssize_t _rnn_sums(const Pass* f, Outer* sums) noexcept nogil:

@@ -245,7 +245,9 @@ cdef real* _numbers(object array, int axes, str name) except? NULL:
         and _ndim(array) == axes
         and _is_dense(array)
     ):
-        raise ValueError(f"{name}: expected {axes} axes of this build's dtype, got {array!r:.60}")
+        raise ValueError(
+            f"{name}: expected {axes} axes of this build's dtype without gaps, got {array!r:.60}"
+        )
     return _data(array)
 
 

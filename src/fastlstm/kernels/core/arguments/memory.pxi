@@ -29,8 +29,17 @@ cdef void* _scratch(Py_ssize_t bytes) except NULL:
     return memory
 
 
-cdef enum:
-    KEPT = 1048576  # bytes
+cdef extern from *:
+    """
+    /* Bytes. Without the interpreter's lock two calls could take the same memory: none is kept. */
+    #ifdef Py_GIL_DISABLED
+    enum { KEPT = -1 };
+    #else
+    enum { KEPT = 1048576 };
+    #endif
+    """
+    enum:
+        KEPT
 
 cdef void* kept = NULL  # scratch memory of KEPT bytes that waits for the next call
 

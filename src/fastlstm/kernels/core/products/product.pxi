@@ -99,7 +99,7 @@ cdef void _multiply_part(
 ) noexcept nogil:
     cdef Py_ssize_t b = 0, s, r, rows, width, groups, group, at, row_size
     cdef const real* from_k[TILE]
-    cdef Py_ssize_t blocks = _blocks(N, PANEL), most = TILE // _even(max(n, 1), TILE)
+    cdef Py_ssize_t blocks = _blocks(N, PANEL), most = _most_blocks(n)
     cdef vec lanes
     cdef Tile tile
     tile.start, tile.start_block, tile.panel_block = sums, PANEL, K * PANEL

@@ -152,3 +152,8 @@ cdef inline inlined_void _one_block(
 cdef inline Py_ssize_t _even(Py_ssize_t left, Py_ssize_t most) noexcept nogil:
     """Size of the next piece of `left`, cut into the fewest pieces of at most `most`, evenly."""
     return _blocks(left, _blocks(left, most))
+
+
+cdef inline Py_ssize_t _most_blocks(Py_ssize_t n) noexcept nogil:
+    """How many blocks fit a tile beside its rows, of n rows in all."""
+    return TILE // _even(max(n, <Py_ssize_t> 1), TILE)

@@ -144,8 +144,6 @@ cdef int _lead(
     cdef Job* job = NULL
     cdef Py_ssize_t size
     cdef int64_t stopped
-    if threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")
     cdef Py_ssize_t members = min(threads, <Py_ssize_t> MOST_PARTS - 1)
     cdef void* memory = _borrow_scratch(scratch)
     if members > 1:

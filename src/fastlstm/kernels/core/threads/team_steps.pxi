@@ -38,11 +38,12 @@ cdef inline void _part(
 
 
 cdef inline void _even_part(
-    const Team* team, Py_ssize_t count, Py_ssize_t* begin, Py_ssize_t* end
+    const Team* team, Py_ssize_t count, Py_ssize_t size, Py_ssize_t* begin, Py_ssize_t* end
 ) noexcept nogil:
-    """This thread's part of `count` items that are not units: all members have equally many."""
-    begin[0] = count * team.seat // team.parts
-    end[0] = count * (team.seat + 1) // team.parts
+    """This thread's part of `count` items that are not units, in groups of `size`, evenly."""
+    cdef Py_ssize_t groups = _blocks(count, size)
+    begin[0] = min(groups * team.seat // team.parts * size, count)
+    end[0] = min(groups * (team.seat + 1) // team.parts * size, count)
 
 
 cdef bint _lead_step(

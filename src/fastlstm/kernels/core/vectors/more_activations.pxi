@@ -69,7 +69,7 @@ cdef extern from *:
     vec vec_abs(vec x) nogil
 
 
-cdef enum Kind:  # as in reference/core/activations.py
+cdef enum Kind:  # as in fastlstm/kernels/arguments.py
     SIGMOID
     TANH
     RELU

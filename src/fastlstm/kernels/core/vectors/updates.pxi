@@ -116,7 +116,7 @@ def update(rule, p, moments, g, /):
     cdef Py_ssize_t k, n
     cdef list new = []
     _expect(cnp.PyArray_CheckExact(p) and _is_dense(p), "p")
-    _expect(isinstance(moments, tuple) and len(<tuple> moments) == VELOCITY, "moments")
+    _expect(isinstance(moments, tuple) and len(<tuple> moments) == GRADIENT - MEAN, "moments")
     if not _is_like(g, p):
         return NotImplemented
     PyArg_ParseTuple(

@@ -144,23 +144,11 @@ cdef void _projection_backward(
 ) noexcept nogil:
     """The phase that computes the gradient of the hidden units from that of their projection."""
     cdef Py_ssize_t begin, end, s
-    _even_part(team, _blocks(f.cell.H, PANEL), &begin, &end)
-    begin, end = begin * PANEL, min(end * PANEL, f.cell.H)
+    _even_part(team, f.cell.H, PANEL, &begin, &end)
     for s in range(at.n):
         at.source[s] = _at(&f.series, at.t, _row(&f.walk, s))
         at.target[s] = _d_hidden(f, at, s) + begin
-    _multiply(
-        at.source,
-        at.n,
-        f.cell.P,
-        f.cell.projection_transposed + begin * f.cell.P,
-        end - begin,
-        at.target,
-        NULL,
-        False,
-        at.sums,
-        at.watch,
-    )
+    _multiply_back(at, f.cell.P, f.cell.projection_transposed, begin, end, False)
 
 
 cdef inline real* _d_hidden(const Pass* f, const BackwardStep* at, Py_ssize_t s) noexcept nogil:
@@ -183,12 +171,24 @@ cdef void _product_into_state(
     for s in range(at.n):
         at.source[s] = _at(dz, at.t, _row(&f.walk, s))
         at.target[s] = at.d[0][s] + at.begin
+    _multiply_back(at, K, panels, at.begin, at.end, accumulate)
+
+
+cdef inline void _multiply_back(
+    const BackwardStep* at,
+    Py_ssize_t K,
+    const real* panels,  # packed, [N, K]
+    Py_ssize_t begin,
+    Py_ssize_t end,
+    bint accumulate,
+) noexcept nogil:
+    """Rows `begin` to `end` of panels · source, or added to, at the targets of all rows."""
     _multiply(
         at.source,
         at.n,
         K,
-        panels + at.begin * K,
-        at.end - at.begin,
+        panels + begin * K,
+        end - begin,
         at.target,
         NULL,
         accumulate,
@@ -197,14 +197,24 @@ cdef void _product_into_state(
     )
 
 
-cdef void _cut_state(const Pass* f, const BackwardStep* at, Py_ssize_t state) noexcept nogil:
-    """Set this thread's part of the gradient to 0 in rows whose state before the step is cut."""
+cdef inline vec _slope_of(
+    const Pass* f, const BackwardStep* at, Py_ssize_t s, Py_ssize_t gate, Py_ssize_t unit, vec usual
+) noexcept nogil:
+    """A gate's slope by its preactivation: the saved one, or `usual` if slopes are not saved."""
+    cdef Py_ssize_t place = f.cell.slopes, H = f.cell.H
+    if not place:
+        return usual
+    return _load(_at(&f.saved[place], at.t, _row(&f.walk, s)) + gate * H + unit, H - unit)
+
+
+cdef void _cut_state(const Pass* f, const BackwardStep* at) noexcept nogil:
+    """Set this thread's part of the gradient of h to 0 in rows whose state before is cut."""
     cdef Py_ssize_t s
     if f.walk.resets == NULL:
         return
     for s in range(at.n):
         if _is_cut(&f.walk, at.i, s):
-            memset(at.d[state][s] + at.begin, 0, (at.end - at.begin) * sizeof(real))
+            memset(at.d[0][s] + at.begin, 0, (at.end - at.begin) * sizeof(real))
 
 
 cdef void _drop_state(const Pass* f, const BackwardStep* at) noexcept nogil:

@@ -62,7 +62,6 @@ cdef struct Cell:
     Py_ssize_t sets
     Py_ssize_t blocks
     Py_ssize_t row_size  # reals of one k of a block
-    Py_ssize_t units  # hidden units of a block
     const real* projection  # packed W_hr, or NULL
     bint zoned  # whether the state keeps old values in training, by the flags of `Drawn`
     Py_ssize_t phases  # number of phases of a step
@@ -75,6 +74,7 @@ cdef struct Cell:
     # projection; arrays of variants.
     Py_ssize_t saved
     Py_ssize_t[MOST_SAVED][2] saved_shape
+    Py_ssize_t slopes  # index of the saved slopes of gates; 0 if the cell does not save them
 
     # Backward.
     const real* recurrent[2]  # packed Rᵀ; of a GRU, two matrices: R_rᵀ with R_zᵀ, and R_nᵀ
@@ -137,7 +137,7 @@ cdef Cell _plain_cell(Py_ssize_t inputs, Py_ssize_t H, Py_ssize_t P, Py_ssize_t 
     cell.inputs, cell.H, cell.P = inputs, H, P
     cell.states, cell.sizes[0] = 1, P
     cell.weights = gates * H * (inputs + P)
-    cell.sets, cell.blocks, cell.row_size, cell.units = 1, _blocks(H, V), PANEL, V
+    cell.sets, cell.blocks, cell.row_size = 1, _blocks(H, V), PANEL
     cell.d_input_size = gates * H
     cell.has_bias = bias
     _learn(&cell, gates * H, inputs)

@@ -172,8 +172,7 @@ cdef void _project(const Pass* f, const ForwardStep* at, const Team* team) noexc
     """The phase that projects the hidden units to y."""
     cdef const Cell* cell = f.cell
     cdef Py_ssize_t begin, end, s
-    _even_part(team, _blocks(cell.P, PANEL), &begin, &end)
-    begin, end = begin * PANEL, min(end * PANEL, cell.P)
+    _even_part(team, cell.P, PANEL, &begin, &end)
     for s in range(at.n):
         at.spare[s] = at.y[s] + begin
     _multiply(

@@ -84,7 +84,7 @@ cdef void _input_part(
     Watch* watch,
 ) noexcept nogil:
     """z = W x + bias in blocks `begin` to `end`, counted over all sets; rows of any steps."""
-    cdef Py_ssize_t b = begin, s, rows, width, most = TILE // _even(max(n, 1), TILE)
+    cdef Py_ssize_t b = begin, s, rows, width, most = _most_blocks(n)
     cdef Py_ssize_t panel_block = PANEL + (cell.inputs + cell.P) * cell.row_size
     cdef Tile tile
     tile.start_row, tile.start_block, tile.panel_block = 0, panel_block, panel_block
@@ -177,7 +177,7 @@ cdef inline inlined_void _gate_step(
     cdef Py_ssize_t first = set * cell.blocks
     cdef real* z = here.apart
     cdef Py_ssize_t done = 0, width, b, s, rows, r, w, unit, groups
-    cdef Py_ssize_t most = TILE // _even(max(n, 1), TILE)
+    cdef Py_ssize_t most = _most_blocks(n)
     cdef const real* panels
     cdef vec q[TILE][4]
     cdef Tile tile

@@ -34,15 +34,23 @@ cdef struct Layer:
 
 cdef inline Py_ssize_t _walk_scratch(const Layer* layer, Py_ssize_t rows) noexcept nogil:
     """Bytes of scratch that each thread needs for a walk of up to `rows` rows."""
-    if layer.backward:
-        return _backward_scratch(&layer.passes[0], rows)
-    return _forward_scratch(&layer.passes[0], rows)
+    cdef Py_ssize_t direction, size = 0
+    for direction in range(layer.directions):
+        if layer.backward:
+            size = max(size, _backward_scratch(&layer.passes[direction], rows))
+        else:
+            size = max(size, _forward_scratch(&layer.passes[direction], rows))
+    return size
 
 
 cdef inline Py_ssize_t _shared_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
     """Bytes of scratch that the whole team needs for a walk of up to `rows` rows."""
-    cdef const Cell* cell = layer.passes[0].cell
-    return _padded(rows * (cell.back_shared if layer.backward else cell.shared) * sizeof(real))
+    cdef Py_ssize_t direction, reals = 0
+    cdef const Cell* cell
+    for direction in range(layer.directions):
+        cell = layer.passes[direction].cell
+        reals = max(reals, cell.back_shared if layer.backward else cell.shared)
+    return _padded(rows * reals * sizeof(real))
 
 
 cdef void _walk_parts(const void* arguments, Team* team, void* memory) noexcept nogil:

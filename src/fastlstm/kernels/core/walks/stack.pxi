@@ -37,7 +37,6 @@ def stack(cells, reverse, bint batch_first, bint one_step, Py_ssize_t threads, t
     cdef tuple kept = tuple(cells)
     cdef Py_ssize_t k, layers, directions = len(reverse), state
     cdef const Cell* cell
-    cdef const Cell* below
     for capsule in kept:
         if not PyCapsule_IsValid(capsule, CELL):
             return NotImplemented
@@ -89,18 +88,18 @@ cdef struct Arguments:
     int step_axis  # axis of steps in x and y; -1 without one
     int row_axis  # axis of rows in x and y; -1 without one
     bint batched  # whether there is an axis of rows
+    int axes  # of x, y and each part of the state
     Walk walk  # the walk forward
     void* order  # memory for `rows` and `live` of the walk, or NULL
 
 
 cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
     """Set `read` by the axes of x; False where x has to be copied or refused first."""
-    cdef int axes
     if not cnp.PyArray_CheckExact(x):
         return False
-    axes = _ndim(x)
-    read.batched = axes == (2 if m.one_step else 3)
-    if not (read.batched or axes == (1 if m.one_step else 2)) or not _is_ready(x, axes):
+    read.axes = _ndim(x)
+    read.batched = read.axes == 3 - m.one_step
+    if not (read.batched or read.axes == 2 - m.one_step) or not _is_ready(x, read.axes):
         return False
     if m.one_step:
         read.step_axis, read.row_axis = -1, 0 if read.batched else -1
@@ -112,15 +111,24 @@ cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
     read.B = _dim(x, read.row_axis) if read.row_axis >= 0 else 1
     read.order = NULL
     read.walk = _whole_walk(read.T, read.B, False)
-    return _dim(x, axes - 1) == m.cells[0].inputs
+    return _dim(x, read.axes - 1) == m.cells[0].inputs
+
+
+cdef bint _is_like_y(const Arguments* read, object array, Py_ssize_t N) noexcept:
+    """Whether `array` is ready as [T, B, N] in the caller's form."""
+    return (
+        _is_ready(array, read.axes)
+        and _dim(array, read.axes - 1) == N
+        and (read.step_axis < 0 or _dim(array, read.step_axis) == read.T)
+        and (read.row_axis < 0 or _dim(array, read.row_axis) == read.B)
+    )
 
 
 cdef bint _is_state(const Stack* m, const Arguments* read, object array, Py_ssize_t size) noexcept:
     """Whether `array` is ready as a part of the state, [L · D, B, size] without axes x lacks."""
-    cdef int axes = 1 + (not m.one_step) + read.batched
-    if not _is_ready(array, axes) or _dim(array, axes - 1) != size:
+    if not _is_ready(array, read.axes) or _dim(array, read.axes - 1) != size:
         return False
-    if read.batched and _dim(array, axes - 2) != read.B:
+    if read.batched and _dim(array, read.axes - 2) != read.B:
         return False
     return m.one_step or _dim(array, 0) == m.layers * m.directions
 
@@ -165,14 +173,13 @@ cdef object _new_state(const Stack* m, const Arguments* read, Series* series, bi
 cdef object _new_part(
     const Stack* m, const Arguments* read, Py_ssize_t k, Series* series, bint zeros
 ):
-    cdef int axes = 1 + (not m.one_step) + read.batched
     cdef cnp.npy_intp[3] shape = [m.layers * m.directions, read.B, m.cells[0].sizes[k]]
     if not read.batched:
         shape[1] = shape[0]
     if zeros:
-        array = cnp.PyArray_ZEROS(axes, &shape[3 - axes], REAL, 0)
+        array = cnp.PyArray_ZEROS(read.axes, &shape[3 - read.axes], REAL, 0)
     else:
-        array = cnp.PyArray_EMPTY(axes, &shape[3 - axes], REAL, 0)
+        array = cnp.PyArray_EMPTY(read.axes, &shape[3 - read.axes], REAL, 0)
     series[k] = _of(array, -1 if m.one_step else 0, (not m.one_step) if read.batched else -1)
     return array
 

@@ -36,17 +36,6 @@ cdef void _find_gradients(tuple arrays, real** gradients):
         gradients[k] = _data(arrays[k])
 
 
-cdef bint _is_like_y(const Stack* m, const Arguments* read, object array, Py_ssize_t N) noexcept:
-    """Whether `array` is ready as [T, B, N] in the caller's form."""
-    cdef int axes = 1 + (not m.one_step) + read.batched
-    return (
-        _is_ready(array, axes)
-        and _dim(array, axes - 1) == N
-        and (read.step_axis < 0 or _dim(array, read.step_axis) == read.T)
-        and (read.row_axis < 0 or _dim(array, read.row_axis) == read.B)
-    )
-
-
 cdef const char* SUMS = "fastlstm.sums"
 
 
@@ -108,12 +97,12 @@ def backward(
     x, state, dy, dstate = _as_reals(x), _as_reals(state), _as_reals(dy), _as_reals(dstate)
     if not _read_axes(m, x, &read):
         return NotImplemented
-    if dy is not None and not _is_like_y(m, &read, dy, m.directions * m.cells[0].P):
+    if dy is not None and not _is_like_y(&read, dy, m.directions * m.cells[0].P):
         return NotImplemented
     if masks is not None and not _are_drawn(m, masks, read.T, read.B):
         return NotImplemented
     if into is not None:
-        _expect(_is_like_y(m, &read, into, m.cells[0].inputs), "into")
+        _expect(_is_like_y(&read, into, m.cells[0].inputs), "into")
         _expect(_is_writeable(into) and not _overlaps_itself(into), "into")
     zeros = _zeros_for(m)
     try:
@@ -188,7 +177,7 @@ cdef object _backward(
             pair = saved[layer]
             y_of_layer, kept = pair
             if layer == m.layers - 1:
-                _expect(_is_like_y(m, read, y_of_layer, D * P), "saved")
+                _expect(_is_like_y(read, y_of_layer, D * P), "saved")
                 y = _of(y_of_layer, read.step_axis, read.row_axis)
             else:
                 y = source
@@ -247,8 +236,12 @@ cdef inline Py_ssize_t _row_sums_size(const Pass* f) noexcept:
 
 cdef Py_ssize_t _series_scratch(const Layer* layer) noexcept:
     """Bytes for `series` of all directions."""
-    cdef const Pass* f = &layer.passes[0]
-    return layer.directions * _padded(f.walk.T * f.walk.B * f.cell.back_series * sizeof(real))
+    cdef Py_ssize_t direction, size = 0
+    cdef const Pass* f
+    for direction in range(layer.directions):
+        f = &layer.passes[direction]
+        size += _padded(f.walk.T * f.walk.B * f.cell.back_series * sizeof(real))
+    return size
 
 
 cdef int _begin_sums(Layer* layer, const Sums* sums, Py_ssize_t cell, void* scratch) except -1:
@@ -283,7 +276,6 @@ cdef int _sum_layer(
 ) except -1:
     """Compute the gradients of the layer's input and parameters, after its walks."""
     cdef Py_ssize_t direction, k, count
-    cdef tuple pair, kept
     cdef bint ends = sums.later + layer.passes[0].walk.T == sums.steps
     cdef Pass* f
     cdef Product into_x

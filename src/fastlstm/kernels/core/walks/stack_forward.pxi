@@ -117,26 +117,18 @@ cdef object _new_saved(
 
 cdef object _new_steps(const Stack* m, const Arguments* read, Py_ssize_t N, bint fixed):
     """A new array of x's axes with N features; from `_new_fixed` if `fixed`."""
-    cdef int axes = 1 + (not m.one_step) + read.batched
     cdef Py_ssize_t a = read.T, b = read.B
     if not read.batched or m.batch_first:
         a, b = b, a
-    return _new_fixed(axes, a, b, N) if fixed else _new(axes, a, b, N)
+    return _new_fixed(read.axes, a, b, N) if fixed else _new(read.axes, a, b, N)
 
 
 cdef bint _is_out(
-    const Stack* m, const Arguments* read, object out, Py_ssize_t N, object x, object state,
-    object lengths, object resets
+    const Arguments* read, object out, Py_ssize_t N, object x, object state, object lengths,
+    object resets
 ):
     """Whether `out` is ready for results [T, B, N] and shares no memory with other arguments."""
-    cdef int axes = 2 + read.batched, axis
-    if not _is_ready(out, axes) or not _is_writeable(out):
-        return False
-    if (
-        _dim(out, axes - 1) != N
-        or _dim(out, read.step_axis) != read.T
-        or read.batched and _dim(out, read.row_axis) != read.B
-    ):
+    if not _is_like_y(read, out, N) or not _is_writeable(out):
         return False
     if _overlaps_itself(out) or _may_overlap(out, x):
         return False
@@ -184,7 +176,7 @@ def forward(stack, x, state=None, lengths=None, resets=None, out=None, masks=Non
         if out is not None and (
             keep
             or m.one_step
-            or not _is_out(m, &read, out, m.directions * m.cells[0].P, x, state, lengths, resets)
+            or not _is_out(&read, out, m.directions * m.cells[0].P, x, state, lengths, resets)
         ):
             return NotImplemented
         if <double> (read.T * read.B) * m.directions * m.cells[0].P > MOST_NUMBERS:

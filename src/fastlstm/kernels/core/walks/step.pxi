@@ -12,7 +12,6 @@ cdef bint _read_places(
     const Stack* m, Arguments* read, object state, Series* places
 ) except -1:
     """Set `places` to the arrays of a state, and B; False where one cannot be updated."""
-    cdef int axes = 3 - m.one_step
     cdef Py_ssize_t k, other
     cdef tuple parts
     if m.cells[0].states == 1:
@@ -21,9 +20,10 @@ cdef bint _read_places(
         parts = state
     else:
         return False
-    if not _is_ready(parts[0], axes):
+    read.axes = 3 - m.one_step
+    if not _is_ready(parts[0], read.axes):
         return False
-    read.T, read.B, read.batched = 1, _dim(parts[0], axes - 2), True
+    read.T, read.B, read.batched = 1, _dim(parts[0], read.axes - 2), True
     if not _read_state(m, read, state, places, NULL):
         return False
     for k in range(len(parts)):

@@ -7,10 +7,6 @@ from fastlstm.kernels.reference.cells.weights import read_array, read_biases, re
 from fastlstm.kernels.reference.core.activations import sigmoid, tanh
 from fastlstm.kernels.reference.core.cell import Parts, Term
 
-# gates [T, B, 4, H]: i, f, g, o. cells [T, B, H]: c. hidden [T, B, H], only with a projection:
-# o * tanh(c), before the projection.
-SAVED = ("gates", "cells", "hidden")
-
 
 class LSTM:
     """A plain LSTM cell; if there is a W_hr, with the projection h' = W_hr (o * tanh(c')).

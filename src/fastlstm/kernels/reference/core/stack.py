@@ -26,7 +26,7 @@ from fastlstm.kernels.reference.core.walk import quiet, walk_backward, walk_forw
 
 
 def _naming_sizes(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a MemoryError of `forward` and `backward` name the shape of x."""
+    """Let a MemoryError of a call name the shape of x."""
 
     @wraps(call)
     def run(stack: "Stack", x: Any, *rest: Any, **options: Any) -> Any:

@@ -57,7 +57,8 @@ def walk_forward(
     y[...] = 0
     for t, rows in live_rows(T, B, lengths, reverse):
         before = cut([part[rows] for part in state], cuts, t, rows)
-        after, to_save = cell.step(x[t, rows], before, _masks_at(masks, t, rows))
+        own = None if masks is None else _masks_at(masks, t, rows)
+        after, to_save = cell.step(x[t, rows], before, own)
         for part, value in zip(state, after, strict=True):
             part[rows] = value
         y[t, rows] = after[0]
@@ -100,7 +101,7 @@ def walk_backward(
             tuple(before[t, rows] for before in befores),
             tuple(array[t, rows] for array in saved),
             tuple(d_after),
-            _masks_at(masks, t, rows) or Masks(),
+            _masks_at(masks, t, rows),
         )
         dx[t, rows] += dx_t
         for part, value in zip(d_state, cut(d_before, cuts, t, rows), strict=True):
@@ -153,9 +154,7 @@ def states_before(
     return before
 
 
-def _masks_at(masks: Masks | None, t: int, rows: Array) -> Masks | None:
-    if masks is None:
-        return None
+def _masks_at(masks: Masks, t: int, rows: Array) -> Masks:
     recurrent, kept_h, kept_c = masks
     return Masks(
         None if recurrent is None else recurrent[rows],
