@@ -58,10 +58,11 @@ class Sequential(Row):
     TypeError
         A module is not a layer.
     ValueError
-        A layer with parameters is given twice, so its gradients would have two names. Or a module
-        is a cell of one step (`LSTMCell`), whose result is a state. Or a recurrent layer or a
-        `Pool` follows a `Pool`, which leaves no steps. Or layers differ in `batch_first`: the
-        second would take rows for steps. (A module of one's own between them may swap the axes.)
+        A layer with parameters is given twice, so its gradients would have two names. Or a layer
+        reads another number of features than the one before it gives. Or a module is a cell of one
+        step (`LSTMCell`), whose result is a state. Or a recurrent layer or a `Pool` follows a
+        `Pool`, which leaves no steps. Or layers differ in `batch_first`: the second would take rows
+        for steps. (A module of one's own between them may swap the axes.)
     """
 
     def __call__(
