@@ -34,8 +34,8 @@ class Optimizer:
     A copied or unpickled optimizer is not bound until its next step, nor is one after
     `load_state_dict`. The module of that step must have the same parameters as the first one.
 
-    `lr`, `weight_decay`, `freeze` and `skip_nonfinite` may be changed between steps. Other arguments
-    may not: a new optimizer takes over the running means by `load_state_dict`.
+    `lr`, `weight_decay`, `freeze` and `skip_nonfinite` may be changed between steps. Other
+    arguments may not: a new optimizer takes over the running means by `load_state_dict`.
 
     Attributes
     ----------
