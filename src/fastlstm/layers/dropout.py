@@ -33,6 +33,14 @@ class Dropout(Module):
     p : float in [0, 1]
     rng : None, seed or Generator
         Source of the masks.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> dropout = fl.Dropout(0.5, rng=0)
+    >>> y, tape = dropout.forward(np.ones(100))
+    >>> sorted(set(y.tolist())), bool((dropout(np.ones(100)) == 1).all())
+    ([0.0, 2.0], True)
     """
 
     acts_on_steps = True

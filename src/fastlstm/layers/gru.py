@@ -147,6 +147,15 @@ class GRUCell(_Options, OneStep):
     ----------
     weight_ih, weight_hh, bias_ih, bias_hh : read-only arrays
         (3H, I), (3H, H), (3H,), (3H,), gates in the order r, z, n.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> cell, h = fl.GRUCell(3, 5, rng=0), None
+    >>> for x in np.ones((7, 2, 3)):  # 7 steps of 2 rows
+    ...     h = cell(x, h)
+    >>> h.shape
+    (2, 5)
     """
 
     def __init__(

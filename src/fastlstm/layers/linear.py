@@ -52,6 +52,12 @@ class Linear(Module):
     ----------
     weight : array (out_features, in_features)
     bias : array (out_features,) or None
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> fl.Linear(3, 2, rng=0)(np.ones((7, 5, 3))).shape
+    (7, 5, 2)
     """
 
     acts_on_steps = True

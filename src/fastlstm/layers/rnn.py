@@ -130,6 +130,15 @@ class RNNCell(_Options, OneStep):
     ----------
     weight_ih, weight_hh, bias_ih, bias_hh : read-only arrays
         (H, I), (H, H), (H,), (H,).
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> cell, h = fl.RNNCell(3, 5, rng=0), None
+    >>> for x in np.ones((7, 2, 3)):  # 7 steps of 2 rows
+    ...     h = cell(x, h)
+    >>> h.shape
+    (2, 5)
     """
 
     def __init__(

@@ -69,6 +69,13 @@ def gru(
 
     `GRU` describes the computation, W, R, B and the attributes; `lstm` describes X, sequence_lens,
     initial_h and the outputs.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> X, W, R = np.ones((5, 2, 3)), np.ones((1, 12, 3)), np.ones((1, 12, 4))
+    >>> [output.shape for output in fl.onnx.gru(X, W, R, hidden_size=4)]
+    [(5, 1, 2, 4), (1, 2, 4)]
     """
     outputs: tuple[np.ndarray, ...] = GRU(W, R, B, **attributes)(X, sequence_lens, initial_h)
     return outputs

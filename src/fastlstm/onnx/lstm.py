@@ -163,5 +163,12 @@ def lstm(
         (batch, T, directions, hidden_size) with layout=1. Zeros where a row has ended.
     Y_h, Y_c : arrays of initial_h's shape
         The state after the last step of every row.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> X, W, R = np.ones((5, 2, 3)), np.ones((1, 16, 3)), np.ones((1, 16, 4))
+    >>> [output.shape for output in fl.onnx.lstm(X, W, R, hidden_size=4)]
+    [(5, 1, 2, 4), (1, 2, 4), (1, 2, 4)]
     """
     return LSTM(W, R, B, P, **attributes)(X, sequence_lens, initial_h, initial_c)

@@ -53,6 +53,15 @@ class EarlyStopping:
         The name of the value; "val_loss" with a validation set and "loss" without.
     mode : "min", "max" or "auto"
         Whether lower or higher is better; "auto" is "max" for an accuracy only.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> trainer = fl.Trainer(fl.Linear(2, 1, rng=0), "mse", fl.optim.SGD(lr=0.0))  # learns nothing
+    >>> x, y, stop = np.ones((4, 3, 2)), np.ones((4, 3, 1)), fl.EarlyStopping(patience=2)
+    >>> history = trainer.fit(x, y, epochs=9, early_stopping=stop, progress=False)
+    >>> history.epochs, history.stopped_by
+    (3, 'early stopping')
     """
 
     patience: int = 5

@@ -22,6 +22,14 @@ class History(Mapping[str, np.ndarray]):
         not say otherwise.
     stopped_by : str
         "epochs", "early stopping", "callback" or "interrupt"; "" while training goes on.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> trainer = fl.Trainer(fl.Linear(2, 1, rng=0), "mse", fl.optim.SGD(lr=0.1))
+    >>> history = trainer.fit(np.ones((4, 3, 2)), np.ones((4, 3, 1)), epochs=5, progress=False)
+    >>> history.epochs, list(history), bool(history["loss"][4] < history["loss"][0])
+    (5, ['loss', 'lr'], True)
     """
 
     def __init__(self, columns: Mapping[str, Any] | None = None, monitor: str = "loss"):

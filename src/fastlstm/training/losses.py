@@ -188,6 +188,13 @@ def mae(
     -------
     loss, d_pred
         As of `mse`; the gradient is 0 where pred equals target.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> loss, d_pred = fl.losses.mae([3.0, 1.0], [1.0, 1.0])
+    >>> loss, d_pred.tolist()
+    (1.0, [0.5, 0.0])
     """
     positions, error = _errors(pred, target, mask, sample_weight, broadcast)
     return positions, np.abs(error, dtype=np.float64), np.sign(error), None
@@ -218,6 +225,13 @@ def huber(
     -------
     loss, d_pred
         As of `mse`.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> loss, d_pred = fl.losses.huber([3.0, 0.5], [0.0, 0.0])  # 2.5 and 0.125
+    >>> loss, d_pred.tolist()
+    (1.3125, [0.5, 0.25])
     """
     delta = read_number("delta", delta, 0, np.inf, open_below=True, open_above=True)
     positions, error = _errors(pred, target, mask, sample_weight, broadcast)
@@ -338,6 +352,13 @@ def binary_cross_entropy(
     -------
     loss, d_logits
         As of `mse`.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> loss, d_logits = fl.losses.binary_cross_entropy([0.0, 0.0], [1.0, 0.0])
+    >>> round(loss, 4), d_logits.tolist()
+    (0.6931, [-0.25, 0.25])
     """
     logits, target = _pair("logits", logits, target, broadcast)
     positions = _Positions(logits.shape, mask, sample_weight)

@@ -70,6 +70,12 @@ class linear(Schedule):
     lr : float
     steps : int
     start : float
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> fl.schedules.linear(0.1, steps=4)(2)
+    0.05
     """
 
     lr: float
@@ -131,6 +137,13 @@ class one_cycle(Schedule):
     rise : float in [0, 1]
     divide, divide_end : float
         Above 0.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> schedule = fl.schedules.one_cycle(0.1, steps=100)
+    >>> round(schedule(0), 6), schedule(29)
+    (0.004, 0.1)
     """
 
     lr: float
@@ -186,6 +199,13 @@ class piecewise(Schedule):
         Rising.
     values : floats
         One more than boundaries.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> schedule = fl.schedules.piecewise([10, 20], [0.1, 0.01, 0.001])
+    >>> schedule(9), schedule(10), schedule(50)
+    (0.1, 0.01, 0.001)
     """
 
     boundaries: Any
@@ -212,6 +232,14 @@ class joined(Schedule):
         Or any functions from a step to a learning rate.
     boundaries : ints
         Rising, one less than schedules.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> parts = fl.schedules.linear(0.1, steps=5), fl.schedules.exponential(0.1, 0.5, steps=10)
+    >>> schedule = fl.schedules.joined(parts, [5])
+    >>> schedule(0), schedule(5), schedule(15)
+    (0.0, 0.1, 0.05)
     """
 
     schedules: Any

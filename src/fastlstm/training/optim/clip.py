@@ -32,6 +32,15 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
         `max_norm` is not above 0.
     TypeError
         `grads` is not Gradients, or a gradient is not a writable array of floats.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> grads = fl.Gradients(params={"a": np.array([3.0]), "b": np.array([4.0])})
+    >>> fl.optim.clip_grad_norm(grads, 1.0)
+    5.0
+    >>> grads.params["b"].tolist()
+    [0.8]
     """
     measures = isinstance(max_norm, (float, np.floating)) and max_norm == np.inf
     if not measures:

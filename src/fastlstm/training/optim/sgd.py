@@ -31,6 +31,15 @@ class SGD(Optimizer):
     skip_nonfinite : bool
         Whether a step on gradients with an infinity or NaN is skipped, and counted in the attribute
         `skipped`, instead of refused.
+
+    Examples
+    --------
+    >>> import numpy as np, fastlstm as fl
+    >>> layer = fl.Linear(2, 1, bias=False, dtype="float64", rng=0)
+    >>> before, grads = layer.weight, fl.Gradients(params={"weight": np.array([[3.0, -0.5]])})
+    >>> fl.optim.SGD(lr=0.1).step(layer, grads)
+    >>> (layer.weight - before).round(6).tolist()
+    [[-0.3, 0.05]]
     """
 
     _fixed = "momentum", "nesterov"
