@@ -668,9 +668,8 @@ def test_errors_of_forms(rng):
     [
         ({"lengths": [5, -1, 5, 5]}, "lengths: expected 0 to 5, got -1 to 5"),
         ({"lengths": [5, 9, 5, 5]}, "lengths: expected 0 to 5, got 5 to 9"),
-        ({"sample_weight": np.ones(6)}, r"sample_weight: expected shape \(4,\), got \(6,\)"),
-        ({"sample_weight": 1.0}, r"sample_weight: expected shape \(4,\), got \(\)"),
-        ({"sample_weight": np.ones((4, 4))}, r"sample_weight: expected shape \(4, 5\)"),
+        ({"sample_weight": np.ones(6)}, r"sample_weight: expected a weight for each of 4 rows"),
+        ({"sample_weight": 1.0}, r"sample_weight: .* got shape \(\)"),
     ],
 )
 def test_errors_of_batches(changes, message):

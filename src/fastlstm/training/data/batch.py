@@ -7,14 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastlstm.checks import (
-    brief,
-    check_shape,
-    read_array,
-    read_bools,
-    read_integers,
-    read_numbers,
-)
+from fastlstm.checks import brief, read_array, read_bools, read_integers, read_numbers
 
 
 class Batch(NamedTuple):
@@ -154,7 +147,11 @@ def read_batch(name: str, value: Any) -> Batch:
             batch = Batch(**{**batch._asdict(), field: array})
     if batch.sample_weight is not None:
         weight = read_array(f"{name}: sample_weight", batch.sample_weight, np.dtype(np.float64))
-        check_shape(f"{name}: sample_weight", weight, *x.shape[: min(max(weight.ndim, 1), 2)])
+        if not weight.ndim or len(weight) not in (1, len(x)):
+            raise ValueError(
+                f"{name}: sample_weight: expected a weight for each of {len(x)} rows, "
+                f"got shape {weight.shape}"
+            )
         batch = batch._replace(sample_weight=weight)
     return batch
 
