@@ -319,3 +319,10 @@ def test_a_memory_needs_steps_and_finite_numbers(x):
     x[0] = np.nan
     with pytest.raises(ValueError, match="expected finite outputs"):
         effective_memory(lstm(), x)
+
+
+def test_an_x_without_deviation_is_changed_by_noise_of_1():
+    memory = fl.inspection.effective_memory(
+        fl.LSTM(3, 4, dtype=np.float64, rng=0), np.ones((6, 2, 3))
+    )
+    assert memory.perturbation.max() == 1

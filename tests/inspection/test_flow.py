@@ -394,3 +394,13 @@ def test_the_model_is_as_it_was(rng):
     gradient_flow(model, np.ones((7, 2, 3)))
     assert [module._rng.bit_generator.state for module in model] == before
     assert [type(module) for module in model] == [fl.Dropout, fl.LSTM]
+
+
+def test_zoneout_of_h_alone():
+    """One step of one unit: h = m h₀ + (1 - m) o tanh(c), so dh/dc = (1 - m) o (1 - tanh²(c))."""
+    layer = fl.LSTM(1, 1, zoneout=(0.25, 0.0), dtype=np.float64, rng=0)
+    values = {name: np.zeros_like(value) for name, value in layer.state_dict().items()}
+    layer.load_state_dict(values | {"bias_ih_l0": np.array([0.0, 0.0, 2.0, 0.0])})
+    c = 0.5 * np.tanh(2.0)
+    flow = fl.inspection.gradient_flow(layer, np.zeros((1, 1, 1)))
+    np.testing.assert_allclose(flow.cell, [0.75 * 0.5 * (1 - np.tanh(c) ** 2)], rtol=1e-12)

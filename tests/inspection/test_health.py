@@ -266,3 +266,22 @@ def test_masked_steps_are_no_part_of_a_diagnosis(kind, rng):
         assert (ours.constant_units == theirs.constant_units).all()
         if kind != "RNN":
             np.testing.assert_allclose(ours.time_constants, theirs.time_constants, rtol=1e-5)
+
+
+def test_an_input_gate_that_lets_in_half_of_what_leaks_out():
+    """i = 0.03 is closed, but 1 - f = 0.04: a long memory needs it."""
+    layer = fl.LSTM(3, 8, dtype=np.float64, rng=0)
+    values = {name: np.zeros_like(value) for name, value in layer.state_dict().items()}
+    values["bias_ih_l0"][:16] = np.repeat(np.log([0.03 / 0.97, 0.96 / 0.04]), 8)
+    layer.load_state_dict(values)
+    findings = fl.inspection.diagnose(layer, np.ones((30, 4, 3))).findings
+    assert not [one for one in findings if one.what == "saturated" and "input gate" in one.advice]
+
+
+def test_forget_rows_of_coupled_gates_are_not_measured():
+    """They have no effect."""
+    (health,) = fl.inspection.diagnose(
+        fl.LSTM(3, 8, coupled=True, rng=0), np.ones((5, 2, 3))
+    ).layers
+    assert list(health.weight_norms) == ["input_gate", "candidate", "output_gate"]
+    assert list(health.singular_values) == ["input_gate", "candidate", "output_gate", "all"]

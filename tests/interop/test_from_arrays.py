@@ -298,3 +298,13 @@ def test_published_models(cases):
     lstm = fl.load(path, batch_first=True)
     y, _ = lstm(arrays["x"], lengths=arrays["lengths"])
     np.testing.assert_allclose(y, arrays["y"], rtol=0, atol=2e-6)
+
+
+def test_the_arrays_stay_the_callers():
+    """They are copied: a later change of one does not reach the layer, and is allowed."""
+    arrays = {name: np.array(value) for name, value in fl.LSTM(3, 4, rng=0).state_dict().items()}
+    layer = fl.from_arrays(arrays)
+    before = layer.weight_ih_l0.copy()
+    for array in arrays.values():
+        array[...] = 7
+    np.testing.assert_array_equal(layer.weight_ih_l0, before)

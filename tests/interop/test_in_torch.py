@@ -523,3 +523,17 @@ def test_results_are_arrays_of_the_backend_in_use(rng):
         y = ours(x)[0]
         with fl.use_backend("reference"):
             assert_same(ours(x)[0], y, 1e-6)
+
+
+def test_no_more_threads_than_torch_has(monkeypatch):
+    monkeypatch.setattr(packed, "get_num_threads", lambda: 5)
+    asked, calls_with = [], packed.Stack._calls_with
+    monkeypatch.setattr(
+        packed.Stack,
+        "_calls_with",
+        lambda stack, values, threads, *rest: (
+            asked.append(threads) or calls_with(stack, values, threads, *rest)
+        ),
+    )
+    door.LSTM(3, 4)(torch.ones(2, 1, 3))
+    assert asked == [1]

@@ -179,3 +179,12 @@ def test_in_a_model_of_lists():
 def test_bad_arguments(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         fl.Activation(*arguments)
+
+
+def test_selu_at_zero():
+    """As torch has it: the slope of the left side, λα."""
+    layer = fl.Activation("selu")
+    _, tape = layer.forward(np.zeros(3))
+    np.testing.assert_allclose(
+        layer.backward(tape, np.ones(3)).x, 1.0507009873554805 * 1.6732632423543772, rtol=1e-15
+    )

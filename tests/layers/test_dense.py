@@ -416,3 +416,13 @@ MASKED = np.ma.masked_array([[1, 1, 1, 1, 1]], mask=True)
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+@pytest.mark.parametrize("inputs", [3, 4, 21, 64])
+def test_the_gradient_of_one_row_has_no_negative_zero(kernels, inputs, dtype):
+    """A sum that begins with 0 is never -0, nor is one of a single term."""
+    layer = fl.Linear(inputs, 5, dtype=dtype, rng=0)
+    _, tape = layer.forward(-np.ones((1, inputs), dtype))
+    weight = layer.backward(tape, np.zeros((1, 5), dtype)).params["weight"]
+    assert not weight.any()
+    assert not np.signbit(weight).any()

@@ -389,3 +389,13 @@ def test_parameters_of_variants():
     assert (lstm.initial_c_l1 == 0).all()
     assert (lstm.weight_peephole_l0 != 0).all()
     assert (np.abs(lstm.weight_peephole_l0) <= 0.5).all()
+
+
+@pytest.mark.parametrize("bound", [1.0, -1.0])
+def test_the_slope_at_the_clip_itself_is_that_of_the_activation(kernels, dtype, bound):
+    """It is 0 beyond the clip. dh/dx = (1 - tanh(1)²) W."""
+    layer = fl.RNN(1, 1, clip=1.0, bias=False, dtype=dtype, rng=0)
+    layer.load_state_dict({"weight_ih_l0": [[1]], "weight_hh_l0": [[0]]})
+    _, tape = layer.forward(np.full((1, 1, 1), bound, dtype))
+    dx = layer.backward(tape, np.ones((1, 1, 1), dtype)).x
+    np.testing.assert_allclose(dx, 1 - np.tanh(1.0) ** 2, rtol=1e-5)

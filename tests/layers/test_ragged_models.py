@@ -325,3 +325,27 @@ def test_a_tuple_for_a_module_of_ones_own(rng):
     model = fl.Sequential(Pair(), fl.LSTM(3, 2, rng=rng))
     x = np.ones((4, 2, 3), np.float32)
     np.testing.assert_array_equal(model((x, x))[0], model[1](2 * x)[0])
+
+
+class Shift(fl.Module):
+    """Takes whole batches."""
+
+    def __init__(self):
+        self.define(shift=np.zeros(3))
+
+    def __call__(self, x):
+        return x + self.shift
+
+    def forward(self, x):
+        return x + self.shift, None
+
+    def backward(self, tape, dresult):
+        return self.collect(x=dresult, shift=dresult.sum(axis=(0, 1)))
+
+
+def test_a_module_of_ones_own_gets_no_gradient_of_padding():
+    """What stands in dy after a row's end does not count."""
+    model = fl.Sequential(fl.LSTM(2, 3, dtype=F8, rng=0), Shift())
+    _, tape = model.forward(np.ones((4, 2, 2)), lengths=[4, 1])
+    grads = model.backward(tape, np.ones((4, 2, 3)))
+    np.testing.assert_array_equal(grads.params["1.shift"], [5, 5, 5])

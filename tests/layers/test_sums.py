@@ -170,3 +170,19 @@ def test_beside_torch(kernels, kind, sizes):
     actual = gradients(getattr(fl, kind)(*sizes[2:], rng=3), x, None, dy)
     for name, limit in errors.items():
         assert error(actual[name], exact[name]) <= 3 * limit, name
+
+
+def test_a_long_sum_over_the_steps_of_one_row(kernels):
+    """Peepholes of i: d = Σ dz_i[t] c[t-1]. With W = R = 0 every term but the first is the same."""
+    T = 40_003
+    layer = fl.LSTM(1, 1, peepholes=True, rng=0)
+    values = {name: np.zeros_like(value) for name, value in layer.state_dict().items()}
+    values["bias_ih_l0"][:] = [0.3, -30, 0.7, 0.2]  # i, f, g, o: the cell forgets at once
+    layer.load_state_dict(values)
+    x, dy = np.zeros((T, 1, 1), np.float32), np.full((T, 1, 1), 0.37, np.float32)
+    exact = fl.LSTM(1, 1, peepholes=True, dtype=np.float64, rng=0)
+    exact.load_state_dict(values)
+    actual, expected = (
+        one.backward(one.forward(x)[1], dy).params["weight_peephole_l0"] for one in (layer, exact)
+    )
+    np.testing.assert_allclose(actual[[0, 2]], expected[[0, 2]], rtol=12 * 2**-24)

@@ -65,3 +65,11 @@ def test_weights_of_a_scaling_are_copies(dtype, rng):
     copies = np.repeat(steps, weights, axis=0).astype(np.float64)
     np.testing.assert_allclose(weighted.mean, copies.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(weighted.scale, copies.std(axis=0), rtol=1e-12)
+
+
+def test_rounding_is_no_deviation():
+    from fastlstm.in_sklearn.scaling import measure_scaling
+
+    steps = np.full((100, 1), 1e8)
+    steps[::2] = np.nextafter(1e8, 2e8)
+    assert measure_scaling(steps).scale == 1

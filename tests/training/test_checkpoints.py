@@ -311,3 +311,27 @@ def test_a_checkpoint_that_somebody_removed_is_not_missed(whole, tmp_path):
     watch = Watch(step=7, do=remove)
     assert run(tmp_path, 1, epochs=EPOCHS, callbacks=[watch]) == whole
     assert watch.losses[7:]
+
+
+def test_fewer_epochs_than_begun_are_refused(tmp_path):
+    """A checkpoint within the third epoch is beyond a fit of two."""
+
+    def fit(epochs, *callbacks):
+        model = fl.Sequential(fl.LSTM(3, 2, dtype=np.float64, rng=0))
+        trainer = fl.Trainer(model, "mse", fl.optim.SGD(0.1))
+        x = np.ones((6, 4, 3))
+        return trainer.fit(
+            x,
+            x[..., :2],
+            epochs=epochs,
+            batch_size=2,
+            checkpoint=tmp_path,
+            checkpoint_every=1,
+            callbacks=list(callbacks),
+            progress=False,
+        )
+
+    with pytest.raises(Death):
+        fit(5, dying(8))  # 3 steps an epoch
+    with pytest.raises(ValueError, match="epochs: expected at least the 2"):
+        fit(2)

@@ -454,3 +454,12 @@ def test_a_mask_of_0_and_1(rng, name, kind):
     shape = SHAPE[:2] if name == "cross_entropy" else SHAPE
     target = rng.integers(0, 2, shape)
     np.testing.assert_equal(loss(pred, target, mask.astype(kind)), loss(pred, target, mask))
+
+
+def test_smoothing_ignores_classes_of_weight_0():
+    """Even where their logit is -inf: 0 · inf would be NaN."""
+    loss, slope = fl.losses.cross_entropy(
+        [[0.0, 0.0, -np.inf]], [0], class_weight=[1, 1, 0], label_smoothing=0.3
+    )
+    assert loss == pytest.approx(0.9 * log(2))
+    assert np.isfinite(slope).all()

@@ -750,3 +750,14 @@ def test_what_cannot_be_set_later(opt, name, value):
             opt.weight_decay = wrong
     opt.weight_decay = 0.25
     assert opt.weight_decay == 0.25
+
+
+def test_state_dict_has_copies():
+    layer = fl.Linear(3, 2, rng=0)
+    adam = fl.optim.Adam()
+    _, tape = layer.forward(np.ones((4, 3), np.float32))
+    adam.step(layer, layer.backward(tape, np.ones((4, 2), np.float32)))
+    state = adam.state_dict()
+    before = state["mean.weight"].copy()
+    state["mean.weight"][...] = 7
+    np.testing.assert_array_equal(adam.state_dict()["mean.weight"], before)

@@ -121,3 +121,10 @@ def test_bad_steps(schedule, step):
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+def test_one_cycle_without_a_fall():
+    """It reaches lr at step rise · steps - 1, the last one, as torch's does."""
+    schedule = schedules.one_cycle(0.5, 10, rise=1)
+    assert schedule(9) == 0.5
+    assert schedule(10) == 0.5 / 25 / 1e4

@@ -680,3 +680,19 @@ def test_errors_of_batches(changes, message):
     good = fl.training.Batch(np.zeros((4, 5, 3)), np.zeros((4, 5, 2)))
     with pytest.raises(ValueError, match=f"validation, batch 0: {message}"):
         trainer_of(model).fit([good], epochs=1, validation=[batch], **QUIET)
+
+
+def test_a_value_that_stays_is_no_improvement(rng):
+    """Not with min_delta 0, either: a plateau ends the training."""
+    x = rng.standard_normal((6, 4, 3))
+    model = fl.Sequential(fl.LSTM(3, 2, dtype=np.float64, rng=0))
+    trainer = fl.Trainer(model, "mse", fl.optim.SGD(0.0))
+    history = trainer.fit(
+        x,
+        np.zeros((6, 4, 2)),
+        epochs=9,
+        validation=(x, np.zeros((6, 4, 2))),
+        early_stopping=fl.EarlyStopping(patience=2),
+        **QUIET,
+    )
+    assert (history.epochs, history.stopped_by) == (3, "early stopping")

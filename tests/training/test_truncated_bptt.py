@@ -121,3 +121,21 @@ def test_streams_have_their_own_targets(data):
         trainer_of().fit(streams, y, epochs=1)
     with pytest.raises(ValueError, match="mask: x has its own"):
         trainer_of().fit(streams, epochs=1, mask=np.ones(L, bool))
+
+
+def test_a_split_may_leave_one_step_for_each_row():
+    x = np.arange(10.0)
+    first, tail = fl.training.Streams(x, x, rows=5, steps=2).split(0.5, 0)
+    np.testing.assert_array_equal(first.x, x[:5])
+    np.testing.assert_array_equal(tail.x, x[5:])
+    with pytest.raises(ValueError, match="validation"):
+        fl.training.Streams(x, x, rows=6, steps=2).split(0.5, 0)
+
+
+def test_every_epoch_begins_without_a_state(rng):
+    """Also where a user's first batch says that it goes on."""
+    x = rng.standard_normal((2, 4, 3))
+    batch = fl.training.Batch(x, np.zeros((2, 4, 5)), carries=True)
+    model = fl.Sequential(fl.LSTM(3, 5, dtype=np.float64, rng=0))
+    history = fl.Trainer(model, "mse", fl.optim.SGD(0.0)).fit([batch], epochs=2, **QUIET)
+    assert history["loss"][0] == history["loss"][1]
