@@ -313,34 +313,3 @@ def test_a_text_with_a_zero_byte():
                 raise FaultError("a\0b")
 
     check(on_ranks(2, run), 1, text="FaultError: a\0b")
-
-
-def test_an_exit_of_one_rank():
-    """`sys.exit` in a callback is an error for the others, which do not wait for that rank."""
-
-    class Leaves:
-        on_every_rank = True
-
-        def on_step_end(self, run):
-            if run.ranks.rank == 1:
-                raise SystemExit("enough")
-
-    results = on_ranks(3, lambda comm: rank_runs.fit(comm, callbacks=Leaves()))
-    assert type(results[1]) is SystemExit
-    for rank in (0, 2):
-        assert type(results[rank]) is RankError
-        assert results[rank].rank == 1
-        assert "SystemExit: enough" in str(results[rank])
-
-
-def test_a_callback_that_changes_the_model_of_one_rank():
-    class Changes:
-        def on_step_end(self, run):  # on rank 0 alone
-            values = run.model.state_dict()
-            values["2.bias"] += 1
-            run.model.load_state_dict(values)
-
-    results = on_ranks(2, lambda comm: rank_runs.fit(comm, callbacks=Changes()))
-    for result in results:
-        assert type(result) is RankError
-        assert "its parameters are no longer those of rank 0" in str(result)

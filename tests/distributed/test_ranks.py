@@ -315,3 +315,16 @@ def test_a_bad_row_of_one_rank_stops_all():
         run()
     found = on_ranks(3, run)
     assert [str(one) for one in found] == [str(wanted.value)] * 3
+
+
+def test_a_deterministic_sum_is_of_float64():
+    """2²⁴ + 1 + 1 in float32 would be 2²⁴."""
+
+    def add(comm):
+        own, flat = ranks.Ranks(comm, True), Flat({"p": np.zeros(1, np.float32)})
+        flat.put(fl.Gradients(params={"p": np.float32([1 if comm.rank else 2**24])}), 1.0)
+        own.exchange(ranks.Place.TRAINER, ())
+        own.add(flat)
+        return flat.take(1.0).params["p"].tolist()
+
+    assert returned(on_ranks(3, add)) == [[2.0**24 + 2]] * 3

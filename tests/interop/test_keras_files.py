@@ -8,6 +8,8 @@ from compare import assert_same_bits
 from keras_models import import_keras, random_model, randomize
 
 import fastlstm as fl
+from fastlstm.interop.keras.activations import of_layer
+from fastlstm.interop.keras.config import Layer
 
 keras = import_keras()
 layers = keras.layers
@@ -382,3 +384,8 @@ def test_without_a_package_for_hdf5(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r'HDF5 needs pyfive or h5py: .*"fastlstm\[keras\]"'):
         fl.load(tmp_path / "model.keras")
+
+
+def test_a_leaky_relu_whose_slope_is_not_said():
+    """Keras' default is 0.3."""
+    assert of_layer(Layer("LeakyReLU", "leaky", {})).alpha == 0.3

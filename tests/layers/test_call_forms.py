@@ -421,14 +421,3 @@ def test_subnormals_do_not_stay_flushed(compiled, rng, dtype, options):
     (y, _), tape = case.forward()
     case.layer.backward(tape, y)
     assert np.finfo(dtype).smallest_subnormal / dtype.type(1) > 0
-
-
-@pytest.mark.parametrize("widths", [3, [4, 3]])
-def test_out_is_x(kernels, widths):
-    layer = fl.LSTM(3, widths, 2, rng=0)
-    x = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
-    for at in (slice(None), slice(None, None, -1)):
-        expected = layer(x[at])[0]
-        same = x.copy()
-        layer(same[at], out=same)
-        np.testing.assert_array_equal(same, expected)

@@ -442,10 +442,3 @@ def test_a_trend_with_a_season_is_forecast_better_than_by_old_values(seed):
         np.abs(truth - one).mean() for one in (forecaster.predict(12), y[-13], y[-24:-12])
     )
     assert error < 0.6 * min(last, season)
-
-
-def test_all_steps_cannot_be_held_out():
-    from fastlstm.sklearn import LSTMForecaster
-
-    with pytest.raises(ValueError, match="validation_fraction"):
-        LSTMForecaster(validation_fraction=1.0).fit(np.arange(50.0))
