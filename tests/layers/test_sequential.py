@@ -400,6 +400,24 @@ def test_layers_of_two_layouts_are_refused(modules, layers):
         fl.Sequential(*modules)
 
 
+class Doubled(fl.Module):
+    """A layer of x beside x, under a name that modules of this library have, too."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __call__(self, x):
+        return self.layer(np.concatenate([x, x], axis=-1))
+
+
+def test_a_module_of_ones_own_reads_what_it_likes(rng):
+    first, second = fl.Linear(3, 4, rng=rng), fl.Linear(8, 2, rng=rng)
+    x = rng.standard_normal((T, B, 3))
+    expected = second(np.concatenate([first(x)] * 2, axis=-1))
+    assert_same_bits(fl.Sequential(first, Doubled(second))(x), expected)
+    fl.Sequential(first, Doubled(fl.GRU(8, 2)), fl.Linear(2, 2))
+
+
 def test_a_module_of_ones_own_may_swap_the_axes(rng):
     first = fl.LSTM(3, 4, batch_first=True, dtype=np.float64, rng=rng)
     second = fl.GRU(4, 2, dtype=np.float64, rng=rng)

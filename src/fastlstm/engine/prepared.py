@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastlstm.engine.dropout import Dropped
-from fastlstm.engine.reading.state import StateLayout, arrays_of
+from fastlstm.engine.reading.state import StateLayout, parts_of
 from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
 
 # The limits from which the work of a layer is divided among threads.
@@ -150,17 +150,18 @@ class Chain(NamedTuple):
 
     def step(self, x: Any, state: Any, rows: Any, out: Any) -> Any:
         stepped = slice(None) if rows is None else rows
-        places = arrays_of(state)
-        before = [array[..., stepped, :].copy() for array in places]
+        changed: list[tuple[Any, Any]] = []  # arrays of the state, and what they were
         try:
-            for k, layer in enumerate(self.layers):
-                target = out if k == len(self.layers) - 1 else None
-                x = layer.step(x, self.layout.of_layer(state, k), rows, target)
-        except BaseException:  # also of a signal, while some layers are ahead
-            for array, old in zip(places, before, strict=True):
-                array[..., stepped, :] = old
+            for k, layer in enumerate(self.layers[:-1]):
+                own = self.layout.of_layer(state, k)
+                changed += [(array, array[..., stepped, :].copy()) for array in parts_of(own)]
+                x = layer.step(x, own, rows, None)
+            own = self.layout.of_layer(state, len(self.layers) - 1)
+            return self.layers[-1].step(x, own, rows, out)
+        except BaseException:  # also of a signal
+            for array, before in changed:
+                array[..., stepped, :] = before
             raise
-        return x
 
     def _masks(self, drawn: Drawn, layer: int) -> tuple[Masks | None, ...]:
         D = self.layout.directions

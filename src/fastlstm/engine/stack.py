@@ -441,6 +441,10 @@ class Stack(Module):
 
     # Within a `Sequential`.
 
+    @property
+    def _inputs(self) -> int | None:
+        return self.cells.inputs
+
     def _output(self, before: Output) -> Output:
         return Output(self._form.outputs, self.dtype, self.cells.reverse, self.batch_first)
 

@@ -140,11 +140,11 @@ def _module(name: str, dtype: np.dtype) -> str:
 
 
 _cpu = _import_if_built("fastlstm.kernels._cpu")
-_pool = PathFinder.find_spec("fastlstm.kernels._pool", __path__)  # which every build needs
+_has_pool = PathFinder.find_spec("fastlstm.kernels._pool", __path__) is not None  # for all builds
 _builds = tuple(
     name
     for name in supported()
-    if _pool and all(PathFinder.find_spec(_module(name, dtype), __path__) for dtype in DTYPES)
+    if _has_pool and all(PathFinder.find_spec(_module(name, dtype), __path__) for dtype in DTYPES)
 )
 _backend = os.environ.get("FASTLSTM_BACKEND") or backends()[0]  # of the process
 _of_process = load(_backend, "FASTLSTM_BACKEND")

@@ -157,6 +157,10 @@ class Linear(Module):
         k.weight_gradient(rows, x, params["weight"], params.get("bias"))
         return Gradients(x=dx, params=params)
 
+    @property
+    def _inputs(self) -> int | None:
+        return self.in_features
+
     def _output(self, before: Output) -> Output:
         return before._replace(features=self.out_features, dtype=self.dtype, reverse=(False,))
 

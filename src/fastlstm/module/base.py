@@ -282,6 +282,11 @@ class Module:
         """Return how many numbers the parameters have together."""
         return sum(array.size for array in self.parameters().values())
 
+    @property
+    def _inputs(self) -> int | None:
+        """How many features of x the module reads; None if it does not say."""
+        return None
+
     def _output(self, before: Output) -> Output:
         """What is known of the result, from what is known of x."""
         batch_first = getattr(self, "batch_first", before.batch_first)

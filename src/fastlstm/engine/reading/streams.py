@@ -10,6 +10,7 @@ from fastlstm.checks import check_shape, read_array, read_integers
 from fastlstm.engine.reading.plan import Form, check_array_out
 from fastlstm.engine.reading.state import arrays_of, form_of, ready
 from fastlstm.kernels.arguments import has_own_elements
+from fastlstm.module import Output
 
 
 class Step(NamedTuple):
@@ -32,7 +33,7 @@ def read_step(x: Any, state: Any, rows: Any, out: Any, form: Form, is_forward: b
     check_together(arrays)
     rows = _read_rows(rows, len(x), arrays[0].shape[-2])
     if out is not None:
-        check_step_out(out, (len(x), form.outputs), form.dtype, x, state)
+        check_step_out(out, Output(form.outputs, form.dtype), x, state)
         out = out if ready(out) is out else None
     return Step(ready(x), state, rows, out)
 
@@ -49,9 +50,11 @@ def check_together(states: Sequence[Any]) -> None:
         raise ValueError(f"state: expected the same rows in every layer, got {sorted(rows)}")
 
 
-def check_step_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, x: Any, state: Any) -> None:
-    """Raise unless a step's result of this shape can be stored in `out`."""
-    check_array_out(out, shape, dtype)
+def check_step_out(out: Any, result: Output, x: Any, state: Any) -> None:
+    """Raise unless a step's result can be stored in `out`."""
+    if result.features is None or result.dtype is None:
+        raise ValueError("out: the result has an unknown form, so expected None")
+    check_array_out(out, (len(x), result.features), result.dtype)
     given = (array for array in (x, *arrays_of(state)) if isinstance(array, np.ndarray))
     if any(np.shares_memory(out, array) for array in given):
         raise ValueError("out: expected an array that shares no memory with x and the state")

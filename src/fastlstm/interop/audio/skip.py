@@ -151,10 +151,7 @@ class Skip(Module):
         """
         x = read_floats("x", x)
         if out is not None:
-            features, dtype, *_ = self._output(Output())
-            if features is None or dtype is None:
-                raise ValueError("out: the model's result has an unknown form, so expected None")
-            check_step_out(out, (len(x), features), dtype, x, state)
+            check_step_out(out, self._output(Output()), x, state)
         y = self._add(self.model.step(x, state, rows), x, None)
         if out is None:
             return y

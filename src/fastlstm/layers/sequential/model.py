@@ -180,7 +180,7 @@ class Sequential(Row):
         if len(entries) > 1 or self.pools_steps:
             self._check_streams(entries)
         if out is not None:
-            self._check_step_out(out, x, entries)
+            check_step_out(out, self._output(self._before), x, entries)
         change, modules = self._last_bound
         if change is not CHANGES.last:
             modules = self._bind_modules()
@@ -212,14 +212,6 @@ class Sequential(Row):
             if isinstance(module, (Stack, Sequential)):
                 module._check_streams(entry)
         check_together(entries)
-
-    def _check_step_out(self, out: Any, x: Any, entries: Any) -> None:
-        """Raise unless a step's result can be stored in `out`."""
-        features, dtype, *_ = self._output(self._before)
-        if features is None or dtype is None:
-            name = type(self._modules[-1]).__name__
-            raise ValueError(f"out: the result of {name} has an unknown form, so expected None")
-        check_step_out(out, (len(x), features), dtype, x, entries)
 
     def forward(
         self,

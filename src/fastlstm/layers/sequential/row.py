@@ -6,7 +6,6 @@ from typing import Any
 from fastlstm.changes import CHANGES
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.stack import Stack
-from fastlstm.layers.linear import Linear
 from fastlstm.module import Module, Output
 
 
@@ -100,7 +99,7 @@ class Row(Module):
                     raise ValueError(
                         f"modules: expected no steps to be read after {pool}, got {kind}"
                     )
-                wanted = _features_of(leaf)
+                wanted = leaf._inputs
                 if None not in (wanted, before.features) and wanted != before.features:
                     raise ValueError(
                         f"modules[{index}]: expected a layer of {before.features} inputs, the "
@@ -108,14 +107,6 @@ class Row(Module):
                     )
                 said = _layout_after(leaf, f"modules[{index}], {kind}", *said)
                 before, pool = leaf._output(before), kind if leaf.pools_steps else pool
-
-
-def _features_of(leaf: Any) -> int | None:
-    """How many inputs a layer reads at each step; None if it does not say."""
-    stack = getattr(leaf, "layer", leaf)  # that of a Backwards
-    if isinstance(stack, Stack):
-        return stack.cells.inputs
-    return leaf.in_features if isinstance(leaf, Linear) else None
 
 
 def _layout_after(leaf: Any, name: str, before: bool | None, said_by: str) -> tuple[Any, str]:

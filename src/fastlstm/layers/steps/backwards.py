@@ -194,6 +194,10 @@ class Backwards(Module):
             mask = _turn(mask, axes, lengths)
         return _turn(x, axes, lengths), mask, axes, lengths
 
+    @property
+    def _inputs(self) -> int | None:
+        return self.layer._inputs
+
     def _output(self, before: Output) -> Output:
         return self.layer._output(before)
 

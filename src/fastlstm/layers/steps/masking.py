@@ -100,10 +100,9 @@ class Masking(Sequential):
         assert ragged is not None  # since it marks steps
         if not self._has_indices():
             # The value is compared with what the layers see.
-            dtypes = [
-                d for leaf in self._leaves() if (d := getattr(leaf, "dtype", None)) is not None
-            ]
-            steps = read_array("x", steps, dtypes[0]) if dtypes else read_floats("x", steps)
+            dtypes = (getattr(leaf, "dtype", None) for leaf in self._leaves())
+            dtype = next((own for own in dtypes if own is not None), None)
+            steps = read_floats("x", steps) if dtype is None else read_array("x", steps, dtype)
             kept = (steps != self.value).any(axis=-1)
             steps = np.where(kept[..., None], steps, steps.dtype.type(0))
         else:

@@ -69,8 +69,6 @@ class Optimizer:
                 f"{name}: expected a new optimizer for another value than "
                 f"{getattr(self, name)!r}, got {value!r}"
             )
-        if name == "weight_decay":
-            value = read_number(name, value, 0, np.inf, open_above=True)
         super().__setattr__(name, value)
 
     @property
@@ -86,6 +84,15 @@ class Optimizer:
                 "at each step, step(module, grads)"
             )
         self._lr = read_number("lr", value, 0, np.inf, open_above=True)
+
+    @property
+    def weight_decay(self) -> float:
+        """λ. It may be changed between steps."""
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float) -> None:
+        self._weight_decay = read_number("weight_decay", value, 0, np.inf, open_above=True)
 
     def step(self, module: Module, grads: Gradients) -> None:
         """Update the parameters of `module` by their gradients.

@@ -42,7 +42,7 @@ cdef extern from *:
     enum:
         KEPT
 
-cdef void* kept = NULL  # scratch memory of KEPT bytes that waits for the next call
+cdef void* idle = NULL  # scratch memory of KEPT bytes that waits for the next call
 
 
 cdef void* _borrow_scratch(Py_ssize_t bytes) except NULL:
@@ -51,18 +51,18 @@ cdef void* _borrow_scratch(Py_ssize_t bytes) except NULL:
     A call that frees all its memory makes the C library return pages to the system, and the page
     faults of the next call can take a third of its time. So up to KEPT bytes are not freed.
     """
-    global kept
+    global idle
     if bytes > KEPT:
         return _scratch(bytes)
-    if kept == NULL:
+    if idle == NULL:
         return _scratch(KEPT)
-    memory, kept = kept, NULL
+    memory, idle = idle, NULL
     return memory
 
 
 cdef void _return_scratch(void* memory, Py_ssize_t bytes) noexcept:
-    global kept
-    if bytes > KEPT or kept != NULL:
+    global idle
+    if bytes > KEPT or idle != NULL:
         PyMem_RawFree(memory)
     else:
-        kept = memory
+        idle = memory
