@@ -69,6 +69,8 @@ DIRECTIVES = {
 RARE = "pack pack_lstm pack_gru pack_rnn stack new_sums weight_gradient update activate"
 RARE += " activation_slope _read_activation _read_weights _numbers _matrix _extent _are_drawn"
 RARE += " _read_masks _read_walk_of _read_rows _is_out _is_step_out _strides_overlap"
+# Prefixes of Cython's own functions that a call needs only where it raises.
+RAISING = "Raise raise Reject ErrFetch ErrRestore GetException PyErr_ Import"
 
 
 def make_small(path):
@@ -77,8 +79,11 @@ def make_small(path):
     And leave out the lines of this code from tracebacks. Together, it is a sixth less.
     """
     code = Path(path).read_text(encoding="utf-8")
-    rare = rf"^static (?=.*_float\d\d_\d*(?:{RARE.replace(' ', '|')})\()"
-    small = re.sub(rare, "__attribute__((cold)) static ", code, flags=re.MULTILINE)
+    rare = rf".*_float\d\d_\d*(?:{RARE.replace(' ', '|')})\("
+    raising = rf".*__Pyx_+(?:{RAISING.replace(' ', '|')})\w*\("
+    small = re.sub(
+        rf"^static (?={rare}|{raising})", "__attribute__((cold)) static ", code, flags=re.MULTILINE
+    )
     small = re.sub(r'__Pyx_AddTraceback\("[^;]*;', "", small)
     if small != code:
         Path(path).write_text(small, encoding="utf-8")
