@@ -14,6 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("FASTLSTM_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTLSTM_SANITIZE", "")
+PAIRS = os.environ.get("FASTLSTM_PAIRS") == "1"
 REQUIRED = os.environ.get("FASTLSTM_REQUIRE_EXT") == "1"
 
 MSVC = sys.platform == "win32"
@@ -23,6 +24,8 @@ MSVC = sys.platform == "win32"
 if platform.machine().lower() in ("x86_64", "amd64") and not MSVC:
     AVX2 = ["-mavx2", "-mfma"]
     AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
+    if PAIRS:  # The build for AVX-512 without its instructions, for tests on other processors.
+        AVX512 = [*AVX2, "-Wno-psabi"]
     BUILDS = {
         "baseline": (16, 3, []),
         "avx2": (32, 3, AVX2),
@@ -168,7 +171,7 @@ def first_error(command):
 
 
 def extensions():
-    yield extension("_cpu", "_cpu.pyx", flags=SMALL)
+    yield extension("_cpu", "_cpu.pyx", [("FASTLSTM_PAIRS", int(PAIRS))], SMALL)
     yield extension("_pool", "_pool.pyx", flags=SMALL)
     for name, (vector_bytes, tile, flags) in BUILDS.items():
         for dtype in ("float32", "float64"):

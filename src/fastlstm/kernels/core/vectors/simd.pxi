@@ -22,8 +22,14 @@ cdef extern from *:
     #if defined(__GNUC__)
     typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
     #define PREFETCH(address) __builtin_prefetch(address)
+    /* Tests compile vectors of 64 bytes for processors without AVX-512, as pairs of registers. */
+    #if VEC_BYTES == 64 && !defined(__AVX512F__)
+    #define PAIRS 1
+    #else
+    #define PAIRS 0
+    #endif
     /* Has a compiler load a vector into a register once, rather than at each use. */
-    #if defined(__x86_64__)
+    #if defined(__x86_64__) && !PAIRS
     #define KEEP(lanes) __asm__("" : "+v"(lanes))
     #else
     #define KEEP(lanes)
@@ -37,6 +43,8 @@ cdef extern from *:
        mattered, instructions of x86 are named. */
     #if defined(__SSE2__)
     #include <immintrin.h>
+    #endif
+    #if defined(__SSE2__) && !PAIRS
     #define PASTE(width, name, type) _mm##width##_##name##_##type
     #define PASTED(width, name, type) PASTE(width, name, type)
     #if VEC_BYTES == 64
