@@ -15,7 +15,7 @@ TRIES = 500  # a machine may be busy
 # Long enough for others to come; units in several panels of every build, the last not full.
 SIZES = T, B, I, H = 120, 3, 5, 150
 # However little the work is, threads share the units of every step, or the rows.
-ALWAYS = {"parallel_work": 0, "step_work": 0, "many_weights": 10**9, "lanes": 0}
+ALWAYS = {"parallel_work": 0, "step_work": 0, "row_weights": 10**9, "lanes": 0}
 UNITS, ROWS = Thresholds(few_rows=10**6, **ALWAYS), Thresholds(few_rows=0, **ALWAYS)
 VARIANTS = [
     ("LSTM", "plain"),

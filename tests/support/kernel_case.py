@@ -6,7 +6,7 @@ from walks import Walk
 from fastlstm.kernels import reference
 from fastlstm.kernels.arguments import Thresholds
 
-THRESHOLDS = Thresholds(parallel_work=0, step_work=0, few_rows=20, many_weights=10**6, lanes=16)
+THRESHOLDS = Thresholds(parallel_work=0, step_work=0, few_rows=5, row_weights=20_000, lanes=16)
 
 
 class Case:

@@ -23,21 +23,22 @@ from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
 # (200, 1, 64, 64), 7 million; 1.0 at (20, 4, 64, 128), 8 million; 1.3 at (100, 1, 64, 128), 10
 # million; 1.2 to 1.7 at (100, 1, 128, 128), 13 million.
 PARALLEL_WORK = 8_000_000
-# Rows for each thread. With fewer rows, threads divide the hidden units of every step instead of
-# the rows: ratio 1.8 instead of 1.6 at (100, 32, 64, 128), and no better at 64 rows.
-FEW_ROWS = 20
-# Weights of a layer. With as many, threads divide the units whatever the rows. So many do not fit
-# the cache of one core, and a thread that reads them all, for a part of the rows, waits for the
-# cache that the cores share. Ratios with divided units and divided rows: 1.91 and 1.75 at
-# (50, 64, 512, 512), 2.1 million weights; 1.90 and 1.96 at (50, 128, 256, 256), 0.5 million.
-MANY_WEIGHTS = 1_000_000
+# Rows for each thread. With fewer, threads divide the hidden units of every step instead of the
+# rows: few rows make unequal parts, as 4 and 5. Ratios with divided units and divided rows: 1.83
+# and 1.68 at (300, 9, 64, 96); 1.65 and 1.82 at (100, 12, 32, 64).
+FEW_ROWS = 5
+# Weights for each row of a thread. With more, threads divide the units too: a thread with a part of
+# the rows reads all weights at every step, for few rows. Ratios with divided units and divided
+# rows: 1.79 and 1.62 at (50, 8, 128, 256), 98 thousand; 1.86 and 1.92 at (100, 12, 64, 128), 16
+# thousand; 1.91 and 1.75 at (50, 64, 512, 512), 66 thousand.
+ROW_WEIGHTS = 20_000
 # Multiply-adds of one step. With fewer, the units are not divided, since threads wait for each
 # other in every step. Ratios: 0.9 at (512, 1, 1, 40), 7 thousand; 1.3 at (30, 4, 32, 64), 98
 # thousand.
 STEP_WORK = 60_000
 LANES = 16  # hidden units that each thread gets at least: the lanes of the widest registers
 
-THRESHOLDS = Thresholds(PARALLEL_WORK, STEP_WORK, FEW_ROWS, MANY_WEIGHTS, LANES)
+THRESHOLDS = Thresholds(PARALLEL_WORK, STEP_WORK, FEW_ROWS, ROW_WEIGHTS, LANES)
 
 
 class Drawn(NamedTuple):

@@ -125,7 +125,7 @@ class Thresholds(NamedTuple):
     parallel_work: int
     step_work: int
     few_rows: int
-    many_weights: int
+    row_weights: int
     lanes: int
 
 

@@ -15,7 +15,7 @@ cdef Sharing _sharing(const Stack* m, const Cell* cell, Py_ssize_t T, Py_ssize_t
     if (
         m.directions == 1
         and cell.H >= m.threads * m.lanes
-        and (B < m.threads * m.few_rows or cell.weights >= m.many_weights)
+        and (B < m.threads * m.few_rows or m.threads * cell.weights > B * m.row_weights)
     ):
         if B * cell.weights >= m.step_work:
             sharing.threads, sharing.splits_units = m.threads, True

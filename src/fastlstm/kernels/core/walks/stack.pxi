@@ -11,7 +11,7 @@ cdef struct Stack:
     Py_ssize_t parallel_work
     Py_ssize_t step_work
     Py_ssize_t few_rows
-    Py_ssize_t many_weights
+    Py_ssize_t row_weights
     Py_ssize_t lanes
     const Cell** cells  # [layers][directions]
 
@@ -55,7 +55,7 @@ def stack(cells, reverse, bint batch_first, bint one_step, Py_ssize_t threads, t
     made.cells = <const Cell**> (made + 1)
     try:
         made.parallel_work, made.step_work, made.few_rows = thresholds[:3]
-        made.many_weights, made.lanes = thresholds[3:]
+        made.row_weights, made.lanes = thresholds[3:]
         for k in range(directions):
             made.reverse[k] = reverse[k]
         for k in range(layers * directions):
