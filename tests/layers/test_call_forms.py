@@ -391,16 +391,18 @@ def test_bad_input_is_named(kernels, rng, dtype, kind, name):
             train(case.layer, *given.values())
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-def test_the_result_is_the_callers_own(compiled, rng, dtype, options):
-    case = example(rng, 1, 2, 3, 5, dtype=dtype, **options)
-    y, state = case()
+def test_the_result_is_the_callers_own(compiled, share_all_work, rng, dtype, options, threads):
+    case = example(rng, 4, 2, 3, 5, dtype=dtype, **options)
+    y, state = case.layer(case.x, case.state, threads=threads)
     arrays = [y, *parts(state)]
     kept = [array.copy() for array in arrays]
     for array in arrays:
-        assert array.flags.owndata
+        assert array.flags.owndata or threads == 2
+        assert array.ctypes.data % 64 == 0 or threads == 1, "threads share the lines of its rows"
         assert array.flags.writeable
-    case.layer(-case.x, each(lambda a: -a, state))
+    case.layer(-case.x, each(lambda a: -a, state), threads=threads)
     for array, before in zip(arrays, kept, strict=True):
         assert_same_bits(array, before)
 

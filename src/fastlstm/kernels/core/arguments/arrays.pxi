@@ -159,6 +159,26 @@ cdef inline object _new(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     return cnp.PyArray_EMPTY(axes, &shape[3 - axes], REAL, 0)
 
 
+cdef object _new_on_line(int axes, cnp.npy_intp* shape, bint zeros):
+    """A new array that begins on a cache line.
+
+    Where threads write parts of the same rows, a line with the end of one part and the begin of the
+    next goes to and fro between their cores.
+    """
+    cdef cnp.npy_intp size = 1
+    cdef int axis
+    for axis in range(axes):
+        size *= shape[axis]
+    size += 64 // sizeof(real)
+    if zeros:
+        memory = cnp.PyArray_ZEROS(1, &size, REAL, 0)
+    else:
+        memory = cnp.PyArray_EMPTY(1, &size, REAL, 0)
+    array = cnp.PyArray_SimpleNewFromData(axes, shape, REAL, _aligned(_data(memory)))
+    cnp.set_array_base(array, memory)
+    return array
+
+
 cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     """As `_new`; read-only, and its memory a bytes object, so that nobody can write to it later."""
     cdef cnp.npy_intp[3] shape = [a, b, c]
@@ -166,9 +186,9 @@ cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     cdef Py_ssize_t size = sizeof(real)
     for axis in range(3 - axes, 3):
         size *= shape[axis]
-    memory = PyBytes_FromStringAndSize(NULL, size)
+    memory = PyBytes_FromStringAndSize(NULL, size + 64)
     array = cnp.PyArray_SimpleNewFromData(
-        axes, &shape[3 - axes], REAL, PyBytes_AS_STRING(memory)
+        axes, &shape[3 - axes], REAL, _aligned(PyBytes_AS_STRING(memory))
     )
     cnp.set_array_base(array, memory)
     cnp.PyArray_CLEARFLAGS(<cnp.ndarray> array, cnp.NPY_ARRAY_WRITEABLE)

@@ -171,6 +171,8 @@ cdef void _product_into_state(
     for s in range(at.n):
         at.source[s] = _at(dz, at.t, _row(&f.walk, s))
         at.target[s] = at.d[0][s] + at.begin
+        if at.end - at.begin < f.cell.P:
+            _prefetch_row(at.source[s], K)
     _multiply_back(at, K, panels, at.begin, at.end, accumulate)
 
 

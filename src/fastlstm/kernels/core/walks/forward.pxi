@@ -20,7 +20,7 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
     cdef const Walk* walk = &f.walk
     cdef const Cell* cell = f.cell
     cdef Py_ssize_t pairs = min(HOIST, walk.T * walk.n), blocks = cell.sets * cell.blocks
-    cdef Py_ssize_t i = -1, s, n, n_before, row, count, room, state, phase
+    cdef Py_ssize_t i = -1, s, n, n_before, n_after, row, count, room, state, phase
     cdef Py_ssize_t t_before, set, first
     cdef Py_ssize_t hoist_rows = _hoist_rows(cell.inputs) if walk.T > 1 else 0
     # What `z` holds: W x from some step up to step `prepared`, for units `prepared_begin` to
@@ -85,6 +85,7 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
         at.i, at.t = i, _step(walk, i)
         at.n = n = _live_at(walk, i)
         n_before, t_before = min(n, _live_at(walk, i - 1)), _step(walk, i - 1)
+        _wait_for_step_before(team, phases * i)
         for s in range(n):
             row = _row(walk, s)
             is_cut = _is_cut(walk, i, s)
@@ -96,6 +97,8 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
                 at.before[0][s] = _at(&f.y, t_before, row)
             else:
                 at.before[0][s] = _at(&f.first[0], 0, row)
+            if team.same:
+                _prefetch_row(at.before[0][s], cell.P)
             for state in range(1, cell.states):
                 at.after[state][s] = _at(&left[state], at.t, row)
                 if is_cut:
@@ -151,10 +154,12 @@ cdef void _walk_forward(const void* arguments, Team* team, void* memory) noexcep
         _phase_done(team, phases * (i + 1))
         if team.member:
             continue
-        _wait_for_all(team, phases * (i + 1))
+        n_after = _live_at(walk, i + 1)
+        if n_after < n or i + 1 == T or _may_change(team, i):
+            _wait_for_all(team, phases * (i + 1))
         for s in range(n, walk.n):
             memset(_at(&f.y, at.t, _row(walk, s)), 0, cell.P * sizeof(real))
-        for s in range(_live_at(walk, i + 1), n):
+        for s in range(n_after, n):
             row = _row(walk, s)
             _keep_last(&f.last[0], row, at.y[s], cell.P)
             for state in range(1, cell.states):

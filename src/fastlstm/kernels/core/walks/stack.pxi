@@ -91,6 +91,7 @@ cdef struct Arguments:
     int axes  # of x, y and each part of the state
     Walk walk  # the walk forward
     void* order  # memory for `rows` and `live` of the walk, or NULL
+    bint shared  # True: several threads write to the results
 
 
 cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
@@ -111,6 +112,7 @@ cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
     read.B = _dim(x, read.row_axis) if read.row_axis >= 0 else 1
     read.order = NULL
     read.walk = _whole_walk(read.T, read.B, False)
+    read.shared = _sharing(m, m.cells[0], read.T, read.B).threads > 1
     return _dim(x, read.axes - 1) == m.cells[0].inputs
 
 
@@ -176,7 +178,9 @@ cdef object _new_part(
     cdef cnp.npy_intp[3] shape = [m.layers * m.directions, read.B, m.cells[0].sizes[k]]
     if not read.batched:
         shape[1] = shape[0]
-    if zeros:
+    if read.shared:
+        array = _new_on_line(read.axes, &shape[3 - read.axes], zeros)
+    elif zeros:
         array = cnp.PyArray_ZEROS(read.axes, &shape[3 - read.axes], REAL, 0)
     else:
         array = cnp.PyArray_EMPTY(read.axes, &shape[3 - read.axes], REAL, 0)

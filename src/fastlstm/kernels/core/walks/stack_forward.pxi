@@ -120,7 +120,12 @@ cdef object _new_steps(const Stack* m, const Arguments* read, Py_ssize_t N, bint
     cdef Py_ssize_t a = read.T, b = read.B
     if not read.batched or m.batch_first:
         a, b = b, a
-    return _new_fixed(read.axes, a, b, N) if fixed else _new(read.axes, a, b, N)
+    cdef cnp.npy_intp[3] shape = [a, b, N]
+    if fixed:
+        return _new_fixed(read.axes, a, b, N)
+    if read.shared:
+        return _new_on_line(read.axes, &shape[3 - read.axes], False)
+    return _new(read.axes, a, b, N)
 
 
 cdef bint _is_out(
