@@ -52,6 +52,21 @@ def test_one_model_many_threads(kernels, rng, threads, layer):
             assert_same_result(*results)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_helpers_that_come_and_go(compiled, rng, kind, threads):
+    """More threads than cores: helpers join within a walk, lose their core, and rest."""
+    case = example(rng, T=60, B=3, I=10, H=64, kind=kind)
+    expected = case.layer(case.x, case.state, threads=1)
+
+    def call_often():
+        return [case.layer(case.x, case.state, threads=threads) for _ in range(100)]
+
+    for results in run_at_once([call_often] * 4):
+        for result in results:
+            assert_same_result(result, expected)
+
+
 @layers
 def test_training_in_many_threads(kernels, rng, layer):
     case = example(rng, **LARGE, **layer, num_layers=2, lengths=True)

@@ -54,7 +54,7 @@ cdef struct Team:
     Py_ssize_t seat  # the part that this thread computes
     const int64_t* cuts  # [parts + 1]: part p of the step is units cuts[p] to cuts[p + 1]
     int64_t arrivals  # at the last change of seats
-    bint same  # True: the step before had the same members, and they may be at it still
+    bint same  # True: the step before had the same parts, and other members may be at it still
     bint late  # True: the leader has sent a member of this step to rest
     Py_ssize_t looked  # step before which the leader last measured the speed of the members
     # First step for which nothing is computed ahead yet. The leader moves no cuts before this step,
