@@ -24,13 +24,13 @@ from fastlstm.kernels.arguments import Kernels, Masks, Packed, Thresholds
 # million; 1.2 to 1.7 at (100, 1, 128, 128), 13 million.
 PARALLEL_WORK = 8_000_000
 # Rows for each thread. With fewer, threads divide the hidden units of every step instead of the
-# rows: few rows make unequal parts, as 4 and 5. Ratios with divided units and divided rows: 1.83
-# and 1.68 at (300, 9, 64, 96); 1.65 and 1.82 at (100, 12, 32, 64).
+# rows: few rows make unequal parts, as 4 and 5. Ratios with divided units and divided rows: 1.87
+# and 1.67 at (300, 9, 64, 96); 1.76 and 1.80 at (100, 12, 32, 64).
 FEW_ROWS = 5
 # Weights for each row of a thread. With more, threads divide the units too: a thread with a part of
 # the rows reads all weights at every step, for few rows. Ratios with divided units and divided
-# rows: 1.79 and 1.62 at (50, 8, 128, 256), 98 thousand; 1.86 and 1.92 at (100, 12, 64, 128), 16
-# thousand; 1.91 and 1.75 at (50, 64, 512, 512), 66 thousand.
+# rows: 1.96 and 1.69 at (50, 8, 128, 256), 98 thousand; 1.91 and 1.91 at (100, 12, 64, 128), 16
+# thousand; 1.95 and 1.97 at (50, 64, 512, 512), 66 thousand.
 ROW_WEIGHTS = 20_000
 # Multiply-adds of one step. With fewer, the units are not divided, since threads wait for each
 # other in every step. Ratios: 0.9 at (512, 1, 1, 40), 7 thousand; 1.3 at (30, 4, 32, 64), 98

@@ -159,38 +159,40 @@ cdef inline object _new(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
     return cnp.PyArray_EMPTY(axes, &shape[3 - axes], REAL, 0)
 
 
+cdef inline Py_ssize_t _line_size(int axes, const cnp.npy_intp* shape) noexcept:
+    """Bytes of memory in which an array of the shape can begin on a cache line."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef int axis
+    for axis in range(axes):
+        size *= shape[axis]
+    return size + 64
+
+
+cdef inline object _on_line(object memory, void* data, int axes, cnp.npy_intp* shape):
+    """An array in the `data` of `memory`, from its first cache line on."""
+    array = cnp.PyArray_SimpleNewFromData(axes, shape, REAL, _aligned(data))
+    cnp.set_array_base(array, memory)
+    return array
+
+
 cdef object _new_on_line(int axes, cnp.npy_intp* shape, bint zeros):
     """A new array that begins on a cache line.
 
     Where threads write parts of the same rows, a line with the end of one part and the begin of the
     next goes to and fro between their cores.
     """
-    cdef cnp.npy_intp size = 1
-    cdef int axis
-    for axis in range(axes):
-        size *= shape[axis]
-    size += 64 // sizeof(real)
+    cdef cnp.npy_intp size = _line_size(axes, shape) // <Py_ssize_t> sizeof(real)
     if zeros:
         memory = cnp.PyArray_ZEROS(1, &size, REAL, 0)
     else:
         memory = cnp.PyArray_EMPTY(1, &size, REAL, 0)
-    array = cnp.PyArray_SimpleNewFromData(axes, shape, REAL, _aligned(_data(memory)))
-    cnp.set_array_base(array, memory)
-    return array
+    return _on_line(memory, _data(memory), axes, shape)
 
 
-cdef object _new_fixed(int axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
-    """As `_new`; read-only, and its memory a bytes object, so that nobody can write to it later."""
-    cdef cnp.npy_intp[3] shape = [a, b, c]
-    cdef int axis
-    cdef Py_ssize_t size = sizeof(real)
-    for axis in range(3 - axes, 3):
-        size *= shape[axis]
-    memory = PyBytes_FromStringAndSize(NULL, size + 64)
-    array = cnp.PyArray_SimpleNewFromData(
-        axes, &shape[3 - axes], REAL, _aligned(PyBytes_AS_STRING(memory))
-    )
-    cnp.set_array_base(array, memory)
+cdef object _new_fixed(int axes, cnp.npy_intp* shape):
+    """A new read-only array; its memory is a bytes object, so that nobody can write to it later."""
+    memory = PyBytes_FromStringAndSize(NULL, _line_size(axes, shape))
+    array = _on_line(memory, PyBytes_AS_STRING(memory), axes, shape)
     cnp.PyArray_CLEARFLAGS(<cnp.ndarray> array, cnp.NPY_ARRAY_WRITEABLE)
     return array
 
@@ -202,16 +204,14 @@ cdef object _aligned_empty(tuple shape, bint padded):
     """
     cdef cnp.npy_intp[4] sizes
     cdef int axis, axes = <int> len(shape)
-    cdef Py_ssize_t size = sizeof(real)
     for axis in range(axes):
         sizes[axis] = shape[axis]
-        size *= sizes[axis]
-    memory = PyBytes_FromStringAndSize(NULL, size + 64)
-    cdef char* data = _aligned(PyBytes_AS_STRING(memory))
+    cdef Py_ssize_t size = _line_size(axes, sizes)
+    memory = PyBytes_FromStringAndSize(NULL, size)
+    array = _on_line(memory, PyBytes_AS_STRING(memory), axes, sizes)
     if padded:
-        memset(data + size - size // sizes[0], 0, size // sizes[0])
-    array = cnp.PyArray_SimpleNewFromData(axes, sizes, REAL, data)
-    cnp.set_array_base(array, memory)
+        size = (size - 64) // sizes[0]
+        memset(<char*> _data(array) + (sizes[0] - 1) * size, 0, size)
     return array
 
 

@@ -116,7 +116,7 @@ cdef void _give_order(Team* team, Py_ssize_t step, Py_ssize_t units) noexcept no
         parts = _give_seats(team, which)
         for part in range(parts + 1):
             next_cuts[part] = units * part // parts
-    if changes or step >= max(team.looked + WINDOW, team.kept):
+    if changes or _may_balance(team, step):
         if changes or _balance(team, units, next_cuts, which):
             which, team.same = 1 - which, False
         team.looked = step
@@ -175,6 +175,11 @@ cdef bint _balance(
     return True
 
 
+cdef inline bint _may_balance(const Team* team, Py_ssize_t step) noexcept nogil:
+    """Whether the leader measures the members' speed before the step, and may move the cuts."""
+    return step >= max(team.looked + WINDOW, team.kept)
+
+
 cdef inline bint _may_grow(const Team* team) noexcept nogil:
     """Whether the next step may have more parts than this one."""
     return team.lines != NULL and team.parts < team.members
@@ -191,7 +196,7 @@ cdef inline bint _may_change(const Team* team, Py_ssize_t step) noexcept nogil:
         or team.late
         or not team.same
         or LOAD(team.watch.stopped)
-        or team.parts > 1 and step + 1 >= max(team.looked + WINDOW, team.kept)
+        or team.parts > 1 and _may_balance(team, step + 1)
     )
 
 
@@ -253,14 +258,3 @@ cdef void _wait_and_judge(Team* team, Py_ssize_t member, Py_ssize_t phases) noex
         team.late = True
         STORE(_line(team, member) + REST, _rest_after(now - begun))
         STORE(_line(team, member) + PRESENT, 0)
-
-
-cdef inline void _prefetch_row(const real* row, Py_ssize_t n) noexcept nogil:
-    """Fetch n numbers that other members wrote, all their lines at once.
-
-    Otherwise each line is waited for where it is read: 2 to 8 % of the time of small steps, on
-    cores that need 270 ns to see each other's writes.
-    """
-    cdef Py_ssize_t line
-    for line in range(_blocks(n, V * VECS_OF_LINE)):
-        PREFETCH(row + line * V * VECS_OF_LINE)

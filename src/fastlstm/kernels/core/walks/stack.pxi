@@ -112,7 +112,11 @@ cdef bint _read_axes(const Stack* m, object x, Arguments* read) noexcept:
     read.B = _dim(x, read.row_axis) if read.row_axis >= 0 else 1
     read.order = NULL
     read.walk = _whole_walk(read.T, read.B, False)
-    read.shared = _sharing(m, m.cells[0], read.T, read.B).threads > 1
+    cdef const Cell* last = m.cells[m.layers * m.directions - 1]
+    read.shared = (
+        _sharing(m, m.cells[0], read.T, read.B).threads > 1
+        or _sharing(m, last, read.T, read.B).threads > 1
+    )
     return _dim(x, read.axes - 1) == m.cells[0].inputs
 
 

@@ -122,7 +122,7 @@ cdef object _new_steps(const Stack* m, const Arguments* read, Py_ssize_t N, bint
         a, b = b, a
     cdef cnp.npy_intp[3] shape = [a, b, N]
     if fixed:
-        return _new_fixed(read.axes, a, b, N)
+        return _new_fixed(read.axes, &shape[3 - read.axes])
     if read.shared:
         return _new_on_line(read.axes, &shape[3 - read.axes], False)
     return _new(read.axes, a, b, N)
