@@ -204,13 +204,12 @@ cdef object _aligned_empty(tuple shape, bint padded):
     """
     cdef cnp.npy_intp[4] sizes
     cdef int axis, axes = <int> len(shape)
+    cdef Py_ssize_t size
     for axis in range(axes):
         sizes[axis] = shape[axis]
-    cdef Py_ssize_t size = _line_size(axes, sizes)
-    memory = PyBytes_FromStringAndSize(NULL, size)
-    array = _on_line(memory, PyBytes_AS_STRING(memory), axes, sizes)
+    array = _new_on_line(axes, sizes, False)
     if padded:
-        size = (size - 64) // sizes[0]
+        size = (_line_size(axes, sizes) - 64) // sizes[0]
         memset(<char*> _data(array) + (sizes[0] - 1) * size, 0, size)
     return array
 

@@ -151,7 +151,7 @@ cdef inline inlined_void _one_block(
 
 cdef inline Py_ssize_t _even(Py_ssize_t left, Py_ssize_t most) noexcept nogil:
     """Size of the next piece of `left`, cut into the fewest pieces of at most `most`, evenly."""
-    return _blocks(left, _blocks(left, most))
+    return left if left <= most else _blocks(left, _blocks(left, most))
 
 
 cdef inline Py_ssize_t _most_blocks(Py_ssize_t n) noexcept nogil:

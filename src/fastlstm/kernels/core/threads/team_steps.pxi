@@ -211,7 +211,8 @@ cdef inline void _phase_done(Team* team, Py_ssize_t phases) noexcept nogil:
 
 cdef inline void _wait_for_all(Team* team, Py_ssize_t phases) noexcept nogil:
     """Wait until every member of this step has finished `phases` phases of the walk."""
-    _wait_from(team, 0, phases)
+    if team.parts > 1:
+        _wait_from(team, 0, phases)
 
 
 cdef inline void _wait_for_step_before(Team* team, Py_ssize_t phases) noexcept nogil:
@@ -219,11 +220,11 @@ cdef inline void _wait_for_step_before(Team* team, Py_ssize_t phases) noexcept n
 
     The leader has finished it, since it has given the order for this one.
     """
-    if team.same:
+    if team.same and team.parts > 1:
         _wait_from(team, 1, phases)
 
 
-cdef inline void _wait_from(Team* team, Py_ssize_t first, Py_ssize_t phases) noexcept nogil:
+cdef void _wait_from(Team* team, Py_ssize_t first, Py_ssize_t phases) noexcept nogil:
     """As `_wait_for_all`, for the members from seat `first` on."""
     cdef Py_ssize_t seat, member
     cdef const int64_t* seats = team.cuts + team.members + 1
@@ -235,8 +236,7 @@ cdef inline void _wait_from(Team* team, Py_ssize_t first, Py_ssize_t phases) noe
             _wait_for(_line(team, member) + PHASES, phases)
         elif LOAD(_line(team, member) + PHASES) < phases:
             _wait_and_judge(team, member, phases)
-    if team.parts > 1:
-        team.since = TICKS()
+    team.since = TICKS()
 
 
 cdef void _wait_and_judge(Team* team, Py_ssize_t member, Py_ssize_t phases) noexcept nogil:

@@ -168,14 +168,12 @@ cdef inline inlined_void _gate_step(
     Every other step goes through the panels in reverse order, so that it begins with those that
     are still in the cache.
     """
-    # A copy that no store can change: its fields stay in registers.
-    cdef ForwardStep here = at[0]
     cdef const Cell* cell = f.cell
-    cdef Py_ssize_t n = here.n, P = cell.P, inputs = cell.inputs, part = here.end - here.begin
+    cdef Py_ssize_t n = at.n, P = cell.P, inputs = cell.inputs, part = at.end - at.begin
     cdef Py_ssize_t row_size = 3 * V if SPLIT else PANEL, units = PANEL if WIDE else V
-    cdef Py_ssize_t z_row = cell.sets * cell.blocks * PANEL if here.apart == NULL else PANEL
+    cdef Py_ssize_t z_row = cell.sets * cell.blocks * PANEL if at.apart == NULL else PANEL
     cdef Py_ssize_t first = set * cell.blocks
-    cdef real* z = here.apart
+    cdef real* z = at.apart
     cdef Py_ssize_t done = 0, width, b, s, rows, r, w, unit, groups
     cdef Py_ssize_t most = _most_blocks(n)
     cdef const real* panels
@@ -188,22 +186,22 @@ cdef inline inlined_void _gate_step(
     tile.second, tile.second_size = met, P
     while done < part:
         width = _even(part - done, most)
-        b = here.end - done - width if here.i & 1 else here.begin + done
+        b = at.end - done - width if at.i & 1 else at.begin + done
         groups = 4
         if WIDE and width == 1:
             groups = min(_blocks(cell.H - b * units, V), <Py_ssize_t> 4)
-        if here.hoisted != NULL:
-            z = here.hoisted + (first + b) * PANEL
+        if at.hoisted != NULL:
+            z = at.hoisted + (first + b) * PANEL
         elif z != NULL:
-            _input_part(cell, here.x, n, first + b, first + b + 1, z, PANEL, here.watch)
+            _input_part(cell, at.x, n, first + b, first + b + 1, z, PANEL, at.watch)
         s = 0
         while s < n:
             rows = _even(n - s, TILE)
-            if _stops(here.watch, rows * width * PANEL * (inputs + P)):
+            if _stops(at.watch, rows * width * PANEL * (inputs + P)):
                 return
             tile.start = panels + b * tile.panel_block
             tile.panel = tile.start + PANEL
-            tile.first, tile.first_size = here.x + s, inputs
+            tile.first, tile.first_size = at.x + s, inputs
             tile.second = met + s
             if z != NULL:
                 tile.panel += inputs * row_size
@@ -211,7 +209,7 @@ cdef inline inlined_void _gate_step(
                 tile.sums, tile.sums_row, tile.start_row = z + s * z_row, z_row, z_row
                 tile.start, tile.start_block = tile.sums, PANEL
             else:
-                tile.sums, tile.sums_row = here.sums, width * PANEL
+                tile.sums, tile.sums_row = at.sums, width * PANEL
                 tile.start_row, tile.start_block = 0, tile.panel_block
             if SPLIT:
                 _compute_split(&tile, rows, width)
@@ -222,10 +220,10 @@ cdef inline inlined_void _gate_step(
             for r in range(rows):
                 for w in range(width):
                     unit = (b + w) * units
-                    _prefetch_step(f, &here, s + r, unit)
+                    _prefetch_step(f, at, s + r, unit)
                     FINISH(
                         f,
-                        &here,
+                        at,
                         s + r,
                         unit,
                         <vec*> (tile.sums + r * tile.sums_row + w * PANEL),
