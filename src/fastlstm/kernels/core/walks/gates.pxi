@@ -5,8 +5,12 @@ cdef enum:
     # Steps at the start of a walk in which more threads are expected to join. In these, no W x is
     # computed ahead, since other threads will probably compute a part of it.
     LATE = 4
-    # Bytes of recurrent weights. Up to this many, a single row is computed few blocks at a time:
-    # then more of the panels are still in the first cache (hidden 40 to 64: 5 to 15 % measured).
+    # Bytes of recurrent weights. Above NEAREST, the panels do not all stay in the first cache. Up to
+    # NEAR, a single row is then computed few blocks at a time, as more of the panels are still
+    # there: 1 to 4 % at hidden 48 to 64 (Zen 4, AVX2), 5 to 15 % in an older measurement. Where all
+    # stay, as many blocks as possible are faster, since the sums of one block alone are too few for
+    # the multipliers: 11 % at hidden 40, 18 % at 24.
+    NEAREST = 28672
     NEAR = 98304
     # Bytes of a panel and of the vectors that it multiplies. From this many, W x and R h are
     # computed one after the other, so that what either needs is still in the second cache.
@@ -179,8 +183,8 @@ cdef inline inlined_void _gate_step(
     cdef const real* panels
     cdef vec q[TILE][4]
     cdef Tile tile
-    if n == 1 and part * P * row_size * <Py_ssize_t> sizeof(real) <= NEAR:
-        most = 2
+    if n == 1 and NEAREST < part * P * row_size * <Py_ssize_t> sizeof(real) <= NEAR:
+        most = 3 if SPLIT else 2
     tile.panel_block = PANEL + (inputs + P) * row_size
     panels = cell.panels + first * tile.panel_block
     tile.second, tile.second_size = met, P
