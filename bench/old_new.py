@@ -85,6 +85,11 @@ def main() -> int:
     with Worker(how) as new, Worker(how, options.old_src.resolve()) as old:
         if new.build["file"] == old.build["file"]:
             parser.error(f"old_src: both builds are {new.build['file']}")
+        if new.build["backend"] != old.build["backend"]:
+            parser.error(
+                f"old_src: expected kernels for {new.build['backend']}, as this build has, "
+                f"got {old.build['backend']}; is it built in place?"
+            )
         return _compare(options, cases, how, new, old)
 
 
@@ -95,7 +100,9 @@ def _compare(
     versions = {f"{name} fastlstm": build["version"] for name, build in builds.items()}
     report = origin.origin(versions) | {"builds": builds, "protocol": how._asdict(), "rows": []}
     print(origin.opening(report, threads=1), how.describe(), sep="\n")
-    print(*(f"{name}: {build['file']}" for name, build in builds.items()), sep="\n", end="\n\n")
+    for name, build in builds.items():
+        print(f"{name}: {build['file']}, {build['backend']}")
+    print()
     for mode in options.modes:
         print(f"{mode}\n{'T, B, I, H':<44}{'new µs':>12}{'old µs':>12}{'new / old':>12}")
         rows = [_row(case, mode, options.seconds, new, old) for case in cases]

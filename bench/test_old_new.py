@@ -41,3 +41,11 @@ def test_in_every_mode(protocol, old_src, tmp_path):
 def test_the_same_build_twice():
     with pytest.raises(AssertionError, match="both builds are"):
         run_module("old_new", Path(fl.__file__).parents[1], *ONLY)
+
+
+@pytest.mark.skipif(fl.backend() == "reference", reason="both would run on the reference")
+def test_a_build_without_its_kernels(old_src):
+    chosen = "import os; os.environ['FASTLSTM_BACKEND'] = 'reference'"
+    (old_src / "sitecustomize.py").write_text(chosen, encoding="utf-8")
+    with pytest.raises(AssertionError, match="got reference; is it built in place"):
+        run_module("old_new", old_src, *ONLY)

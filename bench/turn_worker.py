@@ -20,7 +20,7 @@ from bench.turns import Protocol, batch_size, turn
 def main() -> None:
     """Answer until there are no more commands."""
     how = Protocol(**json.loads(sys.argv[1]))
-    _answer({"file": fl.__file__, "version": fl.__version__})
+    _answer({"file": fl.__file__, "version": fl.__version__, "backend": fl.backend()})
     take_turn = None
     for line in sys.stdin:
         command = json.loads(line)

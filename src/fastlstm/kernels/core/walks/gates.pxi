@@ -5,7 +5,7 @@ cdef enum:
     # Steps at the start of a walk in which more threads are expected to join. In these, no W x is
     # computed ahead, since other threads will probably compute a part of it.
     LATE = 4
-    # Bytes of recurrent weights. Above NEAREST, the panels do not all stay in the first cache. Up to
+    # Bytes of recurrent weights. Above NEAREST, not all panels stay in the first cache. Up to
     # NEAR, a single row is then computed few blocks at a time, as more of the panels are still
     # there: 1 to 4 % at hidden 48 to 64 (Zen 4, AVX2), 5 to 15 % in an older measurement. Where all
     # stay, as many blocks as possible are faster, since the sums of one block alone are too few for
