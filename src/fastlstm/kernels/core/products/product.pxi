@@ -118,7 +118,7 @@ cdef void _multiply_part(
                 return
             for r in range(rows):
                 from_k[r] = a[s + r] + k
-                for group in range(4 * width):
+                for group in range(4 * (width - 1) + groups):
                     lanes = vec_of(0)
                     at = b * PANEL + group * V
                     if bias != NULL and at < N:
