@@ -87,7 +87,7 @@ def main() -> int:
             parser.error(f"old_src: both builds are {new.build['file']}")
         if new.build["backend"] != old.build["backend"]:
             parser.error(
-                f"old_src: expected kernels for {new.build['backend']}, as this build has, "
+                f"old_src: expected a build that runs on {new.build['backend']}, as this one, "
                 f"got {old.build['backend']}; is it built in place?"
             )
         return _compare(options, cases, how, new, old)

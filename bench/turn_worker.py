@@ -1,8 +1,8 @@
 """One of the two processes of `bench.old_new`: takes turns with the fastlstm that it imports.
 
-Commands and answers are lines of JSON. It begins by saying which fastlstm it has. A command of a
-case and a mode is answered with the sum of the result's absolute values, "turn" with the seconds
-that a call took.
+Commands and answers are lines of JSON. It begins by saying which fastlstm it has, and on which
+kernels it runs. A command of a case and a mode is answered with the sum of the result's absolute
+values, "turn" with the seconds that a call took.
 """
 
 import json

@@ -210,7 +210,7 @@ cdef object _aligned_empty(tuple shape, bint padded):
         sizes[axis] = shape[axis]
     array = _new_on_line(axes, sizes, False)
     if padded:
-        size = (_line_size(axes, sizes) - 64) // sizes[0]
+        size = cnp.PyArray_NBYTES(<cnp.ndarray> array) // sizes[0]
         memset(<char*> _data(array) + (sizes[0] - 1) * size, 0, size)
     return array
 

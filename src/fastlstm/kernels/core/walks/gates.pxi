@@ -9,7 +9,8 @@ cdef enum:
     # a single row is then computed few blocks at a time, as more of the panels are still there: 1
     # to 4 % at hidden 48 to 64 (Zen 4, AVX2), 5 to 15 % in an older measurement. Where all stay, as
     # many blocks as possible are faster, since the sums of one block alone are too few for the
-    # multipliers: 11 % at hidden 40, 18 % at 24.
+    # multipliers: 11 % at hidden 40, 18 % at 24. A GRU's blocks have only three sums each, so it
+    # takes three at a time: 3 to 10 % at hidden 56 to 80.
     NEAREST = 28672
     NEAR = 98304
     # Bytes of a panel and of the vectors that it multiplies. From this many, W x and R h are
