@@ -211,6 +211,7 @@ def test_linear(build, rng, dtype, K, N, lead, bias):
     [
         *[(35, 3, 4), (10, 33, 40), (360, 20, 17), (9001, 13, 70), (1, 6, 5), (0, 3, 4)],
         *[(7, 1, 130), (4, 3, 0), (1, 3, 0), (300, 40, 0), (0, 3, 0), (4, 0, 3), (0, 0, 3)],
+        *[(300, 45, 1), (30, 77, 3), (2, 147, 7), (600, 7, 2), (40, 20, 12)],
     ],
     ids=str,
 )
@@ -231,6 +232,27 @@ def test_weight_gradient(build, rng, dtype, sizes):
         results.append((guarded, guarded_bias))
     for actual, expected in zip(*results, strict=True):
         assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("outputs", [1, 4, 7, 8, 12, 16, 31, 40])
+def test_linear_of_rows_alone(build, rng, dtype, outputs):
+    x = rng.standard_normal((25, 30)).astype(dtype)
+    packed = build.pack(rng.standard_normal((outputs, 30)).astype(dtype))
+    alone = np.concatenate([build.linear(row[None], packed, outputs, None) for row in x])
+    for count in range(1, len(x) + 1):
+        assert_same_bits(build.linear(x[:count], packed, outputs, None), alone[:count])
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4, 7, 8, 9, 16, 20, 33])
+@pytest.mark.parametrize("rows", [1, 2, 5, 12, 45, 100])
+def test_weight_gradient_of_columns_alone(build, rng, dtype, rows, columns):
+    dz = rng.standard_normal((270, rows)).astype(dtype)
+    x = rng.standard_normal((270, columns)).astype(dtype)
+    dW, alone = np.empty((rows, columns), dtype), np.empty((columns, rows, 1), dtype)
+    build.weight_gradient(dz, x, dW)
+    for column, of_column in enumerate(alone):
+        build.weight_gradient(dz, np.ascontiguousarray(x[:, column : column + 1]), of_column)
+    assert_same_bits(dW, np.hstack(list(alone)))
 
 
 # T, B, I, H of products dz · W (K is H, N is I) and sums dzᵀ · x over steps and rows that do not

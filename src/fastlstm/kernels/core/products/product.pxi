@@ -98,7 +98,7 @@ cdef void _multiply_part(
     Watch* watch,
 ) noexcept nogil:
     cdef Py_ssize_t b = 0, s, r, rows, width, groups, group, at, row_size
-    cdef const real* from_k[TILE]
+    cdef const real* from_k[ROWS_OF_ONE]
     cdef Py_ssize_t blocks = _blocks(N, PANEL), most = _most_blocks(n)
     cdef vec lanes
     cdef Tile tile
@@ -107,18 +107,20 @@ cdef void _multiply_part(
     tile.first = from_k
     while b < blocks:
         width = _even(blocks - b, most)
-        row_size = width * PANEL
         groups = min(_blocks(N - b * PANEL, V), 4) if width == 1 else 4
+        row_size = (4 * (width - 1) + groups) * V
         tile.panel = panels + (b * K + k) * PANEL
         tile.start_row = tile.sums_row = row_size
         s = 0
         while s < n:
-            rows = _even(n - s, TILE)
+            rows = _most_rows(groups)
+            if n - s < rows:
+                rows = _even(n - s, TILE)
             if _stops(watch, rows * row_size * size):
                 return
             for r in range(rows):
                 from_k[r] = a[s + r] + k
-                for group in range(4 * (width - 1) + groups):
+                for group in range(row_size // V):
                     lanes = vec_of(0)
                     at = b * PANEL + group * V
                     if bias != NULL and at < N:

@@ -5,152 +5,6 @@ cdef enum:
     SLAB = 96  # rows of the weight that are packed together; a multiple of every TILE
 
 
-cdef inline inlined_void _outer_tile(
-    const int ROWS,
-    const int GROUPS,
-    real* sums,  # [ROWS] of [GROUPS][V]: added to; OUT if `fresh`
-    Py_ssize_t stride,  # reals from a row of `sums` to the next
-    bint fresh,
-    const real* panel,  # [depth][4][V]
-    const real* left,  # [depth][TILE]
-    Py_ssize_t depth,
-) noexcept nogil:
-    """As `_tile`, with the numbers of all rows for one k next to each other in `left`."""
-    cdef vec acc[TILE][4]
-    cdef vec w[4]
-    cdef vec* at
-    cdef real factor
-    cdef Py_ssize_t k
-    cdef int r, g
-    for r in range(ROWS):
-        for g in range(GROUPS):
-            PREFETCH(sums + r * stride + g * V)
-            acc[r][g] = vec_of(0)
-    for k in range(depth):
-        for g in range(GROUPS):
-            w[g] = (<const vec*> (panel + k * PANEL))[g]
-            if g % VECS_OF_LINE == 0:
-                PREFETCH(panel + (k + AHEAD) * PANEL + g * V)
-        for r in range(ROWS):
-            factor = left[k * TILE + r]
-            for g in range(GROUPS):
-                acc[r][g] += w[g] * factor
-    for r in range(ROWS):
-        at = <vec*> (sums + r * stride)
-        for g in range(GROUPS):
-            at[g] = acc[r][g] if fresh else at[g] + acc[r][g]
-
-
-cdef void _outer_compute(
-    Py_ssize_t groups,
-    real* sums,
-    Py_ssize_t stride,
-    bint fresh,
-    const real* panel,
-    const real* left,
-    Py_ssize_t depth,
-) noexcept nogil:
-    if groups == 1:
-        _outer_tile(TILE, 1, sums, stride, fresh, panel, left, depth)
-    elif groups == 2:
-        _outer_tile(TILE, 2, sums, stride, fresh, panel, left, depth)
-    elif groups == 3:
-        _outer_tile(TILE, 3, sums, stride, fresh, panel, left, depth)
-    else:
-        _outer_tile(TILE, 4, sums, stride, fresh, panel, left, depth)
-
-
-cdef void _pack_left(
-    const real** dz,  # [depth] of [M]
-    Py_ssize_t start,
-    Py_ssize_t columns,
-    Py_ssize_t depth,
-    real* left,  # OUT [⌈columns / TILE⌉][depth][TILE], with zeros after the last column
-) noexcept nogil:
-    cdef Py_ssize_t k, tile, r, tiles = columns // TILE, rest = columns % TILE
-    cdef const real* row
-    cdef real* at
-    for k in range(depth):
-        row = dz[k] + start
-        for tile in range(tiles):
-            memcpy(left + (tile * depth + k) * TILE, row + tile * TILE, TILE * sizeof(real))
-        if rest:
-            at = left + (tiles * depth + k) * TILE
-            for r in range(TILE):
-                at[r] = row[tiles * TILE + r] if r < rest else 0
-
-
-cdef void _pack_right(
-    const real** source,  # [depth] of [N]
-    const real** factors,  # [depth] of [N], or NULL
-    Py_ssize_t N,
-    Py_ssize_t depth,
-    real* panels,  # OUT [⌈N / 4V⌉][depth][4][V]
-) noexcept nogil:
-    cdef Py_ssize_t b, k, columns
-    for b in range(_blocks(N, PANEL)):
-        columns = min(N - b * PANEL, <Py_ssize_t> PANEL)
-        for k in range(depth):
-            memset(panels + columns, 0, (PANEL - columns) * sizeof(real))
-            if factors == NULL:
-                memcpy(panels, source[k] + b * PANEL, columns * sizeof(real))
-            else:
-                _drop_row(panels, source[k] + b * PANEL, factors[k] + b * PANEL, columns)
-            panels += PANEL
-
-
-cdef void _add_outer(
-    const real* left,  # from _pack_left
-    Py_ssize_t rows,
-    const real* panels,  # from _pack_right
-    Py_ssize_t N,
-    Py_ssize_t depth,
-    real* out,  # [rows, N]: added to; OUT if `fresh`
-    bint fresh,  # True: `out` holds no sums yet
-    real* sums,  # scratch [MAX_TILE]
-) noexcept nogil:
-    cdef Py_ssize_t b, tile, m, r, columns, groups
-    cdef const real* panel
-    cdef real* target
-    for b in range(_blocks(N, PANEL)):
-        columns = min(N - b * PANEL, <Py_ssize_t> PANEL)
-        groups, panel = _blocks(columns, V), panels + b * depth * PANEL
-        for tile in range(_blocks(rows, TILE)):
-            m = tile * TILE
-            target = out + m * N + b * PANEL
-            if columns == groups * V and rows - m >= TILE:
-                _outer_compute(groups, target, N, fresh, panel, left + m * depth, depth)
-                continue
-            _outer_compute(groups, sums, PANEL, True, panel, left + m * depth, depth)
-            for r in range(min(rows - m, <Py_ssize_t> TILE)):
-                _move(target + r * N, sums + r * PANEL, columns, fresh)
-
-
-cdef void _set_outer(
-    const real* dz,  # [rows]
-    Py_ssize_t rows,
-    const real* source,  # [N]
-    Py_ssize_t N,
-    real* out,  # OUT [rows, N]
-) noexcept nogil:
-    """The outer product of one pair of vectors, where nothing is summed.
-
-    The last vector of a row ends where the row does, with numbers that the one before has, too: a
-    partial store takes ten times as long. Adding 0 makes a product of -0 the 0 that a sum has.
-    """
-    cdef Py_ssize_t m, n
-    cdef vec last = _load(source + max(N - V, <Py_ssize_t> 0), N)
-    for m in range(rows):
-        if N < V:
-            for n in range(N):
-                out[n] = 0 + source[n] * dz[m]
-        else:
-            for n in range((N - 1) // V):
-                (<vec*> out)[n] = vec_of(0) + (<const vec*> source)[n] * dz[m]
-            (<vec*> (out + N - V))[0] = vec_of(0) + last * dz[m]
-        out += N
-
-
 cdef struct Outer:
     # One pass over dz for the gradients of W, which multiplied x, and R, which multiplied h.
     Walk walk
@@ -207,23 +61,31 @@ cdef void _sum_rows(
 ) noexcept nogil:
     """Add rows of the batch to rows `begin` to `end` of the gradients."""
     cdef Py_ssize_t slab, m, rows = end - begin
-    cdef bint fresh = into.fresh
+    cdef bint fresh = into.fresh, few = f.N < V
     into.fresh = False
     if f.db != NULL:
         _add_columns(at.dz, begin, rows, depth, f.db, f.lost)
-    _pack_right(at.x, NULL, f.N, depth, at.x_panels)
     _pack_right(at.h, at.factors, f.P, depth, at.h_panels)
     if fresh and depth == 1:
-        _set_outer(at.dz[0] + begin, rows, at.x_panels, f.N, into.dW + begin * f.N)
+        _set_outer(at.dz[0] + begin, rows, at.x[0], f.N, into.dW + begin * f.N)
         _set_outer(at.dz[0] + begin, rows, at.h_panels, f.P, into.dR + begin * f.P)
         return
+    if few:
+        if _stops(at.watch, rows * depth * f.N):
+            return
+        _add_few_columns(at.dz, begin, end, at.x, f.N, depth, into.dW, fresh)
+        if f.P == 0:
+            return
+    else:
+        _pack_right(at.x, NULL, f.N, depth, at.x_panels)
     for slab in range(_blocks(end - begin, SLAB)):
         m = begin + slab * SLAB
         rows = min(end - m, <Py_ssize_t> SLAB)
         if _stops(at.watch, rows * depth * (f.N + f.P)):
             return
         _pack_left(at.dz, m, rows, depth, at.left)
-        _add_outer(at.left, rows, at.x_panels, f.N, depth, into.dW + m * f.N, fresh, at.sums)
+        if not few:
+            _add_outer(at.left, rows, at.x_panels, f.N, depth, into.dW + m * f.N, fresh, at.sums)
         _add_outer(at.left, rows, at.h_panels, f.P, depth, into.dR + m * f.P, fresh, at.sums)
 
 
