@@ -175,6 +175,10 @@ def test_gradients_of_gradients_are_refused():
         dx.square().sum().backward()
     with pytest.raises(RuntimeError, match="no gradients of gradients"):
         torch.autograd.grad(dx.sum(), layer.weight_hh_l0)
+    y = layer(x.detach())[0]
+    (of_weight,) = torch.autograd.grad(y.sum(), layer.weight_hh_l0, create_graph=True)
+    with pytest.raises(RuntimeError, match="no gradients of gradients"):
+        of_weight.sum().backward()
 
 
 def test_backward_twice():

@@ -124,14 +124,19 @@ class Recomputing(NamedTuple):
         saved: Checkpoints,
         dy: np.ndarray | None,
         dstate: Any,
+        sums: None = None,
+        into: None = None,
+        with_x: bool = True,
     ) -> Any:
         dfirsts: list[list[State]] = []
         gradients: list[Any] = []
         dlasts = self._split(dstate)
         for g, legs in reversed(list(enumerate(self.groups))):
             part = self._part(g, saved.inputs.pop(), lengths, resets, saved.drawn)
-            with memory_for("x", part.x.shape):
-                dx = np.empty(part.x.shape, part.x.dtype)
+            dx = None
+            if with_x or g > 0:
+                with memory_for("x", part.x.shape):
+                    dx = np.empty(part.x.shape, part.x.dtype)
             dfirsts.insert(0, [])
             of_group: list[Any] = []
             kept_and_last = zip(saved.states.pop(), dlasts[g], strict=True)
@@ -141,7 +146,8 @@ class Recomputing(NamedTuple):
                 dfirsts[0].append(dfirst)
                 of_group += of_cells
             gradients[:0] = of_group
-            part.drop_gradient(dx)
+            if dx is not None:
+                part.drop_gradient(dx)
             dy = dx
         return dy, self._joined(dfirsts), tuple(gradients)
 
@@ -202,9 +208,9 @@ class GroupCall(NamedTuple):
         return [*states, state]
 
     def backward(
-        self, d: int, leg: Leg, states: list[State], dy: Any, dstate: State, dx: np.ndarray
+        self, d: int, leg: Leg, states: list[State], dy: Any, dstate: State, dx: np.ndarray | None
     ) -> Any:
-        """Fill dx, or add to it after the first leg; returns the gradients of state and weights."""
+        """Return the gradients of state and weights. Fill dx, or add to it after the first leg."""
         B = self.x.shape[1 - self.axis] if self.x.ndim == 3 else 1
         sums = leg.calls.sums(self.x.shape[self.axis], B)
         gradients = None
@@ -213,12 +219,11 @@ class GroupCall(NamedTuple):
             lengths = None
             if self.lengths is not None:  # the kernels order the rows by these
                 lengths = np.maximum(self.lengths - span.start, 0)
-            own_dy, own_dx = None if dy is None else self._at(dy, span), self._at(dx, span)
-            into = own_dx if d else None
-            result = leg.calls.backward(
-                x, state, lengths, resets, self._drawn(d, span), saved, own_dy, dstate, sums, into
-            )
-            if not d:
+            own_dy, own_dx = (None if dz is None else self._at(dz, span) for dz in (dy, dx))
+            call = x, state, lengths, resets, self._drawn(d, span), saved, own_dy, dstate
+            into, with_x = own_dx if d else None, dx is not None
+            result = leg.calls.backward(*call, sums, into, with_x)
+            if own_dx is not None and not d:
                 own_dx[...] = result[0]
             dstate, gradients = self._cut(leg, span, result[1]), result[2]
             del saved  # before that of the next span

@@ -52,14 +52,15 @@ class _Call(torch.autograd.Function):
         except IndexError:  # not kept, or used up by a backward with retain_graph=True
             state = state_and_weights[: ctx.parts]
             _, saved = calls.train(ctx.packed, x, ctx.batch_sizes, state)
-        dx, *rest = calls.backward(ctx.packed, saved, gradients)
+        of_x = ctx.needs_input_grad[3]
+        dx, *rest = calls.backward(ctx.packed, saved, gradients, of_x)
         if not ctx.parts:  # of a state that was not given
             del rest[: ctx.packed.form.parts]
-        results = (dx, *rest)
+        results = (dx, *rest) if of_x else rest
         if torch.is_grad_enabled():
             given = [gradient for gradient in gradients if gradient is not None]
             results = _Once.apply(len(results), *results, *given, x, *state_and_weights)
-        return None, None, None, *results
+        return None, None, None, *(() if of_x else (None,)), *results
 
 
 # As `_Call.apply`, without its search for transforms of torch.func, where these do not compute.

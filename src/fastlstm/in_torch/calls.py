@@ -64,9 +64,9 @@ def train(
 
 
 def backward(
-    packed: Packed, saved: Saved, gradients: Sequence[torch.Tensor | None]
-) -> tuple[torch.Tensor, ...]:
-    """Return the gradients of x, of each part of the state and of each weight.
+    packed: Packed, saved: Saved, gradients: Sequence[torch.Tensor | None], with_x: bool = True
+) -> tuple[Any, ...]:
+    """Return the gradients of x (None without `with_x`), of each part of the state and each weight.
 
     `gradients` are those of what `train` returned; None stands for zeros. `saved` is used up.
     """
@@ -77,12 +77,11 @@ def backward(
         if ragged is not None and dy is not None:
             dy = ragged.steps(dy)
     dstate = _dstate(packed, gradients)
-    dx, dfirst, of_cells = _done(
-        saved.calls.backward(*saved.arguments, None, saved.saved, dy, dstate)
-    )
-    if ragged is not None:
-        dx = ragged.data(dx)
-    return tuple(map(torch.from_numpy, (dx, *parts_of(dfirst), *chain(*of_cells))))
+    call = *saved.arguments, None, saved.saved, dy, dstate
+    dx, dfirst, of_cells = _done(saved.calls.backward(*call, None, None, with_x))
+    if with_x:
+        dx = torch.from_numpy(dx if ragged is None else ragged.data(dx))
+    return dx, *map(torch.from_numpy, (*parts_of(dfirst), *chain(*of_cells)))
 
 
 def _dstate(packed: Packed, gradients: Sequence[torch.Tensor | None]) -> Any:

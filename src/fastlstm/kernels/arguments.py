@@ -259,6 +259,7 @@ class Kernels(Protocol):
         dstate: State,
         sums: Any = None,
         into: Any = None,
+        with_x: bool = True,
         /,
     ) -> Any: ...
     def new_sums(self, stack: Stack, steps: int, B: int, /) -> Any: ...

@@ -30,6 +30,9 @@ class Caller:
             if not (takes(model.forward, "threads") and takes(model.backward, "threads")):
                 raise ValueError("threads: the model's forward and backward take none")
             self._threads = {"threads": threads}
+        self._backward = dict(self._threads)  # options of `backward`
+        if takes(model.backward, "with_x"):
+            self._backward["with_x"] = False
         self._recompute: dict[str, Any] = {}
         if recompute is not None:
             if not (model.is_recurrent and takes(model.forward, "recompute")):
@@ -98,7 +101,7 @@ class Caller:
         """Return the gradients, from that of the predictions."""
         own, is_turned = tape
         dpred = dpred.swapaxes(0, 1) if is_turned else dpred
-        grads: Gradients = self.model.backward(own, dpred, **self._threads)
+        grads: Gradients = self.model.backward(own, dpred, **self._backward)
         return grads
 
     def _arguments(self, batch: Batch, state: Any) -> tuple[np.ndarray, dict[str, Any]]:

@@ -31,7 +31,13 @@ class StepByStep(Stack):
         return call.result, call
 
     def backward(
-        self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: Any = None
+        self,
+        tape: Any,
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        with_x: bool = True,  # computed in any case
+        threads: Any = None,
     ) -> Gradients:
         gradients: Gradients
         if not self.one_step:

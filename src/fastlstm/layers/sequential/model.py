@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm.changes import CHANGES
-from fastlstm.checks import read_size
+from fastlstm.checks import read_flag, read_size
 from fastlstm.engine.reading.streams import check_step_out, check_together
 from fastlstm.engine.recompute import read_recompute
 from fastlstm.engine.stack import Stack
@@ -264,7 +264,13 @@ class Sequential(Row):
         return (x, tuple(finals)) if self.is_recurrent else x, tape
 
     def backward(
-        self, tape: Any, dy: Any = None, dstate: Any = None, *, threads: int | None = None
+        self,
+        tape: Any,
+        dy: Any = None,
+        dstate: Any = None,
+        *,
+        with_x: bool = True,
+        threads: int | None = None,
     ) -> Gradients:
         """Run every layer's `backward`, from the last to the first.
 
@@ -276,13 +282,16 @@ class Sequential(Row):
             Gradient of y, in y's shape. None stands for zeros if the last layer is recurrent.
         dstate : tuple or None
             Gradient of the final state, in the form of `state`.
+        with_x : bool, default True
+            Whether to compute the gradient of x. Training does not need it.
         threads : int or None
             Passed on to every recurrent layer.
 
         Returns
         -------
         Gradients
-            Of x, of the initial state, and of every parameter under its prefixed name.
+            Of x (None without `with_x`), of the initial state, and of every parameter under its
+            prefixed name.
 
         Raises
         ------
@@ -292,6 +301,7 @@ class Sequential(Row):
         """
         tape = check_tape(tape, SequentialTape, self)
         options = self._options(threads=None if threads is None else read_size("threads", threads))
+        with_x = read_flag("with_x", with_x)
         if tape.ragged is not None:
             dy = tape.ragged.read_gradient(dy, tape.features)
         tape.claim()
@@ -303,10 +313,13 @@ class Sequential(Row):
             tape.give_back()
             raise
         by_layer: list[Gradients] = []
+        first = next(iter(self._modules), None)
         for module in reversed(tape.modules):
             kept = tape.tapes.pop()  # pop, so that the memory is freed after the layer
             try:
                 if module.is_recurrent:
+                    if not (with_x or tape.tapes) and isinstance(first, (Stack, Sequential)):
+                        options["with_x"] = False
                     gradients = module.backward(kept, dy, dstates.pop(), **options)
                 else:
                     gradients = module.backward(kept, dy)
@@ -322,8 +335,12 @@ class Sequential(Row):
             for module, gradients in zip(self._modules, by_layer, strict=True)
             if module.is_recurrent
         ]
+        if not with_x:
+            dy = None
+        elif tape.ragged is not None:
+            dy = tape.ragged.give_back(dy, repeat=False)
         return Gradients(
-            x=dy if tape.ragged is None else tape.ragged.give_back(dy, repeat=False),
+            x=dy,
             state=tuple(states) if self.is_recurrent else None,
             params={
                 f"{index}.{name}": array

@@ -191,7 +191,7 @@ class OnZeros(WithOptions):
     def backward(self, tape: Any, dy: Any, *dstate: Any, **options: Any) -> Gradients:
         dy = dy if self._pools else self._cleared(dy)
         grads = super().backward(tape, dy, *dstate, **options)
-        return replace(grads, x=self._cleared(grads.x))
+        return grads if grads.x is None else replace(grads, x=self._cleared(grads.x))
 
     def _cleared_result(self, result: Any) -> Any:
         if self._pools:

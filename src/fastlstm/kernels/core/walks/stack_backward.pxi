@@ -82,11 +82,12 @@ def new_sums(stack, Py_ssize_t steps, Py_ssize_t B, /):
 
 
 def backward(
-    stack, x, state, lengths, resets, masks, saved, dy, dstate, sums=None, into=None, /
+    stack, x, state, lengths, resets, masks, saved, dy, dstate,
+    sums=None, into=None, bint with_x=True, /
 ):
     """Return all gradients of a call of `forward` with `keep`: see reference/core/stack.py.
 
-    Returns (dx, dstate, gradients), where `gradients` has a tuple for each cell. Returns
+    Returns (dx, dstate, gradients): no dx without `with_x`, a tuple for each cell. Returns
     NotImplemented if an argument is not ready. Arrays in `saved` are overwritten.
     """
     cdef const Stack* m = _stack_of(stack)
@@ -122,7 +123,7 @@ def backward(
             return NotImplemented
         gradients = (<tuple> <object> PyCapsule_GetContext(sums))[1]
         return _backward(
-            m, &read, x, first, zeros, masks, saved, dy, dstate, own, gradients, into
+            m, &read, x, first, zeros, masks, saved, dy, dstate, own, gradients, into, with_x
         )
     except MemoryError as error:
         raise no_memory(x, m.directions * m.cells[0].P) from error
@@ -144,6 +145,7 @@ cdef object _backward(
     Sums* sums,
     tuple gradients,
     object into,
+    bint with_x,
 ):
     cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
     cdef Py_ssize_t layer, direction, k, state, threads
@@ -159,7 +161,9 @@ cdef object _backward(
     for k in range(m.layers * D):
         if m.cells[k].transposed == NULL:
             raise ValueError("stack: expected cells that were packed with backward=True")
-    dx = _new_steps(m, read, m.cells[0].inputs, False) if into is None else into
+    dx = None
+    if with_x:
+        dx = _new_steps(m, read, m.cells[0].inputs, False) if into is None else into
     d_first = _new_state(m, read, d, True)
     if dstate is not None and m.cells[0].states == 1:
         cnp.PyArray_CopyInto(d_first, dstate)
@@ -183,7 +187,9 @@ cdef object _backward(
                 y = source
             if layer == 0:
                 source = _of(x, read.step_axis, read.row_axis)
-                d_target = _of(dx, read.step_axis, read.row_axis)
+                d_target.data = NULL
+                if with_x:
+                    d_target = _of(dx, read.step_axis, read.row_axis)
             else:
                 pair = saved[layer - 1]
                 below = pair[0]
@@ -268,7 +274,7 @@ cdef int _begin_sums(Layer* layer, const Sums* sums, Py_ssize_t cell, void* scra
 
 cdef int _sum_layer(
     Layer* layer,
-    const Series* dx,
+    const Series* dx,  # OUT, or added to if `accumulate`; no data for none
     bint accumulate,
     const Sums* sums,
     Py_ssize_t cell,
@@ -283,12 +289,13 @@ cdef int _sum_layer(
     cdef void** memory = sums.memory + cell * (1 + MOST_SUMS)
     for direction in range(layer.directions):
         f = &layer.passes[direction]
-        into_x.walk, into_x.walk.reverse = f.walk, False
-        into_x.K, into_x.N = f.cell.d_input_size, f.cell.inputs
-        into_x.a, into_x.out = f.saved[f.cell.d_input], dx[0]
-        into_x.panels, into_x.bias = f.cell.transposed, NULL
-        into_x.accumulate = accumulate or direction > 0
-        _lead(_multiply_all, &into_x, _product_scratch(), threads)
+        if dx.data != NULL:
+            into_x.walk, into_x.walk.reverse = f.walk, False
+            into_x.K, into_x.N = f.cell.d_input_size, f.cell.inputs
+            into_x.a, into_x.out = f.saved[f.cell.d_input], dx[0]
+            into_x.panels, into_x.bias = f.cell.transposed, NULL
+            into_x.accumulate = accumulate or direction > 0
+            _lead(_multiply_all, &into_x, _product_scratch(), threads)
         count = f.cell.sums(f, outer)
         for k in range(count):
             outer[k].steps, outer[k].summed, outer[k].ends = f.steps, sums.summed, ends

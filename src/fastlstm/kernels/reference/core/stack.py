@@ -312,6 +312,7 @@ def backward(
     dstate: State,
     sums: Sums | None = None,
     into: Any = None,
+    with_x: bool = True,
     /,
 ) -> Any:
     """Return (dx, dstate, gradients), or NotImplemented if dy or dstate is not ready.
@@ -331,10 +332,12 @@ def backward(
         these rows go on after the part.
     into : ready array or None
         Is returned as dx: the gradient of x is added to it.
+    with_x : bool
+        False: dx is None.
 
     Returns
     -------
-    dx : array
+    dx : array or None
         Gradient of x, zero where a row has ended.
     dstate : array or tuple of arrays
         Gradient of the initial state.
@@ -379,7 +382,7 @@ def backward(
         gradients[:0] = of_layer
         dy = d_below
     sums.later = later
-    return dx, _in_form(gradient), tuple(gradients) if ends else None
+    return dx if with_x else None, _in_form(gradient), tuple(gradients) if ends else None
 
 
 def _are_ready(stack: Stack, layout: Layout, state: Any, lengths: Any, resets: Any) -> bool:
