@@ -234,4 +234,4 @@ def test_sums_fit_their_calls(kernels, rng):
     for sums in (k.new_sums(other, 4, 5), k.new_sums(stack, 4, 6), k.new_sums(stack, 3, 5)):
         _, _, saved, arguments = k.forward(stack, x, keep=True)
         with pytest.raises(ValueError, match=r"^sums: "):
-            k.backward(stack, *arguments, None, saved, None, None, sums)
+            k.backward(stack, *arguments, None, saved, None, None, True, sums)

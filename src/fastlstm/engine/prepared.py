@@ -52,7 +52,7 @@ class Whole(NamedTuple):
     """The kernels' `forward`, `backward` and `step` for one stack."""
 
     forward: Callable[..., Any]  # x, state, lengths, resets, out, masks, keep
-    # x, state, lengths, resets, masks, saved, dy, dstate, sums, into, with_x
+    # x, state, lengths, resets, masks, saved, dy, dstate, with_x, sums, into
     backward: Callable[..., Any]
     step: Callable[..., Any]  # x, state, rows, out
     sums: Callable[..., Any]  # steps, rows: for calls of `backward` with a part of the steps
@@ -126,9 +126,9 @@ class Chain(NamedTuple):
         links: tuple[Link, ...],
         dy: Any,
         dstate: Any,
+        with_x: bool = True,
         sums: Any = None,  # from `sums`
         into: Any = None,
-        with_x: bool = True,
     ) -> Any:
         dstates: list[Any] = []
         gradients: list[Any] = []
@@ -136,8 +136,8 @@ class Chain(NamedTuple):
             link, own = links[k], self.layout.of_layer(dstate, k)
             masks = None if drawn is None else self._masks(drawn, k)
             call = link.x, link.state, lengths, resets, masks, link.saved, dy, own
-            own_sums, with_own_x = sums and sums[k], with_x or k > 0
-            dy, d_first, of_cells = layer.backward(*call, own_sums, None, with_own_x)
+            with_own_x = with_x or k > 0
+            dy, d_first, of_cells = layer.backward(*call, with_own_x, sums and sums[k])
             if drawn is not None and with_own_x:
                 dy = _through(drawn.dropped[k], dy)
             dstates.append(d_first)

@@ -124,8 +124,6 @@ class Recomputing(NamedTuple):
         saved: Checkpoints,
         dy: np.ndarray | None,
         dstate: Any,
-        sums: None = None,
-        into: None = None,
         with_x: bool = True,
     ) -> Any:
         dfirsts: list[list[State]] = []
@@ -221,8 +219,7 @@ class GroupCall(NamedTuple):
                 lengths = np.maximum(self.lengths - span.start, 0)
             own_dy, own_dx = (None if dz is None else self._at(dz, span) for dz in (dy, dx))
             call = x, state, lengths, resets, self._drawn(d, span), saved, own_dy, dstate
-            into, with_x = own_dx if d else None, dx is not None
-            result = leg.calls.backward(*call, sums, into, with_x)
+            result = leg.calls.backward(*call, dx is not None, sums, own_dx if d else None)
             if own_dx is not None and not d:
                 own_dx[...] = result[0]
             dstate, gradients = self._cut(leg, span, result[1]), result[2]

@@ -425,13 +425,13 @@ class Stack(Module):
         ):
             limit = _most_threads(threads)
             prepared = self.cells.prepared(tape.kernels, tape.parameters, limit, training=True)
-        form, result, with_x = self._form, NotImplemented, read_flag("with_x", with_x)
+        form, result = self._form, NotImplemented
+        if with_x is not True:  # reading it would take 1 % of a call of one step
+            with_x = read_flag("with_x", with_x)
         tape.claim()
         (x, state, lengths, resets), masks, saved = tape.arguments, tape.masks, tape.saved
         if tape.given is None and tape.recompute is None and not self._reads_first:
-            result = prepared.backward(
-                x, state, lengths, resets, masks, saved, dy, dstate, None, None, with_x
-            )
+            result = prepared.backward(x, state, lengths, resets, masks, saved, dy, dstate, with_x)
         if result is NotImplemented:
             try:
                 call = tape.call
@@ -440,9 +440,7 @@ class Stack(Module):
             except (TypeError, ValueError):
                 tape.give_back()
                 raise
-            result = prepared.backward(
-                x, state, lengths, resets, masks, saved, dy, dstate, None, None, with_x
-            )
+            result = prepared.backward(x, state, lengths, resets, masks, saved, dy, dstate, with_x)
         tape.arguments, tape.saved = (None, None, None, None), None
         dx, dfirst, gradients = result
         params = self.cells.by_name(gradients)

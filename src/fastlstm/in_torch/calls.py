@@ -78,7 +78,7 @@ def backward(
             dy = ragged.steps(dy)
     dstate = _dstate(packed, gradients)
     call = *saved.arguments, None, saved.saved, dy, dstate
-    dx, dfirst, of_cells = _done(saved.calls.backward(*call, None, None, with_x))
+    dx, dfirst, of_cells = _done(saved.calls.backward(*call, with_x))
     if with_x:
         dx = torch.from_numpy(dx if ragged is None else ragged.data(dx))
     return dx, *map(torch.from_numpy, (*parts_of(dfirst), *chain(*of_cells)))

@@ -257,9 +257,9 @@ class Kernels(Protocol):
         saved: tuple[Saved, ...],
         dy: Any,
         dstate: State,
+        with_x: bool = True,
         sums: Any = None,
         into: Any = None,
-        with_x: bool = True,
         /,
     ) -> Any: ...
     def new_sums(self, stack: Stack, steps: int, B: int, /) -> Any: ...

@@ -83,7 +83,7 @@ def new_sums(stack, Py_ssize_t steps, Py_ssize_t B, /):
 
 def backward(
     stack, x, state, lengths, resets, masks, saved, dy, dstate,
-    sums=None, into=None, bint with_x=True, /
+    bint with_x=True, sums=None, into=None, /
 ):
     """Return all gradients of a call of `forward` with `keep`: see reference/core/stack.py.
 
@@ -123,7 +123,7 @@ def backward(
             return NotImplemented
         gradients = (<tuple> <object> PyCapsule_GetContext(sums))[1]
         return _backward(
-            m, &read, x, first, zeros, masks, saved, dy, dstate, own, gradients, into, with_x
+            m, &read, x, first, zeros, masks, saved, dy, dstate, with_x, own, gradients, into
         )
     except MemoryError as error:
         raise no_memory(x, m.directions * m.cells[0].P) from error
@@ -142,10 +142,10 @@ cdef object _backward(
     tuple saved,
     object dy,
     object dstate,
+    bint with_x,
     Sums* sums,
     tuple gradients,
     object into,
-    bint with_x,
 ):
     cdef Py_ssize_t T = read.T, B = read.B, D = m.directions, P = m.cells[0].P
     cdef Py_ssize_t layer, direction, k, state, threads

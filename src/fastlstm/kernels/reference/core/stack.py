@@ -310,9 +310,9 @@ def backward(
     saved: tuple[Saved, ...],
     dy: Any,
     dstate: State,
+    with_x: bool = True,
     sums: Sums | None = None,
     into: Any = None,
-    with_x: bool = True,
     /,
 ) -> Any:
     """Return (dx, dstate, gradients), or NotImplemented if dy or dstate is not ready.
@@ -327,13 +327,13 @@ def backward(
         Gradient of y; None for zeros. Values after a row's end are ignored.
     dstate : ready array, tuple of ready arrays, or None
         Gradient of the final state; None for zeros.
+    with_x : bool
+        False: dx is None.
     sums : Sums or None
         From `new_sums`, if these steps are a part of a call. Then `lengths` may be greater than T:
         these rows go on after the part.
     into : ready array or None
         Is returned as dx: the gradient of x is added to it.
-    with_x : bool
-        False: dx is None.
 
     Returns
     -------
