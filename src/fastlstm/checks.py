@@ -260,3 +260,11 @@ def read_generator(name: str, value: Any) -> "np.random.Generator":
         raise TypeError(
             f"{name}: expected None, a seed or a numpy Generator, got {brief(value)}"
         ) from None
+
+
+def takes(function: Any, name: str) -> bool:
+    """Whether a function has an argument of this name."""
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False

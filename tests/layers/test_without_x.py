@@ -95,6 +95,33 @@ class Own(fl.Module):
         return own
 
 
+class Older(fl.LSTM):
+    """A layer whose own `backward` knows nothing of `with_x`."""
+
+    def backward(self, tape, dy=None, dstate=None, *, threads=None):
+        return super().backward(tape, dy, dstate, threads=threads)
+
+
+class Ends(fl.Module):
+    """The last step of an LSTM: not recurrent, and it may leave out the gradient of x."""
+
+    pools_steps = True
+
+    def __init__(self):
+        self.lstm = fl.LSTM(3, 4, rng=0)
+
+    def forward(self, x, lengths=None):
+        (y, _), tape = self.lstm.forward(x)
+        return y[-1], (y.shape, tape)
+
+    def backward(self, tape, dy, with_x=True):
+        (*steps, features), inner = tape
+        all_dy = np.zeros((*steps, features), np.float32)
+        all_dy[-1] = dy
+        grads = self.lstm.backward(inner, all_dy, with_x=with_x)
+        return self.collect(x=grads.x, lstm=grads)
+
+
 @pytest.mark.parametrize(
     ("modules", "first"),
     [
@@ -103,6 +130,9 @@ class Own(fl.Module):
         (lambda: [fl.Sequential(fl.LSTM(3, 4, rng=0), fl.LSTM(4, 5, rng=0))], [True, False]),
         (lambda: [fl.Linear(3, 4, rng=0), fl.LSTM(4, 5, rng=0)], [True]),
         (lambda: [Own(), fl.LSTM(4, 5, rng=0)], [True, True]),
+        (lambda: [Older(3, 4, rng=0), fl.LSTM(4, 5, rng=0)], [True, True]),
+        (lambda: [Ends(), fl.Linear(4, 5, rng=0)], [False]),
+        (lambda: [fl.Sequential(fl.Linear(3, 4, rng=0)), fl.LSTM(4, 5, rng=0)], [True]),
         (lambda: [fl.Linear(3, 4, rng=0)], []),
         (list, []),
     ],
@@ -117,6 +147,8 @@ def test_lists(kernels, rng, seen):
     x = [rng.standard_normal((T, 3)) for T in (3, 9)]
     check(lambda: fl.Sequential(fl.LSTM(3, 4, rng=0), fl.Linear(4, 2, rng=0)), x)
     assert seen == [True, False]
+    inner = fl.Sequential(fl.Linear(3, 4, rng=0))
+    check(lambda: fl.Sequential(inner, fl.LSTM(4, 5, rng=0)), x)
 
 
 def test_embedding_first(kernels, seen):

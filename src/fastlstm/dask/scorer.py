@@ -3,10 +3,9 @@
 import copy
 from typing import Any
 
-from fastlstm.checks import read_size
+from fastlstm.checks import read_size, takes
 from fastlstm.module import Module
 from fastlstm.training.calls import Caller
-from fastlstm.training.data.batch import takes
 from fastlstm.training.data.sequences import Sequences
 
 BATCH_SIZE = 32

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm.checks import read_size
+from fastlstm.checks import read_size, takes
 from fastlstm.draws import Draws, drawing
 from fastlstm.module import Gradients, Module
-from fastlstm.training.data.batch import Batch, takes
+from fastlstm.training.data.batch import Batch
 from fastlstm.training.data.sequences import Sequences
 
 

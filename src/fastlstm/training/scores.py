@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlstm.checks import brief, warn_user
+from fastlstm.checks import brief, takes, warn_user
 from fastlstm.distributed.ranks import Alone, Place
 from fastlstm.training import losses
 from fastlstm.training.calls import has_steps
-from fastlstm.training.data.batch import Batch, takes
+from fastlstm.training.data.batch import Batch
 
 NAMES = "mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"
 OF_LOGITS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}  # what losses apply

@@ -313,16 +313,13 @@ class Sequential(Row):
             tape.give_back()
             raise
         by_layer: list[Gradients] = []
-        first = next(iter(self._modules), None)
         for module in reversed(tape.modules):
             kept = tape.tapes.pop()  # pop, so that the memory is freed after the layer
+            arguments, own = ((dstates.pop(),), options) if module.is_recurrent else ((), {})
+            if not (with_x or tape.tapes) and self._first_takes_with_x:
+                own = {**own, "with_x": False}
             try:
-                if module.is_recurrent:
-                    if not (with_x or tape.tapes) and isinstance(first, (Stack, Sequential)):
-                        options["with_x"] = False
-                    gradients = module.backward(kept, dy, dstates.pop(), **options)
-                else:
-                    gradients = module.backward(kept, dy)
+                gradients = module.backward(kept, dy, *arguments, **own)
             except (TypeError, ValueError):
                 if not by_layer:  # dy is wrong, and no layer has used its tape
                     tape.tapes.append(kept)

@@ -158,8 +158,8 @@ class OnSteps:
             y, tape = self._module.forward(self._packed(x))
         return self._unpacked(y, x), tape
 
-    def backward(self, tape: Any, dy: Any) -> Gradients:
-        grads: Gradients = self._module.backward(tape, self._packed(dy))
+    def backward(self, tape: Any, dy: Any, **options: Any) -> Gradients:
+        grads: Gradients = self._module.backward(tape, self._packed(dy), **options)
         return grads if grads.x is None else replace(grads, x=self._unpacked(grads.x, dy))
 
     def _packed(self, array: Any) -> Any:

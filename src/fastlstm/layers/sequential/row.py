@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastlstm.changes import CHANGES
+from fastlstm.checks import takes
 from fastlstm.engine.one_step import OneStep
 from fastlstm.engine.stack import Stack
 from fastlstm.module import Module, Output
@@ -34,6 +35,7 @@ class Row(Module):
         self.is_recurrent = bool(self._no_states)
         self.acts_on_steps = all(module.acts_on_steps for module in modules)
         self.pools_steps = any(module.pools_steps for module in modules)
+        self._first_takes_with_x = bool(modules) and takes(modules[0].backward, "with_x")
         names: dict[int, str] = {}
         for name, array in self.parameters().items():
             if names.setdefault(id(array), name) != name:

@@ -1,6 +1,5 @@
 """Batches, and how a trainer reads its arguments."""
 
-import inspect
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -167,11 +166,3 @@ def _sample(batch: Batch) -> bytes:
     x, y = batch.x, np.asarray(batch.y)
     some = x.flat[:: 1 + x.size // 200], y.flat[:: 1 + y.size // 50]
     return f"{x.shape} {y.shape}".encode() + b"".join(array.tobytes() for array in some)
-
-
-def takes(function: Any, name: str) -> bool:
-    """Whether a function has an argument of this name."""
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False

@@ -1,5 +1,5 @@
-# Outer products, as of outer.pxi, with rows of fewer than V numbers, such as series of one feature.
-# A register holds numbers of one column of the sums, where it would hold few of a row.
+# The sums of outer.pxi where x has fewer than V numbers, as in a series of one feature. A register
+# holds numbers of one column of the sums, since a row would fill only a part of it.
 
 cdef enum:
     COLUMNS = 3  # columns that are summed together, while that many are left
@@ -8,10 +8,10 @@ cdef enum:
 cdef inline inlined_void _columns_tile(
     const int GROUPS,
     const int N,
-    const real** dz,
+    const real** dz,  # [depth] of [row + rows]
     Py_ssize_t row,
     Py_ssize_t rows,  # GROUPS * V, or fewer if GROUPS is 1
-    const real** source,
+    const real** source,  # [depth] of [column + N]
     Py_ssize_t column,
     Py_ssize_t depth,
     vec[4]* sums,  # OUT [N] of [GROUPS]
